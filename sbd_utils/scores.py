@@ -1,0 +1,151 @@
+"""A trained VAE in, its numbers out: what notebooks 03 to 05 and the study of seeds share."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from sbd_utils import metrics
+from sbd_utils.data import Sprites, draw_sprite
+from sbd_utils.models import VAE
+from sbd_utils.training import Run
+
+TRAVERSAL = np.linspace(-2, 2, 7)  # the post's seven values
+LINES = np.linspace(0.2, 0.8, 31)  # the post's window and points a line; every sixth is a line
+COLORS = ("red", "green", "blue")
+MOVES = 0.1  # share of its full range that a sweep must move a factor by to count
+
+
+@torch.inference_mode()
+def encode(vae: VAE, images: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """mu and log_var of images [N, 3, size, size] as float64 arrays [N, latent_dim]."""
+    device = next(vae.parameters()).device
+    pairs = [vae.encode(batch.to(device)) for batch in images.split(256)]
+    mu, log_var = (torch.cat(parts).double().cpu().numpy() for parts in zip(*pairs, strict=True))
+    return mu, log_var
+
+
+@torch.inference_mode()
+def decode(vae: VAE, codes: np.ndarray) -> np.ndarray:
+    """Pictures of codes [..., latent_dim], clamped to [0, 1], [..., 3, size, size]."""
+    device = next(vae.parameters()).device
+    z = torch.as_tensor(np.asarray(codes), dtype=torch.float32).reshape(-1, vae.latent_dim)
+    pictures = torch.cat([vae.decode(batch.to(device)).cpu() for batch in z.split(128)])
+    return pictures.clamp(0, 1).numpy().reshape(*np.shape(codes)[:-1], *pictures.shape[1:])
+
+
+def traverse(codes: np.ndarray, values: np.ndarray = TRAVERSAL) -> np.ndarray:
+    """Set each latent in turn to each value: [..., L] to [..., L, len(values), L]."""
+    latent_dim = codes.shape[-1]
+    sweeps = np.empty((*codes.shape[:-1], latent_dim, len(values), latent_dim))
+    sweeps[:] = codes[..., None, None, :]
+    for latent in range(latent_dim):
+        sweeps[..., latent, :, latent] = values
+    return sweeps
+
+
+@dataclass(frozen=True)
+class Moves:
+    """What a sweep of each latent does to the picture, the median over many codes.
+
+    x, y: how far the blob's centroid goes, as a share of the way that is free, [latent_dim].
+    color: how far its color goes, as a share of the way from red to green, [latent_dim].
+    one_blob: share of the sweep's pictures that hold exactly one blob, [latent_dim] (a mean).
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    color: np.ndarray
+    one_blob: np.ndarray
+
+    @property
+    def factors(self) -> np.ndarray:
+        """Which of x, y and color each latent moves, [latent_dim, 3] of bool."""
+        return np.stack([self.x, self.y, self.color], axis=1) > MOVES
+
+    @property
+    def mixed(self) -> np.ndarray:
+        """The smaller of a latent's two moves, position and color, [latent_dim]; 0 is unmixed."""
+        return np.minimum(np.hypot(self.x, self.y), self.color)
+
+
+def measure_moves(vae: VAE, mu: np.ndarray, every: int = 101) -> Moves:
+    """Sweep the latents of every 101st code of mu [N, L], which walks through all factors."""
+    codes = traverse(mu[::every])  # [bases, latent, value, latent]
+    bases, latents, values, _ = codes.shape
+    blobs = metrics.find_blobs(decode(vae, codes).reshape(-1, 3, vae.image_size, vae.image_size))
+    centroid = blobs.centroid.reshape(bases, latents, values, 2)
+    color = blobs.color.reshape(bases, latents, values, 3)
+    free = vae.image_size - 2 - 16
+    with np.errstate(invalid="ignore"):
+        way = np.nanmax(centroid, axis=2) - np.nanmin(centroid, axis=2)  # [bases, latent, 2]
+        apart = np.linalg.norm(color[:, :, :, None] - color[:, :, None], axis=-1) / np.sqrt(2)
+    x, y = np.nanmedian(way, axis=0).T / free
+    return Moves(
+        x, y,
+        color=np.nanmedian(np.nanmax(apart, axis=(2, 3)), axis=0),
+        one_blob=(blobs.count.reshape(bases, latents, values) == 1).mean(axis=(0, 2)),
+    )
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The plane of the two latents with the lowest mean log-variance, for one color.
+
+    points: [31, 31, 2], the code of a sprite at (LINES[i], LINES[j]) at index [j, i].
+    folded: of the 25 cells between the six drawn lines a side, how many are turned over.
+    """
+
+    points: np.ndarray
+    fit: metrics.AffineFit
+    folded: int
+
+
+def measure_geometry(vae: VAE, latents: np.ndarray, color: str) -> Geometry:
+    """Encode a lattice of sprites over [0.2, 0.8]^2 and compare it with the true one."""
+    x, y = np.meshgrid(LINES, LINES)
+    places = np.column_stack([x.ravel(), y.ravel()])  # [961, 2]
+    images = [draw_sprite(*place, color=color, image_size=vae.image_size) for place in places]
+    codes = encode(vae, torch.stack(images))[0][:, latents]
+    points = codes.reshape(*x.shape, 2)
+    return Geometry(points, metrics.affine_fit(places, codes), metrics.folded_cells(points[::6, ::6]))
+
+
+def score(run: Run, sprites: Sprites) -> dict[str, float]:
+    """Every number of one run that a claim or a figure of the seeds needs."""
+    vae, images, factors = run.vae, sprites.images, sprites.factors
+    mu, log_var = encode(vae, images)
+    order = metrics.informative_latents(log_var)
+    share = metrics.position_share(mu, factors["x"], factors["y"])
+    moves = measure_moves(vae, mu)
+    error = np.square(decode(vae, mu) - images.numpy()).sum(axis=(1, 2, 3))
+    spread = np.square(images.numpy() - images.numpy().mean(axis=0)).sum(axis=(1, 2, 3))
+    numbers = {
+        "reconstruction": run.history.reconstruction[-1],
+        "kl": run.history.kl[-1],
+        "explained": 1 - error.mean() / spread.mean(),
+        "right_blob": right_blobs(sprites, decode(vae, mu)).mean(),
+        "mixed": moves.mixed.max(),
+        "factors_moved": moves.factors.sum() / max(1, moves.factors.any(axis=1).sum()),
+        "one_blob": moves.one_blob.mean(),
+        "informative_share": share[order[:2]].min(),
+        "mig": metrics.mig(mu, factors),
+        "seconds": sum(run.history.seconds),
+    }
+    for color in COLORS:
+        geometry = measure_geometry(vae, order[:2], color)
+        numbers |= {
+            f"r2_{color}": geometry.fit.r2,
+            f"singular_ratio_{color}": geometry.fit.singular_ratio,
+            f"angle_{color}": geometry.fit.angle,
+            f"folded_{color}": geometry.folded,
+        }
+    return {name: float(value) for name, value in numbers.items()}
+
+
+def right_blobs(sprites: Sprites, pictures: np.ndarray) -> np.ndarray:
+    """Which pictures show one blob, within a pixel of its place and of the right color, [N]."""
+    truth, seen = metrics.find_blobs(sprites.images.numpy()), metrics.find_blobs(pictures)
+    with np.errstate(invalid="ignore"):
+        close = np.linalg.norm(truth.centroid - seen.centroid, axis=1) <= 1
+    return (seen.count == 1) & close & (truth.color.argmax(axis=1) == seen.color.argmax(axis=1))

@@ -1,0 +1,20 @@
+"""Where things lie, and the one setting that the notebooks read: SBD_PRESET."""
+
+import os
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+RUNS = ROOT / "runs"  # checkpoints and histories, one folder a run; git ignores it
+RESULTS = ROOT / "results"
+
+# Epochs of training. `blog` is the post's setting. `quick` stops once the geometry has settled:
+# the DeConv plane starts out nearly affine and takes ten to fifteen epochs to fold.
+EPOCHS = {"blog": 150, "quick": 20}
+
+
+def preset() -> str:
+    """The preset that SBD_PRESET names, `blog` without it; ValueError for any other."""
+    name = os.environ.get("SBD_PRESET") or "blog"
+    if name not in EPOCHS:
+        raise ValueError(f"SBD_PRESET must be one of {', '.join(EPOCHS)}, got {name!r}")
+    return name
