@@ -74,16 +74,15 @@ def informative_latents(log_var: np.ndarray) -> np.ndarray:
     return np.argsort(np.mean(log_var, axis=0), kind="stable")
 
 
-def position_share(codes: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Share of each latent's variance that the position explains: [N, latent_dim] in, [L] out.
+def additive_r2(codes: np.ndarray, places: np.ndarray, labels: np.ndarray) -> float:
+    """How much of the codes is a linear part for the place plus a constant for the label.
 
-    The mean code at each (x, y), over everything else, against all codes (a correlation ratio).
+    codes [N, latent_dim], places [N, 2], labels [N]. 1 means code = A place + b(label) for every
+    image: the two factors add up, in whatever directions of the latent space.
     """
-    _, place = np.unique(np.column_stack([x, y]), axis=0, return_inverse=True)
-    counts = np.bincount(place)
-    means = np.stack([np.bincount(place, column) / counts for column in codes.T], axis=1)
-    total = np.maximum(np.var(codes, axis=0), np.finfo(float).tiny)
-    return np.var(means[place], axis=0) / total
+    design = np.column_stack([places, labels[:, None] == np.unique(labels)])
+    left = codes - design @ np.linalg.lstsq(design, codes)[0]
+    return float(1 - np.square(left).sum() / np.square(codes - codes.mean(axis=0)).sum())
 
 
 def mig(codes: np.ndarray, factors: Mapping[str, np.ndarray], bins: int = 20) -> float:

@@ -28,6 +28,8 @@ def encode(vae: VAE, images: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
 @torch.inference_mode()
 def decode(vae: VAE, codes: np.ndarray) -> np.ndarray:
     """Pictures of codes [..., latent_dim], clamped to [0, 1], [..., 3, size, size]."""
+    if np.ndim(codes) == 0 or np.shape(codes)[-1] != vae.latent_dim:
+        raise ValueError(f"codes must be [..., {vae.latent_dim}], got {list(np.shape(codes))}")
     device = next(vae.parameters()).device
     z = torch.as_tensor(np.asarray(codes), dtype=torch.float32).reshape(-1, vae.latent_dim)
     pictures = torch.cat([vae.decode(batch.to(device)).cpu() for batch in z.split(128)])
@@ -46,7 +48,7 @@ def traverse(codes: np.ndarray, values: np.ndarray = TRAVERSAL) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Moves:
-    """What a sweep of each latent does to the picture, the median over many codes.
+    """What a sweep of each latent does to the picture, in the median over many codes.
 
     x, y: how far the blob's centroid goes, as a share of the way that is free, [latent_dim].
     color: how far its color goes, as a share of the way from red to green, [latent_dim].
@@ -64,13 +66,14 @@ class Moves:
         return np.stack([self.x, self.y, self.color], axis=1) > MOVES
 
     @property
-    def mixed(self) -> np.ndarray:
-        """The smaller of a latent's two moves, position and color, [latent_dim]; 0 is unmixed."""
-        return np.minimum(np.hypot(self.x, self.y), self.color)
+    def mixing(self) -> float:
+        """Of the latents that move anything, the share that moves position and color both."""
+        x, y, color = self.factors.T
+        return float(((x | y) & color).sum() / max(1, (x | y | color).sum()))
 
 
 def measure_moves(vae: VAE, mu: np.ndarray, every: int = 101) -> Moves:
-    """Sweep the latents of every 101st code of mu [N, L], which walks through all factors."""
+    """Sweep the latents of every 101st code of mu [N, L]: places and colors of all kinds."""
     codes = traverse(mu[::every])  # [bases, latent, value, latent]
     bases, latents, values, _ = codes.shape
     blobs = metrics.find_blobs(decode(vae, codes).reshape(-1, 3, vae.image_size, vae.image_size))
@@ -102,13 +105,21 @@ class Geometry:
 
 
 def measure_geometry(vae: VAE, latents: np.ndarray, color: str) -> Geometry:
-    """Encode a lattice of sprites over [0.2, 0.8]^2 and compare it with the true one."""
+    """Encode a lattice of sprites over [0.2, 0.8]^2 and compare it with the true one.
+
+    Raises ValueError unless latents are two different indices below latent_dim.
+    """
+    if len(set(latents)) != 2 or not all(0 <= k < vae.latent_dim for k in latents):
+        raise ValueError(
+            f"latents must be two different indices below {vae.latent_dim}, got {list(latents)}"
+        )
     x, y = np.meshgrid(LINES, LINES)
     places = np.column_stack([x.ravel(), y.ravel()])  # [961, 2]
     images = [draw_sprite(*place, color=color, image_size=vae.image_size) for place in places]
     codes = encode(vae, torch.stack(images))[0][:, latents]
     points = codes.reshape(*x.shape, 2)
-    return Geometry(points, metrics.affine_fit(places, codes), metrics.folded_cells(points[::6, ::6]))
+    folded = metrics.folded_cells(points[::6, ::6])
+    return Geometry(points, metrics.affine_fit(places, codes), folded)
 
 
 def score(run: Run, sprites: Sprites) -> dict[str, float]:
@@ -116,7 +127,7 @@ def score(run: Run, sprites: Sprites) -> dict[str, float]:
     vae, images, factors = run.vae, sprites.images, sprites.factors
     mu, log_var = encode(vae, images)
     order = metrics.informative_latents(log_var)
-    share = metrics.position_share(mu, factors["x"], factors["y"])
+    places = np.column_stack([factors["x"], factors["y"]])
     moves = measure_moves(vae, mu)
     error = np.square(decode(vae, mu) - images.numpy()).sum(axis=(1, 2, 3))
     spread = np.square(images.numpy() - images.numpy().mean(axis=0)).sum(axis=(1, 2, 3))
@@ -125,10 +136,11 @@ def score(run: Run, sprites: Sprites) -> dict[str, float]:
         "kl": run.history.kl[-1],
         "explained": 1 - error.mean() / spread.mean(),
         "right_blob": right_blobs(sprites, decode(vae, mu)).mean(),
-        "mixed": moves.mixed.max(),
+        "mixing": moves.mixing,
         "factors_moved": moves.factors.sum() / max(1, moves.factors.any(axis=1).sum()),
         "one_blob": moves.one_blob.mean(),
-        "informative_share": share[order[:2]].min(),
+        "readout": metrics.affine_fit(mu[:, order[:2]], places).r2,
+        "additive": metrics.additive_r2(mu, places, factors["color"]),
         "mig": metrics.mig(mu, factors),
         "seconds": sum(run.history.seconds),
     }

@@ -132,7 +132,7 @@ def train(
     images = images.to(device)
     while len(history) < config.epochs:
         start = time.perf_counter()
-        reconstruction, kl = _train_epoch(vae, optimizer, images, config, generator, len(history))
+        reconstruction, kl = train_epoch(vae, optimizer, images, config, generator, len(history))
         history.reconstruction.append(reconstruction)
         history.kl.append(kl)
         history.seconds.append(time.perf_counter() - start)
@@ -155,7 +155,7 @@ def _new_vae(config: TrainConfig, image_size: int) -> VAE:
         return VAE(config.decoder, config.latent_dim, config.decoder_variance, image_size)
 
 
-def _train_epoch(
+def train_epoch(
     vae: VAE,
     optimizer: torch.optim.Optimizer,
     images: torch.Tensor,

@@ -2,7 +2,6 @@
 
 import math
 
-import numpy as np
 import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
@@ -13,34 +12,25 @@ from sbd_utils.models import VAE, SpatialBroadcastDecoder
 both = pytest.mark.parametrize("decoder", ["deconv", "sbd"])
 
 
-def parameters(module):
-    return sum(p.numel() for p in module.parameters())
-
-
 def multiply_adds(function, *inputs):
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         function(*inputs)
     return counter.get_total_flops() / 2
 
 
-@pytest.mark.parametrize("decoder, count", [("deconv", 267_011), ("sbd", 42_755)])
-def test_parameters(decoder, count):
-    vae = VAE(decoder)
-    assert parameters(vae.decoder) == count
-    assert parameters(vae.encoder) == 464_906
-    assert parameters(vae) == count + 464_906
-
-
-@pytest.mark.parametrize("decoder, alone, whole", [
+@pytest.mark.parametrize("decoder, parameters, alone, whole", [
     # Linear, then four doublings of 64 channels from 2x2, then one to 3 channels.
-    ("deconv", 5 * 256 + 16 * 64 * 64 * (2**2 + 4**2 + 8**2 + 16**2) + 16 * 64 * 3 * 32**2, 50.86),
-    ("sbd", 64**2 * 9 * (7 * 64 + 64 * 64 + 64 * 3), 200.02),
+    ("deconv", 267_011,
+     5 * 256 + 16 * 64 * 64 * (2**2 + 4**2 + 8**2 + 16**2) + 16 * 64 * 3 * 32**2, 50.86e6),
+    ("sbd", 42_755, 64**2 * 9 * (7 * 64 + 64 * 64 + 64 * 3), 200.02e6),
 ])
-def test_multiply_adds(decoder, alone, whole):
+def test_parameters_and_multiply_adds(decoder, parameters, alone, whole):
     vae = VAE(decoder)
-    assert round(alone / 1e6, 2) == {"deconv": 25.43, "sbd": 174.59}[decoder]
+    assert sum(p.numel() for p in vae.decoder.parameters()) == parameters
+    assert sum(p.numel() for p in vae.parameters()) == parameters + 464_906
     assert multiply_adds(vae.decode, torch.zeros(1, 5)) == alone
-    assert round(multiply_adds(vae.reconstruct, torch.zeros(1, 3, 64, 64)) / 1e6, 2) == whole
+    reconstruct = multiply_adds(vae.reconstruct, torch.zeros(1, 3, 64, 64))
+    assert reconstruct == pytest.approx(whole, abs=5e3)
 
 
 @both
@@ -50,30 +40,21 @@ def test_shapes(decoder, image_size, latent_dim):
     x = torch.rand(2, 3, image_size, image_size)
     mu, log_var = vae.encode(x)
     assert mu.shape == log_var.shape == (2, latent_dim)
-    assert vae.decode(mu).shape == vae.reconstruct(x).shape == x.shape
+    assert vae.decode(mu).shape == x.shape
     reconstruction, kl = vae.loss_terms(x, torch.randn(2, latent_dim))
     assert reconstruction.shape == kl.shape == (2,)
 
 
-def test_broadcast_tiles_z_and_appends_x_then_y():
-    z = torch.randn(4, 5)
-    out = SpatialBroadcastDecoder(5, image_size=32).broadcast(z)
+def test_broadcast_tiles_z_and_appends_the_fixed_x_and_y():
+    decoder, z = SpatialBroadcastDecoder(5, image_size=32), torch.randn(4, 5)
+    out = decoder.broadcast(z)
     steps = torch.linspace(-1, 1, 32)
     assert out.shape == (4, 7, 32, 32)
-    for image, code in zip(out, z, strict=True):
-        for k in range(5):
-            assert torch.equal(image[k], torch.full((32, 32), code[k].item()))
-        for i in range(32):
-            assert torch.equal(image[5, i], steps), "x grows along the width"
-            assert torch.equal(image[6, :, i], steps), "y grows along the height"
-    assert torch.equal(out[:, 5], out[:, 6].transpose(1, 2))
-
-
-def test_grid_is_a_buffer():
-    decoder = SpatialBroadcastDecoder(5)
+    assert torch.equal(out[:, :5].flatten(2), z[:, :, None].repeat(1, 1, 32 * 32))
+    assert torch.equal(out[:, 5], steps.repeat(4, 32, 1)), "x grows along the width"
+    assert torch.equal(out[:, 6], steps[:, None].repeat(4, 1, 32)), "y grows along the height"
     assert [name for name, _ in decoder.named_buffers()] == ["grid"]
-    assert "grid" not in dict(decoder.named_parameters()) and not decoder.grid.requires_grad
-    assert decoder.double().grid.dtype == torch.float64
+    assert "grid" not in dict(decoder.named_parameters())
 
 
 @both
@@ -110,55 +91,35 @@ def test_loss_terms_stay_float32_under_bfloat16(decoder):
 def test_reconstruct_decodes_mu_and_draws_nothing(decoder):
     vae, x = VAE(decoder, image_size=32), torch.rand(2, 3, 32, 32)
     before = torch.get_rng_state()
-    first = vae.reconstruct(x)
+    assert torch.equal(vae.reconstruct(x), vae.decode(vae.encode(x)[0]))
     assert torch.equal(torch.get_rng_state(), before)
-    assert torch.equal(first, vae.reconstruct(x))
-    assert torch.equal(first, vae.decode(vae.encode(x)[0]))
 
 
 @pytest.mark.parametrize("name, value", [
     ("decoder", "conv"), ("decoder", None), ("latent_dim", 0), ("latent_dim", 2.5),
-    ("latent_dim", "5"), ("decoder_variance", 0), ("decoder_variance", -1.0),
-    ("decoder_variance", float("nan")), ("decoder_variance", float("inf")),
-    ("decoder_variance", "0.3"), ("image_size", 48), ("image_size", 16), ("image_size", 0),
-    ("image_size", 64.0),
+    ("latent_dim", "5"), ("decoder_variance", 0), ("decoder_variance", float("nan")),
+    ("decoder_variance", float("inf")), ("decoder_variance", "0.3"), ("image_size", 48),
+    ("image_size", 16), ("image_size", 0), ("image_size", 64.0),
 ])
 def test_vae_names_the_bad_argument(name, value):
     with pytest.raises(ValueError, match=f"^{name} must"):
         VAE(**{name: value})
 
 
-images = torch.full((2, 3, 32, 32), 0.5)
-BAD_IMAGES = {
-    "rank": images[0], "scalar": torch.tensor(0.5), "channels": images[:, :1],
-    "height": images[:, :, :16], "size": torch.zeros(1, 3, 64, 64), "empty": images[:0],
-    "uint8": images.to(torch.uint8), "float64": images.double(), "NaN": images * float("nan"),
-    "negative": images - 0.6, "above 1": images * 2.1, "array": images.numpy(),
-    "list": images.tolist(), "None": None,
-}
+images, z = torch.full((2, 3, 32, 32), 0.5), torch.zeros(2, 5)
+speck = images.clone()
+speck[1, 2, 31, 31] = float("nan")
+BAD_IMAGES = (
+    images[0], torch.tensor(0.5), images[:, :1], images[:, :, :16], images[:0], images.double(),
+    torch.zeros(1, 3, 64, 64), speck, images - 0.6, images * 2.1, images.numpy(), None,
+)
+BAD_CODES = (z[0], z[:, :4], z[:, :, None], z[:0], z.double(), z + float("nan"), z.numpy(), None)
 
 
-@pytest.mark.parametrize("door", ["encode", "reconstruct"])
-@pytest.mark.parametrize("bad", BAD_IMAGES.values(), ids=BAD_IMAGES)
-def test_images_are_checked_at_every_door(door, bad):
-    with pytest.raises(ValueError, match="^x must"):
+@pytest.mark.parametrize("door, name, bad", [
+    *(("encode", "x", bad) for bad in BAD_IMAGES), *(("decode", "z", bad) for bad in BAD_CODES),
+    ("reconstruct", "x", speck),
+])
+def test_inputs_are_checked_at_every_door(door, name, bad):
+    with pytest.raises(ValueError, match=f"^{name} must"):
         getattr(VAE(image_size=32), door)(bad)
-
-
-def test_one_bad_value_among_good_images_is_found():
-    x = images.clone()
-    x[1, 2, 31, 31] = float("nan")
-    with pytest.raises(ValueError, match="^x must"):
-        VAE(image_size=32).encode(x)
-
-
-@pytest.mark.parametrize("bad", [
-    torch.zeros(5), torch.zeros(2, 4), torch.zeros(2, 5, 1), torch.zeros(0, 5),
-    torch.zeros(2, 5).double(), torch.zeros(2, 5, dtype=torch.long),
-    torch.tensor([[0, 0, 0, 0, float("nan")]]), torch.tensor([[0, 0, 0, 0, -float("inf")]]),
-    np.zeros((2, 5), np.float32), [[0.0] * 5], None,
-], ids=["rank 1", "width", "rank 3", "empty", "float64", "long", "NaN", "infinity", "array",
-        "list", "None"])
-def test_decode_checks_z(bad):
-    with pytest.raises(ValueError, match="^z must"):
-        VAE(image_size=32).decode(bad)

@@ -1,0 +1,102 @@
+"""The rule of the verdicts, and every committed verdict against its committed values."""
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+
+from sbd_utils import claims
+from sbd_utils.claims import LEDGER, Claim, Report, Result, check
+from sbd_utils.settings import RESULTS
+from sbd_utils.study import SEEDS_FILE, read_scores
+
+TOY = Claim("toy", "a beats b", "here", "two numbers", (("a", ">", "b"), ("a", "≤", 2.5)), "mixed")
+
+
+@pytest.fixture(autouse=True)
+def toy(monkeypatch):
+    monkeypatch.setattr(claims, "LEDGER", LEDGER | {"toy": TOY})
+
+
+@pytest.fixture(scope="module")
+def rows():
+    """The committed rows of the ledger under the preset blog."""
+    return json.loads((RESULTS / "blog" / "claims.json").read_text())["claims"]
+
+
+@pytest.mark.parametrize("a, b, verdict", [
+    (2, 1, "reproduced"), (2.5, 2.4, "reproduced"), (3, 1, "mixed"), (1, 2, "mixed"),
+    (2, 2, "mixed"), (3, 3, "not reproduced"), (3, 4, "not reproduced"),
+])
+def test_all_some_or_none_of_the_conditions(a, b, verdict):
+    assert check("toy", a=a, b=b).verdict == verdict
+
+
+@pytest.mark.parametrize("sign, below, at, above", [
+    ("<", True, False, False), ("≤", True, True, False), ("=", False, True, False),
+    ("≥", False, True, True), (">", False, False, True),
+])
+def test_signs(sign, below, at, above):
+    claim = replace(TOY, conditions=(("a", sign, 1),))
+    held = [Result(claim, {"a": a}, "here").verdict == "reproduced" for a in (0.5, 1, 1.5)]
+    assert held == [below, at, above]
+
+
+@pytest.mark.parametrize("id, values, named", [
+    ("no-such-id", {"a": 1}, "no-such-id"), ("toy", {"a": 1}, "b"), ("toy", {"b": 1}, "a"),
+    ("toy", {"a": 1, "b": math.nan}, "b"), ("toy", {"a": math.inf, "b": 1}, "a"),
+])
+def test_check_names_what_is_wrong(id, values, named):
+    with pytest.raises(ValueError, match=rf"(^|\W){named}\b"):
+        check(id, **values)
+
+
+def test_report_marks_a_surprise_and_carries_its_rows():
+    report = Report(check("toy", a=3, b=1), check("toy", "committed scores", a=0.123456, b=-2000))
+    lines = "toy: mixed\ntoy: reproduced, recorded was mixed"
+    assert report.verdicts() == lines
+    bundle = report._repr_mimebundle_()
+    assert bundle[claims.MIME] == report.rows and bundle["text/plain"] == lines
+    assert json.loads(json.dumps(report.rows[1])) == {
+        "claim": "toy", "says": "a beats b", "source": "here", "measure": "two numbers",
+        "values": {"a": 0.123456, "b": -2000}, "threshold": "a > b and a ≤ 2.5",
+        "verdict": "reproduced", "recorded": "mixed", "measured_in": "committed scores",
+    }
+    assert bundle["text/markdown"].splitlines()[2:] == [
+        "| `toy` | a beats b | two numbers: a 3, b 1 | a > b and a ≤ 2.5 | **mixed** |",
+        "| `toy` | a beats b | two numbers: a 0.123, b -2,000 (committed scores) "
+        "| a > b and a ≤ 2.5 | **reproduced** |",
+    ]
+
+
+def test_every_claim_has_one_committed_row(rows):
+    assert sorted(row["claim"] for row in rows) == sorted(LEDGER)
+
+
+@pytest.mark.parametrize("id", LEDGER)
+def test_committed_verdict_is_that_of_its_values_and_every_condition_counts(id, rows):
+    [row] = [row for row in rows if row["claim"] == id]
+    claim, values = LEDGER[id], row["values"]
+    assert [row] == Report(check(id, row["measured_in"], **values)).rows
+    assert row["verdict"] == claim.recorded
+    for condition in claim.conditions:
+        name, sign, bound = condition
+        alone, limit = replace(claim, conditions=(condition,)), values.get(bound, bound)
+        before = Result(alone, values, "here").verdict
+        held = before == "reproduced"
+        inside, outside = {"<": (-1, 1), "≤": (-1, 1), "=": (0, 1)}.get(sign, (1, -1))
+        moved = values | {name: limit + (outside if held else inside) * (1 + abs(limit))}
+        assert Result(alone, moved, "here").verdict != before, condition
+        if claim.recorded == "reproduced":
+            assert check(id, **moved).verdict != "reproduced", condition
+
+
+def test_committed_seeds():
+    for preset, least in (("quick", 5), ("blog", 1)):
+        scores = read_scores(preset)
+        assert all(math.isfinite(v) for row in scores for v in row.values() if isinstance(v, float))
+        for decoder in ("deconv", "sbd"):
+            assert len({row["seed"] for row in scores if row["decoder"] == decoder}) >= least
+    with pytest.raises(ValueError, match=f"^{SEEDS_FILE.name} has no rows of the preset 'slow'"):
+        read_scores("slow")

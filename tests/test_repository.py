@@ -1,0 +1,195 @@
+"""Pairs, outputs, pins and the README: what a reader opens is what was run."""
+
+import json
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tomllib
+
+import jupytext
+import nbformat
+import pytest
+import yaml
+from jupytext.compare import NotebookDifference, compare_notebooks
+
+from sbd_utils.claims import to_markdown
+from sbd_utils.reproduce import NOTEBOOKS, to_text
+from sbd_utils.settings import RESULTS, ROOT
+
+SOURCES = sorted(NOTEBOOKS.glob("*.py"))
+TABLE = re.compile(
+    r"^<!-- claims: written by make reproduce -->\n(.*?)^<!-- end of claims -->$", re.S | re.M
+)
+MACHINE_PATH = re.compile(r"/(home|root|tmp|work)/")
+MEGABYTE = 2**20
+
+each = pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+
+
+def pair_problem(source, notebook):
+    """How a .py and its .ipynb differ, or None."""
+    try:
+        compare_notebooks(jupytext.read(source), jupytext.read(notebook), compare_outputs=False)
+    except NotebookDifference as difference:
+        return str(difference)
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def unexecuted(notebook):
+    """The checked cells that nbval would pass over, for want of a count or an output."""
+    return [
+        cell.source for cell in code_cells(notebook)
+        if "nbval-check-output" in cell.metadata.get("tags", [])
+        and not (cell.execution_count and cell.outputs)
+    ]
+
+
+def decimals(text):
+    return set(re.findall(r"\d+(?:\.\d+)+", text))
+
+
+def readme_problem(text, facts):
+    """What the README says that the facts of results/blog/claims.json do not, or None."""
+    table = TABLE.search(text)
+    if table is None or table[1].strip() != to_markdown(facts["claims"]):
+        return "its claim table is not that of results/blog/claims.json"
+    prose = re.sub(r"^```.*?^```", "", TABLE.sub("", text), flags=re.S | re.M)
+    prose = re.sub(r"(?i)arxiv(:|\.org/(abs|pdf)/| )\d+\.\d+", "", prose)
+    unknown = decimals(prose) - decimals(to_text(facts)) - set(conda_pins().values())
+    return f"no result says {', '.join(sorted(unknown))}" if unknown else None
+
+
+def pip_pins():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return dict(line.split("==") for line in project["dependencies"])
+
+
+def conda_pins():
+    *packages, pip = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    lines = [line for line in packages + pip["pip"] if "=" in line]
+    return dict(re.split("=+", line) for line in lines)
+
+
+def test_environment_yml_has_the_pins_of_pyproject():
+    names = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
+    expected = {names.get(name, name): version for name, version in pip_pins().items()}
+    found = conda_pins()
+    assert found.pop("python") == "3.11"
+    assert found == expected
+
+
+def test_constraints_have_the_pins_of_pyproject():
+    lines = (ROOT / "constraints.txt").read_text().split()
+    assert {f"{name}=={version}" for name, version in pip_pins().items()} <= set(lines)
+
+
+def test_both_forms_of_every_notebook_are_there():
+    names = [path.stem for path in SOURCES]
+    assert names and names == sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
+
+
+@each
+def test_pair_agrees(source):
+    assert pair_problem(source, source.with_suffix(".ipynb")) is None
+
+
+@each
+def test_notebook_is_executed_in_order_and_clean(source):
+    path = source.with_suffix(".ipynb")
+    notebook = nbformat.read(path, as_version=4)
+    cells = code_cells(notebook)
+    assert not unexecuted(notebook)
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    outputs = [output for cell in cells for output in cell.outputs]
+    assert not [output for output in outputs if output.output_type == "error"]
+    for output in outputs:
+        output.get("data", {}).pop("image/png", None)  # base64 has slashes too
+    assert not MACHINE_PATH.search(json.dumps(outputs))
+    assert path.stat().st_size < MEGABYTE
+
+
+@each
+def test_code_cells_are_short(source):
+    lengths = [len(cell.source.splitlines()) for cell in code_cells(jupytext.read(source))]
+    assert max(lengths) <= 40 and statistics.median(lengths) <= 10
+
+
+def test_readme_says_what_the_results_say():
+    facts = json.loads((RESULTS / "blog" / "claims.json").read_text())
+    assert (RESULTS / "blog" / "claims.md").read_text() == to_text(facts)
+    assert readme_problem((ROOT / "README.md").read_text(), facts) is None
+
+
+def test_ci_runs_the_make_target_test():
+    assert re.search(r"^make\b.*\btest\b", (ROOT / ".ci" / "run").read_text(), re.M)
+
+
+def test_nothing_large_is_tracked():
+    command = ["git", "-C", str(ROOT), "ls-files", "-z"]
+    if not shutil.which("git") or not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    paths = [ROOT / name for name in listed.split("\0") if name]
+    assert paths
+    assert not [path for path in paths if path.is_file() and path.stat().st_size > MEGABYTE]
+
+
+def test_package_imports_without_a_display_and_without_pyplot():
+    code = """
+import importlib, pkgutil, sys, sbd_utils, sbd_utils.training
+assert not {"matplotlib", "livelossplot"} & set(sys.modules)
+for module in pkgutil.iter_modules(sbd_utils.__path__, "sbd_utils."):
+    importlib.import_module(module.name)
+assert "sbd_utils.figures" in sys.modules and "matplotlib.pyplot" not in sys.modules
+"""
+    bare = {k: v for k, v in os.environ.items() if k not in ("DISPLAY", "MPLBACKEND")}
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=bare, check=True)
+
+
+def test_a_drifted_pair_is_reported(tmp_path):
+    source, notebook = tmp_path / "01_a.py", tmp_path / "01_a.ipynb"
+    source.write_text('# %% [markdown]\n# Text\n\n# %% tags=["nbval-check-output"]\nprint(1)\n')
+    jupytext.write(jupytext.read(source), notebook)
+    assert pair_problem(source, notebook) is None
+    source.write_text(source.read_text().replace("print(1)", "print(2)"))
+    assert "print(2)" in pair_problem(source, notebook)
+
+
+def test_an_unexecuted_checked_cell_is_reported():
+    v4 = nbformat.v4
+    output = v4.new_output("stream", text="1\n")
+    tags = {"tags": ["nbval-check-output"]}
+    run = v4.new_code_cell("1", metadata=tags, execution_count=1, outputs=[output])
+    no_count = v4.new_code_cell("2", metadata=tags, outputs=[output])
+    no_output = v4.new_code_cell("3", metadata=tags, execution_count=3)
+    cells = [v4.new_markdown_cell("text"), run, no_count, no_output, v4.new_code_cell("4")]
+    assert unexecuted(v4.new_notebook(cells=cells)) == ["2", "3"]
+
+
+@pytest.mark.parametrize("old, new, problem", [
+    ("", "", None), ("r2 is 0.998", "r2 is 0.989", "no result says 0.9890"),
+    ("3,675 |", "3,674 |", "its claim"), ("<!-- end of claims -->", "", "its claim"),
+    ("2.13.0", "2.12.0", "no result says 2.12.0"), ("```\n9.9", "9.9", "no result says 9.9"),
+    ("arXiv ", "version ", "no result says 1901.07017"),
+])
+def test_a_changed_number_of_the_readme_is_reported(old, new, problem):
+    row = {
+        "claim": "toy", "says": "so", "measure": "r2 and images", "threshold": "r2 > 0.95",
+        "values": {"r2": 0.99801, "images": 3675}, "measured_in": "this run", "verdict": "mixed",
+    }
+    facts = {
+        "preset": "blog", "seed": 0, "cpu": "a", "python": "3.11.7", "versions": {},
+        "wall_seconds": 99, "claims": [row],
+    }
+    text = (
+        "# Title\nr2 is 0.9980, on torch 2.13.0, after arXiv 1901.07017 "
+        "(https://arxiv.org/abs/1901.07017).\n\n<!-- claims: written by make reproduce -->\n"
+        f"{to_markdown([row])}\n<!-- end of claims -->\n\n```\n9.9 seconds\n```\nThe end.\n"
+    ).replace(old, new)
+    assert str(readme_problem(text, facts)).startswith(str(problem))

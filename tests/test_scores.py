@@ -1,0 +1,149 @@
+"""The scores of a stand-in VAE that is known to the last pixel."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+
+from sbd_utils import scores
+from sbd_utils.data import draw_sprite, make_sprites
+from sbd_utils.metrics import find_blobs
+from sbd_utils.models import VAE
+from sbd_utils.training import History, Run, TrainConfig
+
+SPRITES = make_sprites(positions=3)  # 27
+GAIN = torch.tensor([1 / 4, 1 / 8])  # place = 0.5 + GAIN * z: -2 to 2 is all of x, half of y
+
+
+class Painter(torch.nn.Module):
+    """Latent 0 is x, 1 is y, 2 is the color (-2 red, 0 green, 2 blue), 3 is dead."""
+
+    image_size, latent_dim = 64, 4
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+
+    def encode(self, images):
+        blobs = find_blobs(images.numpy())
+        place = torch.tensor(blobs.centroid - 7.7) / 46  # 0.3 pixels of room for rounding
+        color = torch.tensor(blobs.color.argmax(axis=1)) * 2 - 2
+        z = torch.column_stack([(place - 0.5) / GAIN, color, 0 * color]).float()
+        return z, torch.tensor([-4.0, -3.0, -1.0, 0.0]).expand_as(z)
+
+    def decode(self, z):
+        places = (0.5 + GAIN * z[:, :2]).clamp(0, 1).tolist()
+        t = z[:, 2] / 2
+        rgb = torch.stack([-t, (1 - t.abs()) * 128 / 255, t], dim=1).clamp(0, 1)
+        discs = torch.stack([draw_sprite(*place)[:1] for place in places])
+        return discs * rgb[:, :, None, None]
+
+
+class Blinker(Painter):
+    """Shows nothing where the dead latent is above 1."""
+
+    def decode(self, z):
+        return super().decode(z) * (z[:, 3] <= 1)[:, None, None, None]
+
+
+class Folder(Painter):
+    """Its plane is folded at x = 0.7, which turns over the last of five columns of cells."""
+
+    def encode(self, images):
+        z, log_var = super().encode(images)
+        return torch.column_stack([(z[:, 0] - 0.8).abs(), z[:, 1:]]), log_var
+
+
+def test_traverse_sets_one_latent_to_each_value():
+    codes, values = np.arange(8.0).reshape(2, 4) + 10, np.array([-1, 0, 1])
+    sweeps = scores.traverse(codes, values)
+    assert sweeps.shape == (2, 4, 3, 4)
+    for (base, latent, step), sweep in zip(np.ndindex(2, 4, 3), sweeps.reshape(-1, 4), strict=True):
+        expected = codes[base].copy()
+        expected[latent] = values[step]
+        assert_array_equal(sweep, expected)
+    assert_allclose(scores.traverse(codes)[0, 0, :, 0], [-2, -4 / 3, -2 / 3, 0, 2 / 3, 4 / 3, 2])
+
+
+@pytest.mark.parametrize("decoder", ["deconv", "sbd"])
+def test_encode_and_decode_are_the_vaes_and_clamp(decoder):
+    vae = VAE(decoder, latent_dim=3, image_size=32).eval()
+    images = make_sprites(32, positions=10).images[:260]  # more than a batch of 256
+    mu, log_var = scores.encode(vae, images)
+    assert mu.shape == log_var.shape == (260, 3) and mu.dtype == np.float64
+    for found, expected in zip((mu, log_var), vae.encode(images), strict=True):
+        assert_allclose(found, expected.detach(), atol=1e-5)
+    with torch.no_grad():
+        next(reversed(list(vae.parameters()))).copy_(torch.tensor([-3.0, 0.5, 3.0]))
+    pictures = scores.decode(vae, mu[:130].reshape(2, 65, 3))  # more than a batch of 128
+    assert pictures.shape == (2, 65, 3, 32, 32)
+    expected = vae.decode(torch.tensor(mu[:130]).float()).detach()
+    assert expected.min() < -1 and expected.max() > 2
+    assert_allclose(pictures.reshape(130, 3, 32, 32), expected.clamp(0, 1), atol=1e-5)
+
+
+def test_moves_are_those_of_the_painter():
+    codes = np.array([[0, 0, -2, 0], [1, 1, 2, 0], [2, 2, 2, 0]])
+    moves = scores.measure_moves(Painter(), codes, every=1)
+    assert_allclose(moves.x, [1, 0, 0, 0], atol=1e-6)
+    assert_allclose(moves.y, [0, 0.5, 0, 0], atol=1e-6)
+    assert_allclose(moves.color, [0, 0, 1, 0], atol=1e-6)
+    assert_array_equal(moves.factors, np.eye(4, 3, dtype=bool))
+    assert_array_equal(moves.one_blob, 1)
+    assert moves.mixing == 0
+
+
+def test_a_latent_that_moves_position_and_color_is_mixed():
+    painter = Painter()
+    plain = painter.decode
+    painter.decode = lambda z: plain(torch.column_stack([z[:, :2], z[:, 0] / 2 - 1, z[:, 3]]))
+    moves = scores.measure_moves(painter, np.zeros((1, 4)))
+    assert_array_equal(moves.factors, [[1, 0, 1], [0, 1, 0], [0, 0, 0], [0, 0, 0]])
+    assert moves.mixing == 0.5, "one of the two that move anything"
+
+
+@pytest.mark.parametrize("base, one_blob", [(0, [1, 1, 1, 5 / 7]), (2, [0.5, 0.5, 0.5, 5 / 7])])
+def test_black_pictures_are_not_blobs_and_do_not_spoil_the_moves(base, one_blob):
+    """The sweeps of the second code are black, all but those of latent 3, if that is at 2."""
+    moves = scores.measure_moves(Blinker(), np.array([[0, 0, 0, 0], [0, 0, 0, base]]), every=1)
+    assert_allclose(moves.one_blob, one_blob)
+    assert_allclose([moves.x[0], moves.y[1], moves.color[2], moves.x[3]], [1, 0.5, 1, 0], atol=1e-6)
+
+
+def test_geometry_of_an_affine_code_is_affine_and_of_a_fold_is_folded():
+    flat = scores.measure_geometry(Painter(), [1, 0], "green")
+    assert flat.points.shape == (31, 31, 2)
+    y, x = (scores.LINES[[5, 20]] - 0.5) * [8, 4]
+    assert_allclose(flat.points[5, 20], [y, x], atol=0.2)  # y first, as the latents are
+    assert flat.fit.r2 == pytest.approx(1, abs=2e-3) and flat.folded == 0
+    assert flat.fit.singular_ratio == pytest.approx(0.5, abs=0.02)
+    assert flat.fit.angle == pytest.approx(90, abs=1)
+    fold = scores.measure_geometry(Folder(), [0, 1], "red")
+    assert fold.folded == 5 and fold.fit.r2 < flat.fit.r2
+
+
+def test_score_of_the_painter_is_full_marks():
+    numbers = scores.score(Run(TrainConfig(), Painter(), History([2.5], [7.5], [60.0])), SPRITES)
+    expected = {
+        "reconstruction": 2.5, "kl": 7.5, "seconds": 60, "explained": 1, "right_blob": 1,
+        "mixing": 0, "factors_moved": 1, "one_blob": 1, "readout": 1, "additive": 1, "mig": 1,
+    }
+    expected |= {f"folded_{color}": 0 for color in ("red", "green", "blue")}
+    assert {name: numbers[name] for name in expected} == pytest.approx(expected, abs=1e-4)
+    left = {"r2": 1, "singular_ratio": 0.5, "angle": 90}
+    names = {f"{name}_{color}" for name in left for color in ("red", "green", "blue")}
+    assert set(numbers) == set(expected) | names
+    assert all(numbers[n] == pytest.approx(left[n.rsplit("_", 1)[0]], rel=0.02) for n in names)
+
+
+def test_right_blobs():
+    truth = replace(SPRITES, images=SPRITES.images[9:18])  # x = 0.5, with room to both sides
+    pictures = truth.images.numpy()
+    assert scores.right_blobs(truth, pictures).all()
+    assert scores.right_blobs(truth, np.roll(pictures, 1, axis=3)).all(), "a pixel is within reach"
+    moved, recolored = np.roll(pictures, 2, axis=3), np.roll(pictures, 1, axis=1)
+    doubled = pictures + np.roll(pictures, 23, axis=3)
+    for wrong in (moved, recolored, doubled, 0 * pictures):
+        assert not scores.right_blobs(truth, wrong).any()
