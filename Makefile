@@ -35,7 +35,8 @@ notebooks: $(BOOKS) ## re-execute every notebook under the preset blog, ready to
 # --update keeps the cell ids. Always executed: a changed source keeps its stale outputs.
 notebooks/%.ipynb: notebooks/%.py .venv/ready FORCE
 	$(BIN)/jupytext --quiet --to ipynb --update $<
-	SBD_PRESET=blog $(BIN)/jupyter execute --inplace $@
+	SBD_PRESET=blog $(BIN)/jupyter nbconvert --log-level=WARN --execute --inplace --to notebook \
+	  --ExecutePreprocessor.record_timing=False --ExecutePreprocessor.store_widget_state=False $@
 
 seeds: .venv/ready ## train the missing seeds of the study and write results/seeds.csv
 	$(BIN)/python -m sbd_utils.study

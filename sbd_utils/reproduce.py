@@ -12,6 +12,7 @@ from pathlib import Path
 import jupytext
 import nbformat
 import papermill
+import torch
 from tqdm import tqdm
 
 from sbd_utils import claims
@@ -47,6 +48,7 @@ def main() -> int:
         "preset": target.name,
         "seed": 0,
         "cpu": cpu_name(),
+        "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "versions": {name: version(name) for name in PACKAGES},
         "wall_seconds": round(time.time() - start),
@@ -67,7 +69,9 @@ def run(source: Path, folder: Path, label: str) -> nbformat.NotebookNode:
     target.parent.mkdir(parents=True, exist_ok=True)
     jupytext.write(jupytext.read(source), target, fmt="ipynb")
     return papermill.execute_notebook(
-        target, target, cwd=NOTEBOOKS, kernel_name="python3", progress_bar={"desc": label}
+        target, target, cwd=NOTEBOOKS, kernel_name="python3", progress_bar={"desc": label},
+        # The kernel's notice on unencrypted TCP, to itself, would tear the progress lines.
+        extra_arguments=["--log-level=ERROR"],
     )
 
 
@@ -120,7 +124,7 @@ def to_text(facts: dict) -> str:
     minutes, seconds = divmod(facts["wall_seconds"], 60)
     return (
         f"# The claims under the preset `{facts['preset']}`\n\n"
-        f"Python {facts['python']}, {versions}; {facts['cpu']}; seed {facts['seed']}; "
+        f"Python {facts['python']}, {versions}; {facts['cpu']}, {facts['threads']} threads; seed {facts['seed']}; "
         f"wall time {minutes} min {seconds} s.\n\n{claims.to_markdown(facts['claims'])}\n"
     )
 

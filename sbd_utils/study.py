@@ -20,11 +20,11 @@ TEXT = ("preset", "decoder", "precision", "torch", "cpu")  # the columns that ar
 
 
 def cpu_name() -> str:
-    """The processor by its model name where Linux tells, with the threads that torch uses."""
+    """The processor, by its model name where Linux tells it."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.machine()}, {torch.get_num_threads()} threads"
+    return names[0] if names else platform.machine()
 
 
 def read_scores(preset: str, path: Path = SEEDS_FILE) -> list[dict]:

@@ -45,13 +45,14 @@ def test_r2_of_a_fold_is_what_is_left_of_the_variance_and_no_rotation_changes_it
     assert affine_fit(POINTS, circles).r2 < 0.5
 
 
-BAD = (POINTS[:, :1], POINTS[0], POINTS * np.nan, POINTS + np.inf, np.zeros((0, 2)), None)
+BAD = (POINTS[:, :1], POINTS[0], POINTS * np.nan, POINTS + np.inf, None)
 
 
 @pytest.mark.parametrize("named, source, target", [
     *(("source", bad, POINTS) for bad in BAD), *(("target", POINTS, bad) for bad in BAD[:4]),
     ("source and target", POINTS, POINTS[1:]), ("source", POINTS * [1, 0], POINTS),
-    ("source", POINTS[:2], POINTS[:2]), ("target", POINTS, POINTS * 0 + 0.5),
+    ("source", POINTS[:2], POINTS[:2]), ("source", POINTS[:0], POINTS[:0]),
+    ("target", POINTS, POINTS * 0 + 0.5),
     ("target", POINTS, POINTS * 0 + 0.1),  # the mean of 35 times 0.1 need not be 0.1
 ])
 def test_affine_fit_refuses(named, source, target):

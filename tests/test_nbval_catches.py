@@ -4,17 +4,14 @@ import json
 import re
 import subprocess
 import sys
-from base64 import b64decode, b64encode
+from base64 import b64encode
 
 import pytest
 from nbformat import v4, write
 
 from sbd_utils import claims, reproduce
 
-PNG = b64decode(  # one pixel
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJg"
-    "gg=="
-)
+PNG = b"stands for a picture"
 CLAIM = """from sbd_utils import claims
 print(claims.Report(claims.check("data-3675", images={}, factors=3)).verdicts())"""
 GOOD = f"""# %%
@@ -54,12 +51,11 @@ def test_figures_and_claim_rows_are_found_among_other_outputs():
     named = {"image/png": {"name": "dot", "alt": "a dot"}}
     data, rows = {"image/png": b64encode(PNG).decode()}, [{"claim": "a"}, {"claim": "b"}]
     outputs = [
-        v4.new_output("stream", text="1"), v4.new_output("error", ename="E", evalue="", traceback=[]),
+        v4.new_output("stream", text="1"), v4.new_output("error", ename="E", evalue="e"),
         v4.new_output("display_data", data, metadata=named), v4.new_output("display_data", data),
         v4.new_output("execute_result", {"text/plain": "1", claims.MIME: rows}, execution_count=1),
     ]
-    cells = [v4.new_markdown_cell("text"), v4.new_code_cell("1", outputs=outputs)]
-    notebook = v4.new_notebook(cells=cells)
+    notebook = v4.new_notebook(cells=[v4.new_markdown_cell(), v4.new_code_cell(outputs=outputs)])
     assert reproduce.figures(notebook) == {"dot": PNG}
     assert reproduce.claim_rows(notebook) == rows
 

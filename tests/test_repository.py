@@ -20,12 +20,10 @@ from sbd_utils.reproduce import NOTEBOOKS, to_text
 from sbd_utils.settings import RESULTS, ROOT
 
 SOURCES = sorted(NOTEBOOKS.glob("*.py"))
-TABLE = re.compile(
-    r"^<!-- claims: written by make reproduce -->\n(.*?)^<!-- end of claims -->$", re.S | re.M
-)
+START, END = "<!-- claims: written by make reproduce -->", "<!-- end of claims -->"
+TABLE = re.compile(f"^{START}\n(.*?)^{END}$", re.S | re.M)
 MACHINE_PATH = re.compile(r"/(home|root|tmp|work)/")
 MEGABYTE = 2**20
-
 each = pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
 
 
@@ -65,28 +63,18 @@ def readme_problem(text, facts):
     return f"no result says {', '.join(sorted(unknown))}" if unknown else None
 
 
-def pip_pins():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    return dict(line.split("==") for line in project["dependencies"])
-
-
 def conda_pins():
     *packages, pip = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
-    lines = [line for line in packages + pip["pip"] if "=" in line]
-    return dict(re.split("=+", line) for line in lines)
+    return dict(re.split("=+", line) for line in packages + pip["pip"] if "=" in line)
 
 
-def test_environment_yml_has_the_pins_of_pyproject():
+def test_pins_of_environment_yml_and_constraints_are_those_of_pyproject():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert set(project["dependencies"]) <= set((ROOT / "constraints.txt").read_text().split())
     names = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
-    expected = {names.get(name, name): version for name, version in pip_pins().items()}
-    found = conda_pins()
-    assert found.pop("python") == "3.11"
-    assert found == expected
-
-
-def test_constraints_have_the_pins_of_pyproject():
-    lines = (ROOT / "constraints.txt").read_text().split()
-    assert {f"{name}=={version}" for name, version in pip_pins().items()} <= set(lines)
+    pins = dict(line.split("==") for line in project["dependencies"])
+    expected = {names.get(name, name): version for name, version in pins.items()}
+    assert conda_pins() == expected | {"python": "3.11"}
 
 
 def test_both_forms_of_every_notebook_are_there():
@@ -174,13 +162,13 @@ def test_an_unexecuted_checked_cell_is_reported():
 
 @pytest.mark.parametrize("old, new, problem", [
     ("", "", None), ("r2 is 0.998", "r2 is 0.989", "no result says 0.9890"),
-    ("3,675 |", "3,674 |", "its claim"), ("<!-- end of claims -->", "", "its claim"),
+    ("3,675 |", "3,674 |", "its claim"), (END, "", "its claim"),
     ("2.13.0", "2.12.0", "no result says 2.12.0"), ("```\n9.9", "9.9", "no result says 9.9"),
     ("arXiv ", "version ", "no result says 1901.07017"),
 ])
 def test_a_changed_number_of_the_readme_is_reported(old, new, problem):
     row = {
-        "claim": "toy", "says": "so", "measure": "r2 and images", "threshold": "r2 > 0.95",
+        "claim": "toy", "says": "so", "source": "here", "measure": "r2, images", "threshold": "> 0",
         "values": {"r2": 0.99801, "images": 3675}, "measured_in": "this run", "verdict": "mixed",
     }
     facts = {
@@ -189,7 +177,7 @@ def test_a_changed_number_of_the_readme_is_reported(old, new, problem):
     }
     text = (
         "# Title\nr2 is 0.9980, on torch 2.13.0, after arXiv 1901.07017 "
-        "(https://arxiv.org/abs/1901.07017).\n\n<!-- claims: written by make reproduce -->\n"
-        f"{to_markdown([row])}\n<!-- end of claims -->\n\n```\n9.9 seconds\n```\nThe end.\n"
+        f"(https://arxiv.org/abs/1901.07017).\n\n{START}\n{to_markdown([row])}\n{END}\n\n"
+        "```\n9.9 seconds\n```\nThe end.\n"
     ).replace(old, new)
     assert str(readme_problem(text, facts)).startswith(str(problem))

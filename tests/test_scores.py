@@ -124,6 +124,12 @@ def test_geometry_of_an_affine_code_is_affine_and_of_a_fold_is_folded():
     assert fold.folded == 5 and fold.fit.r2 < flat.fit.r2
 
 
+@pytest.mark.parametrize("latents", [[0], [0, 0], [0, 4], [-1, 0], [0, 1, 2], [0, 0, 1]])
+def test_geometry_needs_two_latents(latents):
+    with pytest.raises(ValueError, match="^latents must"):
+        scores.measure_geometry(Painter(), latents, "red")
+
+
 def test_score_of_the_painter_is_full_marks():
     numbers = scores.score(Run(TrainConfig(), Painter(), History([2.5], [7.5], [60.0])), SPRITES)
     expected = {
