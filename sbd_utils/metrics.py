@@ -7,7 +7,7 @@ import numpy as np
 from scipy import ndimage
 
 VISIBLE = 0.2  # brightness of a pixel that belongs to a blob; Pillow's green is 0.5 at full
-LEAST_AREA = 20  # pixels of a blob that the eye would count; the post's circle has 225
+LEAST_AREA = 20  # pixels of a blob that the eye would count; the post's circle has 221
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def affine_fit(source: np.ndarray, target: np.ndarray) -> AffineFit:
         raise ValueError("source must have three points that are not on one line")
     solution = np.linalg.lstsq(design, target)[0]  # [3, 2]
     variance = np.square(target - np.mean(target, axis=0)).sum()
-    if variance == 0:
+    if not np.ptp(target, axis=0).any():
         raise ValueError("target must vary, got the same point every time")
     matrix, offset = solution[:2].T, solution[2]
     singular = np.linalg.svd(matrix, compute_uv=False)
@@ -89,7 +89,12 @@ def mig(codes: np.ndarray, factors: Mapping[str, np.ndarray], bins: int = 20) ->
     """Mutual information gap (Chen et al. 2018, arXiv 1802.04942): mean of (I1 - I2) / H.
 
     codes [N, latent_dim], cut into equal-width bins; factors that do not vary are left out.
+    Raises ValueError for fewer than two latents, or where no factor varies.
     """
+    if np.ndim(codes) != 2 or np.shape(codes)[1] < 2:
+        raise ValueError(f"codes must be [N, at least 2], got {np.shape(codes)}")
+    if not any(len(np.unique(values)) > 1 for values in factors.values()):
+        raise ValueError("factors must hold one that varies")
     gaps = []
     for values in factors.values():
         _, labels = np.unique(values, return_inverse=True)

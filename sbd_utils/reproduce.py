@@ -124,8 +124,9 @@ def to_text(facts: dict) -> str:
     minutes, seconds = divmod(facts["wall_seconds"], 60)
     return (
         f"# The claims under the preset `{facts['preset']}`\n\n"
-        f"Python {facts['python']}, {versions}; {facts['cpu']}, {facts['threads']} threads; seed {facts['seed']}; "
-        f"wall time {minutes} min {seconds} s.\n\n{claims.to_markdown(facts['claims'])}\n"
+        f"Python {facts['python']}, {versions}; {facts['cpu']}, {facts['threads']} threads; "
+        f"seed {facts['seed']}; wall time {minutes} min {seconds} s.\n\n"
+        f"{claims.to_markdown(facts['claims'])}\n"
     )
 
 

@@ -80,15 +80,20 @@ def measure_moves(vae: VAE, mu: np.ndarray, every: int = 101) -> Moves:
     centroid = blobs.centroid.reshape(bases, latents, values, 2)
     color = blobs.color.reshape(bases, latents, values, 3)
     free = vae.image_size - 2 - 16
-    with np.errstate(invalid="ignore"):
-        way = np.nanmax(centroid, axis=2) - np.nanmin(centroid, axis=2)  # [bases, latent, 2]
-        apart = np.linalg.norm(color[:, :, :, None] - color[:, :, None], axis=-1) / np.sqrt(2)
-    x, y = np.nanmedian(way, axis=0).T / free
+    apart = np.linalg.norm(color[:, :, :, None] - color[:, :, None], axis=-1) / np.sqrt(2)
+    # A black picture has no place and no color; unlike nanmax, fmax passes over it silently.
+    way = np.fmax.reduce(centroid, axis=2) - np.fmin.reduce(centroid, axis=2)
+    x, y = _median_of_seen(way).T / free  # way: [bases, latent, 2]
     return Moves(
         x, y,
-        color=np.nanmedian(np.nanmax(apart, axis=(2, 3)), axis=0),
+        color=_median_of_seen(np.fmax.reduce(apart, axis=(2, 3))),
         one_blob=(blobs.count.reshape(bases, latents, values) == 1).mean(axis=(0, 2)),
     )
+
+
+def _median_of_seen(values: np.ndarray) -> np.ndarray:
+    """The median over the codes that show anything; 0 where none does."""
+    return np.nanmedian(np.where(np.isnan(values).all(axis=0), 0, values), axis=0)
 
 
 @dataclass(frozen=True)
@@ -109,7 +114,9 @@ def measure_geometry(vae: VAE, latents: np.ndarray, color: str) -> Geometry:
 
     Raises ValueError unless latents are two different indices below latent_dim.
     """
-    if len(set(latents)) != 2 or not all(0 <= k < vae.latent_dim for k in latents):
+    if len(latents) != 2 or latents[0] == latents[1] or not all(
+        0 <= k < vae.latent_dim for k in latents
+    ):
         raise ValueError(
             f"latents must be two different indices below {vae.latent_dim}, got {list(latents)}"
         )

@@ -173,7 +173,7 @@ def test_a_changed_number_of_the_readme_is_reported(old, new, problem):
     }
     facts = {
         "preset": "blog", "seed": 0, "cpu": "a", "python": "3.11.7", "versions": {},
-        "wall_seconds": 99, "claims": [row],
+        "wall_seconds": 99, "threads": 2, "claims": [row],
     }
     text = (
         "# Title\nr2 is 0.9980, on torch 2.13.0, after arXiv 1901.07017 "

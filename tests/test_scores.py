@@ -117,6 +117,7 @@ def test_geometry_of_an_affine_code_is_affine_and_of_a_fold_is_folded():
     assert flat.points.shape == (31, 31, 2)
     y, x = (scores.LINES[[5, 20]] - 0.5) * [8, 4]
     assert_allclose(flat.points[5, 20], [y, x], atol=0.2)  # y first, as the latents are
+    assert_allclose(flat.fit.matrix, [[0, 8], [4, 0]], atol=0.1)
     assert flat.fit.r2 == pytest.approx(1, abs=2e-3) and flat.folded == 0
     assert flat.fit.singular_ratio == pytest.approx(0.5, abs=0.02)
     assert flat.fit.angle == pytest.approx(90, abs=1)
@@ -150,6 +151,6 @@ def test_right_blobs():
     assert scores.right_blobs(truth, pictures).all()
     assert scores.right_blobs(truth, np.roll(pictures, 1, axis=3)).all(), "a pixel is within reach"
     moved, recolored = np.roll(pictures, 2, axis=3), np.roll(pictures, 1, axis=1)
-    doubled = pictures + np.roll(pictures, 23, axis=3)
-    for wrong in (moved, recolored, doubled, 0 * pictures):
+    tripled = pictures + np.roll(pictures, 20, axis=3) + np.roll(pictures, -20, axis=3)
+    for wrong in (moved, recolored, tripled, 0 * pictures):
         assert not scores.right_blobs(truth, wrong).any()
