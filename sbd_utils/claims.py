@@ -33,7 +33,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Result:
-    """A claim with its measured values; `scored` says whether they were measured in this run."""
+    """A claim with its measured values; measured_in is THIS_RUN or COMMITTED."""
 
     claim: Claim
     values: Mapping[str, float]
