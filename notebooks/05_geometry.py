@@ -93,7 +93,7 @@ Picture(
 # %% [markdown]
 # Left, the truth. In the middle, DeConv: neighbors stay neighbors, but the sheet is crumpled and
 # folded over itself, so that one point of the plane stands for several places. Right, the SB
-# decoder: a grid, turned and slightly sheared. Its little jags are the whole-pixel staircase of
+# decoder: a grid, turned and hardly sheared. Its little jags are the whole-pixel staircase of
 # [notebook 01](01_data.ipynb), not noise.
 #
 # Why turned? The prior is round, so every rotation of the plane costs the same KL. Nothing tells
@@ -122,14 +122,14 @@ Markdown("\n".join([
 
 # %% [markdown]
 # The post's published SB figure, read off by eye, is a grid with sides of 2.21 and 2.08 at an angle
-# of 84°; ours is of that kind. For DeConv the ratio and the angle mean little, because a map with
-# folds is no affine map to begin with.
+# of 84°: of the same kind, a little more sheared. For DeConv the ratio and the angle mean little,
+# because a map with folds is no affine map to begin with.
 #
 # ## Position plus color
 #
-# [Notebook 04](04_traversals.ipynb) ended with a puzzle: each latent of the SB model moves position
-# *and* color. A folded sheet would do that, but so would a clean code that is merely turned. The
-# test is whether the code is a *sum*,
+# [Notebook 04](04_traversals.ipynb) left a puzzle: in some seeds of the SB model color has a latent
+# of its own, in others the latents move position *and* color. A crumpled code would do that, but so
+# would a clean one that is merely turned. The test is whether the code is a *sum*,
 #
 # $$ \mu(x, y, c) = A\,(x, y)^\top + b_c, $$
 #
@@ -152,10 +152,10 @@ Markdown("\n".join([
 ]))
 
 # %% [markdown]
-# This is the result that the traversals hide. The SB model's code *is* such a sum, almost exactly:
-# position and color lie in directions of their own, and a rotation of the latent space would put
-# them on axes. The DeConv model's code is nothing of the kind. In the words of the paper's
-# argument, the architecture tells position from the rest; the objective does not care about axes.
+# This is what the traversals could not show. The SB model's code *is* such a sum, almost exactly:
+# position and color lie in directions of their own, whether or not those are the axes. The DeConv
+# model's code is nothing of the kind. In the words of the paper's argument, the architecture tells
+# position from the rest; the objective does not care about axes.
 #
 # The last column is the mutual information gap, the field's usual score (Chen et al. 2018). It asks
 # for each factor whether a *single* latent knows it, and so it rates a turned code as badly as a
@@ -176,7 +176,7 @@ Picture(
     figures.seed_spread(
         rows, {"r2": "affine R²", "folded": "folded cells of 25", "additive": "R² of the sum",
                "readout": "readout R²"},
-        {"r2": 0.9, "folded": 3, "readout": 0.6},
+        {"r2": 0.97, "folded": 2, "readout": 0.7},
     ),
     "seeds_geometry",
     "Four panels of dots, five seeds a decoder: in each the two decoders are far apart.",
@@ -187,11 +187,13 @@ scored = {n: [r for r in rows if r["decoder"] == n] for n in DECODERS}
 print("seeds:", [len(scored[n]) for n in DECODERS])
 worst_sbd = min(r[f"r2_{c}"] for r in scored["sbd"] for c in scores.COLORS)
 best_deconv = max(r[f"r2_{c}"] for r in scored["deconv"] for c in scores.COLORS)
-print(f"affine R²: SBD at least {worst_sbd:.2f}, DeConv at most {best_deconv:.2f}")
+print(f"affine R²: SBD at least {worst_sbd:.3f}, DeConv at most {best_deconv:.3f}")
 
 # %% [markdown]
-# No seed of one decoder comes near any seed of the other. Unlike the losses of [notebook
-# 03](03_training.ipynb), this difference is there after a few epochs, in every run.
+# No seed of one decoder reaches the worst seed of the other, in any of the four. The third panel
+# answers the puzzle: in *all* seeds of the SB model the code is a sum, also in those whose
+# traversals looked entangled. There, the code is turned. Unlike the losses of [notebook
+# 03](03_training.ipynb), this difference is there after 20 epochs, in every run.
 #
 # ## The claims
 
