@@ -36,7 +36,7 @@ notebooks: $(BOOKS) ## re-execute every notebook under the preset blog, ready to
 notebooks/%.ipynb: notebooks/%.py .venv/ready FORCE
 	$(BIN)/jupytext --quiet --to ipynb --update $<
 	SBD_PRESET=blog $(BIN)/jupyter nbconvert --log-level=WARN --execute --inplace --to notebook \
-	  --ExecutePreprocessor.record_timing=False --ExecutePreprocessor.store_widget_state=False $@
+	  --ExecutePreprocessor.record_timing=False $@
 
 seeds: .venv/ready ## train the missing seeds of the study and write results/seeds.csv
 	$(BIN)/python -m sbd_utils.study

@@ -112,7 +112,10 @@ PUBLISHED = {
 def live_curves():
     """A reporter that draws what it has not yet drawn, in nats an image, on a log axis."""
     log_axis = MatplotlibPlot(
-        cell_size=(4, 2.6), after_subplot=lambda axes, name, x: axes.set(yscale="log", title=name)
+        cell_size=(4, 2.6),
+        after_subplot=lambda axes, name, x_label: axes.set(
+            yscale="log", title=name, xlabel="epoch", ylabel="nats an image"
+        ),
     )
     plot = PlotLosses(outputs=[log_axis])
     drawn = 0
