@@ -24,7 +24,7 @@
 # affine map to each, count folds, and compare five seeds.
 #
 # **What you'll learn.** What an affine fit, a singular-value ratio and a folded cell say about a
-# representation, and why a common disentanglement score misses all of it.
+# representation, and why a common disentanglement score sees only part of it.
 #
 # **What you'll need.** The runs of [notebook 03](03_training.ipynb); what is missing is trained
 # here.
@@ -158,9 +158,10 @@ Markdown("\n".join([
 # position from the rest; the objective does not care about axes.
 #
 # The last column is the mutual information gap, the field's usual score (Chen et al. 2018). It asks
-# for each factor whether a *single* latent knows it, and so it rates a turned code as badly as a
-# crumpled one. (With 20 bins and 35 positions a position factor could reach $\ln 20 / \ln 35 =
-# 0.843$ at best.) A low MIG is a reason to look at the geometry, and not a verdict.
+# for each factor whether a *single* latent knows it, so it takes points from a clean code for being
+# turned, as it does from a crumpled one for being crumpled. (With 20 bins and 35 positions a
+# position factor could reach $\ln 20 / \ln 35 = 0.843$ at best.) A low MIG is a reason to look at
+# the geometry, and not a verdict.
 #
 # ## Five seeds
 #
