@@ -136,7 +136,7 @@ Picture(
 #
 # $$ \operatorname{ReLU}(w\,(z_k - u_j) + c), $$
 #
-# and a 1×1 corner of a single layer can compute it. Move the disc by changing $z_k$ and the answer
+# and the center of one 3×3 kernel can compute it. Move the disc by changing $z_k$ and the answer
 # shifts by the same amount everywhere in the image. Position in the picture is *linear* in the code
 # because subtraction is. That is the whole argument, and notebook 05 measures it.
 #
@@ -169,8 +169,8 @@ for name, decoder in decoders.items():
     print(f"{name:>6} decoder: {multiply_adds / 1e6:.2f} million multiply-adds an image")
 
 # %% [markdown]
-# Seven times the work. Nearly all of it sits in the middle convolution, 64 channels to 64 channels
-# at full resolution.
+# Seven times the work. Most of it sits in the middle convolution, 64 channels to 64 channels at
+# full resolution.
 #
 # And memory. A training step holds the weights, their gradients, Adam's two moments, and the
 # activations that autograd keeps for the backward pass. We count the last exactly, with a hook on
