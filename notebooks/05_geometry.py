@@ -78,12 +78,13 @@ geometry = {
     for name, vae in vaes.items()
 }
 truth = np.stack(np.meshgrid(scores.LINES, scores.LINES), axis=-1)
-titles = {"ground truth": "x|y"} | {
-    NAMES[name]: f"latent {pair[0]}|latent {pair[1]}" for name, pair in chosen.items()
+axis_labels = {"ground truth": ("x", "y")} | {
+    NAMES[name]: (f"latent {pair[0]}", f"latent {pair[1]}") for name, pair in chosen.items()
 }
 Picture(
     figures.geometry(
-        {"ground truth": truth} | {NAMES[n]: g["red"].points for n, g in geometry.items()}, titles
+        {"ground truth": truth} | {NAMES[n]: g["red"].points for n, g in geometry.items()},
+        axis_labels,
     ),
     "latent_space_geometry",
     "Three panels: a square grid of positions; its image under the DeConv encoder, a crumpled net; "

@@ -179,9 +179,13 @@ def moves(shares: Mapping[str, Mapping[str, np.ndarray]], threshold: float) -> F
     return figure
 
 
-def geometry(points: Mapping[str, np.ndarray], titles: Mapping[str, str]) -> Figure:
-    """Ground truth and latent planes: name to a lattice [31, 31, 2], of which every sixth line
-    is drawn through its points."""
+def geometry(
+    points: Mapping[str, np.ndarray], axis_labels: Mapping[str, tuple[str, str]]
+) -> Figure:
+    """Ground truth and latent planes, every sixth line of a lattice drawn through its points.
+
+    points: panel title to a lattice [31, 31, 2]. axis_labels: panel title to the names of its axes.
+    """
     figure = new_figure(8.4, 3.3)
     panels = figure.subplots(1, len(points))
     for axes, (name, lattice) in zip(panels, points.items(), strict=True):
@@ -195,14 +199,17 @@ def geometry(points: Mapping[str, np.ndarray], titles: Mapping[str, str]) -> Fig
                 label = marker if i == len(drawn) - 1 else None
                 axes.plot(*line.T, color=colormaps[colormap](shade), lw=1.2, marker=".", ms=3,
                           label=label)
-        axes.set(title=name, xlabel=titles[name].split("|")[0], ylabel=titles[name].split("|")[1])
+        x_label, y_label = axis_labels[name]
+        axes.set(title=name, xlabel=x_label, ylabel=y_label)
         axes.set_aspect("equal", adjustable="datalim")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2)
     return figure
 
 
-def seed_spread(rows: Sequence[Mapping], panels: Mapping[str, str], bounds=None) -> Figure:
+def seed_spread(
+    rows: Sequence[Mapping], panels: Mapping[str, str], bounds: Mapping[str, float] | None = None
+) -> Figure:
     """One panel a score, one dot a seed, the decoders apart.
 
     rows: scores as results/seeds.csv holds them. panels: score to its axis label.

@@ -125,7 +125,8 @@ def to_text(facts: dict) -> str:
     return (
         f"# The claims under the preset `{facts['preset']}`\n\n"
         f"Python {facts['python']}, {versions}; {facts['cpu']}, {facts['threads']} threads; "
-        f"seed {facts['seed']}; wall time {minutes} min {seconds} s.\n\n"
+        f"seed {facts['seed']}; wall time {minutes} min {seconds} s, "
+        f"which loads the training that earlier calls have finished.\n\n"
         f"{claims.to_markdown(facts['claims'])}\n"
     )
 
