@@ -13,7 +13,9 @@ import jupytext
 import nbformat
 import pytest
 import yaml
+from jupyter_server.services.contents.largefilemanager import LargeFileManager
 from jupytext.compare import NotebookDifference, compare_notebooks
+from jupytext.sync_contentsmanager import build_sync_jupytext_contents_manager_class
 
 from sbd_utils.claims import to_markdown
 from sbd_utils.reproduce import NOTEBOOKS, to_text
@@ -85,6 +87,20 @@ def test_both_forms_of_every_notebook_are_there():
 @each
 def test_pair_agrees(source):
     assert pair_problem(source, source.with_suffix(".ipynb")) is None
+
+
+@each
+@pytest.mark.parametrize("newer", [".py", ".ipynb"])
+def test_jupyterlab_opens_the_pair_whichever_file_was_written_last(source, newer, tmp_path):
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    (tmp_path / "notebooks").mkdir()
+    for path in (source, source.with_suffix(".ipynb")):
+        copy = shutil.copy(path, tmp_path / "notebooks")
+        os.utime(copy, (0, 60 if path.suffix == newer else 0))
+    manager = build_sync_jupytext_contents_manager_class(LargeFileManager)()
+    manager.root_dir = str(tmp_path / "notebooks")
+    opened = manager.get(source.with_suffix(".ipynb").name)["content"]
+    assert any(cell.get("outputs") for cell in opened["cells"])
 
 
 @each
