@@ -25,8 +25,10 @@ reproduce: .venv/ready ## train, draw every figure, judge every claim (SBD_PRESE
 test: .venv/ready ## unit tests, then every notebook re-run and compared under the preset quick
 	SBD_PRESET=quick $(BIN)/python -m pytest --nbval-lax --nbval-current-env tests notebooks
 
+# Nothing here asks the network, so JupyterLab is told to look for neither updates nor news.
 lab: .venv/ready ## open JupyterLab in notebooks/
-	$(BIN)/jupyter lab --notebook-dir notebooks
+	$(BIN)/jupyter lab --notebook-dir notebooks \
+	  --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate --LabApp.news_url=None
 
 lint: .venv/ready ## check the style of package, tests and notebook sources
 	$(BIN)/ruff check .
