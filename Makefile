@@ -9,7 +9,7 @@ export MALLOC_MMAP_THRESHOLD_ ?= 4294967296
 export MALLOC_TRIM_THRESHOLD_ ?= 17179869184
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test lab lint notebooks seeds clean FORCE
+.PHONY: help reproduce test lab lint notebooks seeds bench clean FORCE
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
@@ -43,6 +43,9 @@ notebooks/%.ipynb: notebooks/%.py .venv/ready FORCE
 
 seeds: .venv/ready ## train the missing seeds of the study and write results/seeds.csv
 	$(BIN)/python -m sbd_utils.study
+
+bench: .venv/ready ## time a training step, the plain loop and ours, into results/bench.md
+	$(BIN)/python tests/benchmarks/bench.py
 
 clean: ## remove the virtual environment, the trained runs and what is not committed of results/
 	rm -rf .venv runs results/quick results/blog/notebooks *.egg-info .pytest_cache .ruff_cache
