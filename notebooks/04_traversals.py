@@ -80,7 +80,8 @@ Picture(
 # row at a time. In the DeConv block the disc jumps, smears or splits on its way, takes bends, and
 # changes its color while it travels. In the SB block, after the long training of the preset `blog`,
 # one latent changes the color and leaves the disc where it is, two move it along straight lines,
-# slanted against the edges, and two do nothing. That looks as disentangled as the post says.
+# slanted against the edges, and two do nothing. Only at the very end of its sweep does one of the
+# movers tint the disc. That looks about as disentangled as the post says.
 #
 # But this is one seed. The post's own published traversals show a blue circle that turns green and
 # then red as a position latent is swept, so its run had color and position in the same latent. We
@@ -177,9 +178,10 @@ for name in DECODERS:
 
 # %% [markdown]
 # In the DeConv model, position and color share their latents in every seed. In the SB model they do
-# in some seeds and not in others. So the separation in our figure is possible, and the post's
-# figure, where it is missing, is possible too: which one a run shows is up to its seed and its
-# length. The seeds of the SB model agree on something else, and notebook 05 finds it.
+# in most of these short runs, to a degree that varies, but not in all. So the separation in our
+# figure is possible, and the post's figure, where it is missing, is possible too: which one a run
+# shows is up to its seed and its length. The seeds of the SB model agree on something else, and
+# notebook 05 finds it.
 #
 # ## Try it
 #
