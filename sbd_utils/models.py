@@ -4,6 +4,7 @@ from numbers import Integral, Real
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 WIDTH = 64  # channels of every hidden convolution, in the encoder and in both decoders
 
@@ -28,6 +29,14 @@ class Encoder(nn.Module):
         return self.mu(hidden), self.log_var(hidden)  # [batch, latent_dim] each
 
 
+class TransposedConv2d(nn.ConvTranspose2d):
+    """nn.ConvTranspose2d with the bias added after it: the gradient of its own bias is slow."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = F.conv_transpose2d(x, self.weight, stride=self.stride, padding=self.padding)
+        return y + self.bias.to(y.dtype)[:, None, None]
+
+
 class DeConvDecoder(nn.Module):
     """The usual decoder: a 2x2 map, doubled by transposed convolutions until it is the image."""
 
@@ -37,9 +46,9 @@ class DeConvDecoder(nn.Module):
         self.linear = nn.Sequential(nn.Linear(latent_dim, WIDTH * 2 * 2), nn.ReLU())
         layers = []
         for _ in range(doublings - 1):
-            layers += [nn.ConvTranspose2d(WIDTH, WIDTH, 4, stride=2, padding=1), nn.ReLU()]
+            layers += [TransposedConv2d(WIDTH, WIDTH, 4, stride=2, padding=1), nn.ReLU()]
         self.deconvolutions = nn.Sequential(
-            *layers, nn.ConvTranspose2d(WIDTH, 3, 4, stride=2, padding=1)
+            *layers, TransposedConv2d(WIDTH, 3, 4, stride=2, padding=1)
         )
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
@@ -49,8 +58,11 @@ class DeConvDecoder(nn.Module):
 class SpatialBroadcastDecoder(nn.Module):
     """Tile z over the image, append two coordinate channels, convolve with stride 1.
 
-    Watters et al. 2019; kernel 3 as in the post, where the paper has 4.
+    Watters et al. 2019; kernel 3 as in the post, where the paper has 4. With `shortcut` set, the
+    first layer goes by `broadcast_convolution`: the same up to rounding, with nothing tiled.
     """
+
+    shortcut = False
 
     def __init__(self, latent_dim: int, image_size: int = 64):
         super().__init__()
@@ -71,7 +83,64 @@ class SpatialBroadcastDecoder(nn.Module):
         return torch.cat([tiled, grid], dim=1)
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
-        return self.convolutions(self.broadcast(z))
+        if not self.shortcut:
+            return self.convolutions(self.broadcast(z))
+        first, *rest = self.convolutions
+        hidden = broadcast_convolution(z, self.grid, first.weight, first.bias)
+        return nn.Sequential(*rest)(hidden)
+
+
+def broadcast_convolution(
+    z: torch.Tensor, grid: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor
+) -> torch.Tensor:
+    """What a convolution makes of a broadcast code, exactly, with nothing tiled or concatenated.
+
+    z: [batch, latent_dim]; grid: [coordinates, height, width]; weight: [out, latent_dim +
+    coordinates, kernel, kernel], applied with stride 1 and zero padding that keeps the size.
+    Returns [batch, out, height, width].
+
+    Every pixel of the tiled code is the same, so an output can differ from its neighbor only
+    where the kernel hangs over the edge: z's part, on a picture no larger than the kernel, is all
+    there is to compute. The coordinates' part is the same for every image.
+    """
+    kernel, latent_dim, (height, width) = weight.shape[-1], z.shape[1], grid.shape[1:]
+    before = (kernel - 1) // 2
+    padding = (before, kernel - 1 - before) * 2
+    tile = z[:, :, None, None].expand(-1, -1, min(kernel, height), min(kernel, width))
+    small = F.conv2d(F.pad(tile, padding), weight[:, :latent_dim])
+    coordinates = F.conv2d(F.pad(grid[None], padding), weight[:, latent_dim:], bias)
+    # Channels last in memory: [batch, height, width, out], which the next layer takes as it is.
+    spread = _Spread.apply(small.permute(0, 2, 3, 1), height, width)
+    return (spread + coordinates.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class _Spread(torch.autograd.Function):
+    """[batch, rows, columns, channels] to [batch, height, width, channels]: repeat the middle.
+
+    With its own backward, since that of indexing scatters pixel by pixel.
+    """
+
+    @staticmethod
+    def forward(ctx, small: torch.Tensor, height: int, width: int) -> torch.Tensor:
+        _, rows, columns, _ = small.shape
+        ctx.sizes = (1, rows, height), (2, columns, width)
+        index = []
+        for _, few, many in ctx.sizes:
+            middle, i = (few - 1) // 2, torch.arange(many, device=small.device)
+            index.append(i.clamp(max=middle) + (i - (many - few + middle)).clamp(min=0))
+        return small[:, index[0][:, None], index[1]]
+
+    @staticmethod
+    def backward(ctx, gradient: torch.Tensor):
+        dtype = gradient.dtype
+        for dim, few, many in ctx.sizes:
+            middle = (few - 1) // 2
+            first, repeated, last = gradient.split(
+                [middle, many - few + 1, few - 1 - middle], dim
+            )
+            total = repeated.sum(dim, keepdim=True, dtype=torch.promote_types(dtype, torch.float32))
+            gradient = torch.cat([first, total, last], dim)
+        return gradient.to(dtype), None, None
 
 
 DECODERS = {"sbd": SpatialBroadcastDecoder, "deconv": DeConvDecoder}

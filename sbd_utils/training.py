@@ -1,9 +1,8 @@
 """One training loop, with checkpoints that survive a kill at any moment."""
 
 import hashlib
-import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, fields
 from numbers import Integral, Real
 from pathlib import Path
@@ -11,44 +10,24 @@ from pathlib import Path
 import torch
 from filelock import FileLock
 
+from sbd_utils import checkpoints, speed
 from sbd_utils.models import DECODERS, VAE, check_images
 from sbd_utils.settings import EPOCHS, RUNS
 
-FORMAT = 1  # of the checkpoint; raise it when a change makes older runs incomparable
 PRECISIONS = ("bfloat16", "float32")
-
-
-class CheckpointError(RuntimeError):
-    """A checkpoint that cannot be used; the message names the file and what to do."""
 
 
 class TrainingDivergedError(RuntimeError):
     """A loss that is not finite; the message names the epoch and the step."""
 
 
-def pick_device() -> torch.device:
-    """CUDA where there is one, else MPS, else the CPU."""
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
-def pick_precision(device: torch.device) -> str:
-    """bfloat16 where the hardware multiplies it natively; elsewhere it is slower than float32."""
-    if device.type == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        native = device.type == "cpu" and (
-            torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
-        )
-    return "bfloat16" if native else "float32"
-
-
 @dataclass(frozen=True)
 class TrainConfig:
     """Everything that a run depends on; the defaults are the post's, its missing seed aside.
 
+    accumulate: in how many pieces a batch is taken, one after another, to need less memory.
     precision: "bfloat16" (autocast) or "float32"; left out, what this machine is fast at.
+    compiled: whether torch.compile builds the loss; left out, wherever it can.
     """
 
     decoder: str = "sbd"
@@ -58,7 +37,9 @@ class TrainConfig:
     learning_rate: float = 3e-4
     latent_dim: int = 5
     decoder_variance: float = 0.3
-    precision: str = field(default_factory=lambda: pick_precision(pick_device()))
+    accumulate: int = 1
+    precision: str = field(default_factory=lambda: speed.pick_precision(speed.pick_device()))
+    compiled: bool = field(default_factory=lambda: speed.pick_compiled(speed.pick_device()))
 
     def __post_init__(self):
         if self.decoder not in list(DECODERS):
@@ -67,11 +48,18 @@ class TrainConfig:
             raise ValueError(
                 f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}"
             )
-        for name, least in (("seed", 0), ("epochs", 1), ("batch_size", 1), ("latent_dim", 1)):
+        if not isinstance(self.compiled, bool):
+            raise ValueError(f"compiled must be True or False, got {self.compiled!r}")
+        wholes = ("epochs", "batch_size", "latent_dim", "accumulate")
+        for name, least in (("seed", 0), *((name, 1) for name in wholes)):
             value = getattr(self, name)
             if not isinstance(value, Integral) or not least <= value < 2**63:
                 raise ValueError(f"{name} must be a whole number from {least}, got {value!r}")
             object.__setattr__(self, name, int(value))  # NumPy's numbers do not go into JSON
+        if self.batch_size % self.accumulate:
+            raise ValueError(
+                f"accumulate must divide batch_size, got {self.accumulate} and {self.batch_size}"
+            )
         for name in ("learning_rate", "decoder_variance"):
             value = getattr(self, name)
             if not isinstance(value, Real) or not 0 < value < float("inf"):
@@ -118,7 +106,7 @@ def train(
     that is no checkpoint of this run, and TrainingDivergedError when a loss is not finite.
     """
     image_size = _check_size(images)
-    device = pick_device()
+    device = speed.pick_device()
     name = run_name(config, images)
     vae, optimizer = new_model(config, image_size, device)
     # One generator on the CPU draws order and noise, so that every device sees the same draws.
@@ -126,17 +114,22 @@ def train(
     history = History()
     checkpoint = None if checkpoint is None else Path(checkpoint)
     if checkpoint is not None and checkpoint.exists():
-        history = _load(checkpoint, name, vae, optimizer, generator)
+        curves = checkpoints.load(checkpoint, name, vae, optimizer, generator)
+        history = History(*(curves[f.name] for f in fields(History)))
 
     images = images.to(device)
+    if len(history) < config.epochs:
+        step = new_step(config, vae, optimizer, images)
     while len(history) < config.epochs:
         start = time.perf_counter()
-        reconstruction, kl = train_epoch(vae, optimizer, images, config, generator, len(history))
+        sums = train_epoch(step, len(images), config, generator, device)
+        _check_finite(sums, vae, len(history) + 1, config)
+        reconstruction, kl = (sums.double().sum(dim=0) / len(images)).tolist()
         history.reconstruction.append(reconstruction)
         history.kl.append(kl)
         history.seconds.append(time.perf_counter() - start)
         if checkpoint is not None:
-            _save(checkpoint, name, vae, optimizer, generator, history)
+            checkpoints.save(checkpoint, name, vae, optimizer, generator, asdict(history))
         if reporter is not None:
             reporter(config, history)
     return Run(config, vae.eval(), history)
@@ -156,48 +149,88 @@ def new_model(
         torch.manual_seed(config.seed)
         vae = VAE(config.decoder, config.latent_dim, config.decoder_variance, image_size)
     vae = vae.to(device, memory_format=torch.channels_last)
-    return vae, torch.optim.Adam(vae.parameters(), lr=config.learning_rate, fused=True)
+    if config.decoder == "sbd":
+        vae.decoder.shortcut = config.compiled  # only compiled is it the faster of the two
+    optimizer = torch.optim.Adam(
+        vae.parameters(), lr=config.learning_rate, fused=True, capturable=device.type == "cuda"
+    )
+    return vae, optimizer
+
+
+Step = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+def new_step(
+    config: TrainConfig, vae: VAE, optimizer: torch.optim.Optimizer, images: torch.Tensor,
+    capture: bool = True,
+) -> Step:
+    """A training step as a function of which images, their noise and their weights.
+
+    It takes rows [batch], noise [batch, latent_dim] and weights [batch], 0 where a row only fills
+    the batch, and returns the two loss terms, each summed over the batch, [2]. On CUDA it is
+    captured as one graph unless `capture` is off.
+    """
+    loss_terms = speed.compile_loss(vae) if config.compiled else vae.loss_terms
+
+    def step(rows: torch.Tensor, noise: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        optimizer.zero_grad()
+        sums = []
+        pieces = (part.chunk(config.accumulate) for part in (rows, noise, weights))
+        for piece_rows, piece_noise, piece_weights in zip(*pieces, strict=True):
+            x = images[piece_rows].contiguous(memory_format=torch.channels_last)
+            with torch.autocast(
+                images.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"
+            ):
+                terms = torch.stack(loss_terms(x, piece_noise))  # [2, batch]
+            terms = (terms * piece_weights).sum(dim=1)
+            (terms.sum() / weights.sum()).backward()
+            sums.append(terms.detach())
+        optimizer.step()
+        return torch.stack(sums).sum(dim=0)
+
+    if images.device.type == "cuda" and capture:
+        first = next(batches(len(images), config, torch.Generator(), images.device))
+        return speed.CapturedStep(step, vae, optimizer, *first)
+    speed.keep_freed_memory()
+    return step
+
+
+def batches(
+    count: int, config: TrainConfig, generator: torch.Generator, device: torch.device
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """One pass over the images in a new order: what a step takes, all of one shape.
+
+    The last batch is filled up with images of weight 0, so that one compiled graph serves all.
+    """
+    order = torch.randperm(count, generator=generator)
+    noise = torch.randn(count, config.latent_dim, generator=generator)
+    slots = torch.arange(-(-count // config.batch_size) * config.batch_size)
+    weights = (slots < count).float()
+    parts = order[slots % count], noise[slots % count], weights
+    return zip(*(part.to(device).split(config.batch_size) for part in parts), strict=True)
 
 
 def train_epoch(
-    vae: VAE,
-    optimizer: torch.optim.Optimizer,
-    images: torch.Tensor,
-    config: TrainConfig,
-    generator: torch.Generator,
-    epoch: int,
-) -> tuple[float, float]:
-    """One pass over the images in a new order; the mean of each loss term in nats an image."""
-    order = torch.randperm(len(images), generator=generator).to(images.device)
-    noise = torch.randn(len(images), config.latent_dim, generator=generator).to(images.device)
-    sums = []
-    for rows, step_noise in zip(
-        order.split(config.batch_size), noise.split(config.batch_size), strict=True
-    ):
-        x = images[rows].contiguous(memory_format=torch.channels_last)
-        with torch.autocast(
-            images.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"
-        ):
-            reconstruction, kl = vae.loss_terms(x, step_noise)
-        optimizer.zero_grad()
-        (reconstruction + kl).mean().backward()
-        optimizer.step()
-        sums.append(torch.stack([reconstruction.detach().sum(), kl.detach().sum()]))
-    sums = torch.stack(sums).cpu()  # [steps, 2]; one wait for the device an epoch, not a step
+    step: Step, count: int, config: TrainConfig, generator: torch.Generator, device: torch.device
+) -> torch.Tensor:
+    """One pass over the images; the summed loss terms of every step, [steps, 2], on the CPU."""
+    sums = [step(*batch) for batch in batches(count, config, generator, device)]
+    return torch.stack(sums).cpu()  # one wait for the device an epoch, not a step
+
+
+def _check_finite(sums: torch.Tensor, vae: VAE, epoch: int, config: TrainConfig) -> None:
+    """Raise TrainingDivergedError unless the sums [steps, 2] and all weights are finite."""
+    kept = "the checkpoint of the epoch before is kept"
     bad = (~sums.isfinite()).any(dim=1).nonzero()
     if len(bad):
         raise TrainingDivergedError(
-            f"the loss is not finite in epoch {epoch + 1}, step {int(bad[0]) + 1}; the checkpoint "
-            f"of the epoch before is kept (a lower learning_rate than {config.learning_rate} "
-            "may help)"
+            f"the loss is not finite in epoch {epoch}, step {int(bad[0]) + 1}; {kept} "
+            f"(a lower learning_rate than {config.learning_rate} may help)"
         )
     if not all(weights.isfinite().all() for weights in vae.parameters()):
         raise TrainingDivergedError(
-            f"the last step of epoch {epoch + 1} left weights that are not finite; the checkpoint "
-            "of the epoch before is kept"
+            f"the last step of epoch {epoch} left weights that are not finite; {kept}"
         )
-    reconstruction, kl = (sums.double().sum(dim=0) / len(images)).tolist()
-    return reconstruction, kl
 
 
 def load_or_train(
@@ -226,7 +259,12 @@ def load_or_train(
 
 def run_name(config: TrainConfig, images: torch.Tensor) -> str:
     """Decoder, seed and a hash of all that the run depends on."""
-    digest = hashlib.blake2b(f"{FORMAT} {asdict(config)} {images.shape}".encode(), digest_size=4)
+    # Settings at their defaults are left out: one that is added later renames no run of today.
+    settings = {f.name: getattr(config, f.name) for f in fields(config)
+                if getattr(config, f.name) != f.default}
+    digest = hashlib.blake2b(
+        f"{checkpoints.FORMAT} {settings} {images.shape}".encode(), digest_size=4
+    )
     digest.update(images.numpy(force=True).tobytes())
     return f"{config.decoder}-seed{config.seed}-{digest.hexdigest()}"
 
@@ -239,49 +277,3 @@ def progress(config: TrainConfig, history: History) -> str:
         f"{config.decoder} seed {config.seed}: epoch {len(history)}/{config.epochs}, "
         f"{left // 60}:{left % 60:02d} left"
     )
-
-
-def _save(path, name, vae, optimizer, generator, history) -> None:
-    """Write beside the old file, then swap: a kill leaves the old one or the new one, whole."""
-    state = {
-        "format": FORMAT,
-        "run": name,
-        "model": vae.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "generator": generator.get_state(),
-        "history": asdict(history),
-    }
-    part = path.with_name(path.name + ".part")
-    with part.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
-
-
-def _load(path, name, vae, optimizer, generator) -> History:
-    """Read a checkpoint into vae, optimizer and generator, or raise CheckpointError."""
-
-    def refuse(why: str) -> CheckpointError:
-        return CheckpointError(f"{path}: {why}; move it away or delete it to train this run anew")
-
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file makes torch raise almost anything
-        raise refuse(f"not a readable checkpoint ({type(error).__name__})") from error
-    parts = {"format", "run", "model", "optimizer", "generator", "history"}
-    if not isinstance(state, dict) or set(state) != parts or str(state["format"]) != str(FORMAT):
-        raise refuse(f"not a checkpoint of format {FORMAT} of this package")
-    if str(state["run"]) != name:
-        raise refuse(f"it belongs to the run {state['run']}, not to {name}")
-    try:
-        vae.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        generator.set_state(state["generator"])
-        history = History(**{f.name: state["history"][f.name] for f in fields(History)})
-        lengths = {len(getattr(history, f.name)) for f in fields(History)}
-    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise refuse(f"its contents do not fit the model ({error})") from error
-    if len(lengths) != 1 or len(history) == 0:
-        raise refuse("its curves have different lengths")
-    return history

@@ -7,7 +7,12 @@ import torch
 from torch.distributions import Normal, kl_divergence
 from torch.utils.flop_counter import FlopCounterMode
 
-from sbd_utils.models import VAE, SpatialBroadcastDecoder
+from sbd_utils.models import (
+    VAE,
+    SpatialBroadcastDecoder,
+    TransposedConv2d,
+    broadcast_convolution,
+)
 
 both = pytest.mark.parametrize("decoder", ["deconv", "sbd"])
 
@@ -123,3 +128,49 @@ BAD_CODES = (z[0], z[:, :4], z[:, :, None], z[:0], z.double(), z + float("nan"),
 def test_inputs_are_checked_at_every_door(door, name, bad):
     with pytest.raises(ValueError, match=f"^{name} must"):
         getattr(VAE(image_size=32), door)(bad)
+
+
+@pytest.mark.parametrize("kernel", [1, 2, 3, 4, 5, 7])
+@pytest.mark.parametrize("height, width", [(64, 64), (8, 16), (5, 2), (1, 3)])
+def test_broadcast_convolution_is_the_convolution_of_the_tiled_code(kernel, height, width):
+    """Values and all gradients in float64, also where the kernel is larger than the picture."""
+    torch.manual_seed(kernel)
+    z, weight, bias = (
+        torch.randn(shape, dtype=torch.float64, requires_grad=True)
+        for shape in ((3, 5), (6, 7, kernel, kernel), (6,))
+    )
+    grid = torch.randn(2, height, width, dtype=torch.float64)
+    tiled = torch.cat([z[:, :, None, None].expand(-1, -1, height, width),
+                       grid.expand(3, -1, -1, -1)], dim=1)
+    before = (kernel - 1) // 2
+    padded = torch.nn.functional.pad(tiled, (before, kernel - 1 - before) * 2)
+    plain = torch.nn.functional.conv2d(padded, weight, bias)
+    short = broadcast_convolution(z, grid, weight, bias)
+    torch.testing.assert_close(short, plain, rtol=0, atol=1e-12)
+    pull = torch.randn_like(plain)
+    gradients = (torch.autograd.grad((y * pull).sum(), (z, weight, bias)) for y in (short, plain))
+    for mine, expected in zip(*gradients, strict=True):
+        torch.testing.assert_close(mine, expected, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("image_size", [32, 64])
+def test_shortcut_changes_nothing_but_the_rounding(image_size):
+    torch.manual_seed(0)
+    decoder, z = SpatialBroadcastDecoder(5, image_size), torch.randn(4, 5)
+    pull, results = torch.randn(4, 3, image_size, image_size), []
+    for decoder.shortcut in (False, True):
+        decoder.zero_grad()
+        pictures = decoder(z)
+        (pictures * pull).sum().backward()
+        results.append([pictures, *(weights.grad for weights in decoder.parameters())])
+    for plain, short in zip(*results, strict=True):
+        scale = float(plain.detach().abs().max())
+        torch.testing.assert_close(short, plain, rtol=1e-4, atol=1e-4 * scale)
+
+
+def test_transposed_convolution_is_torchs():
+    torch.manual_seed(0)
+    mine, x = TransposedConv2d(4, 6, 4, stride=2, padding=1), torch.randn(2, 4, 8, 8)
+    theirs = torch.nn.ConvTranspose2d(4, 6, 4, stride=2, padding=1)
+    theirs.load_state_dict(mine.state_dict())
+    torch.testing.assert_close(mine(x), theirs(x))

@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 import torch
 
-from sbd_utils import training
+from sbd_utils import checkpoints, training
+from sbd_utils.checkpoints import CheckpointError
 from sbd_utils.data import make_sprites
 from sbd_utils.models import VAE
 from sbd_utils.settings import ROOT
-from sbd_utils.training import CheckpointError, TrainConfig, load_or_train, run_name, train
+from sbd_utils.training import TrainConfig, load_or_train, run_name, train
 
 EXACT = {"rtol": 0, "atol": 0}
 IMAGES = make_sprites(image_size=32, sizes=(8,), positions=3).images  # 27: steps of 16 and 11
-CONFIG = TrainConfig(epochs=4, precision="float32")
+CONFIG = TrainConfig(epochs=4, precision="float32", compiled=False)
 SCRIPT = """
 import os, signal, sys, time, torch
 from pathlib import Path
@@ -26,7 +27,8 @@ from sbd_utils.data import make_sprites
 from sbd_utils.training import TrainConfig, load_or_train, train
 torch.set_num_threads(1)
 images = make_sprites(image_size=32, sizes=(8,), positions=3).images
-config, folder = TrainConfig(epochs=4, precision="float32"), Path(sys.argv[1])
+config = TrainConfig(epochs=4, precision="float32", compiled=False)
+folder = Path(sys.argv[1])
 """
 
 
@@ -70,9 +72,10 @@ def assert_same(run, other):
     assert curves(run) == curves(other)
 
 
-def test_training_is_the_plain_loop():
+@pytest.mark.parametrize("changes", [{}, {"accumulate": 4}, {"compiled": True}], ids=str)
+def test_training_is_the_plain_loop(changes):
     """Adam on the mean of reconstruction + KL; the curves are means over images, not batches."""
-    run = train(replace(CONFIG, epochs=2, seed=3), IMAGES)
+    run = train(replace(CONFIG, epochs=2, seed=3, **changes), IMAGES)
     with torch.random.fork_rng():
         torch.manual_seed(3)
         vae = VAE("sbd", 5, 0.3, 32)
@@ -110,10 +113,12 @@ def test_seed_alone_decides_and_the_global_random_state_is_untouched(decoder):
     assert curves(other) != curves(first)
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision, compiled", [
+    ("float32", False), ("bfloat16", False), ("bfloat16", True),
+])
 @pytest.mark.parametrize("decoder", ["sbd", "deconv"])
-def test_resumed_run_is_the_uninterrupted_one(decoder, precision, whole, tmp_path):
-    config = replace(CONFIG, decoder=decoder, precision=precision)
+def test_resumed_run_is_the_uninterrupted_one(decoder, precision, compiled, whole, tmp_path):
+    config = replace(CONFIG, decoder=decoder, precision=precision, compiled=compiled)
     once = train(config, IMAGES, tmp_path / "once.pt")
     twice = tmp_path / "twice.pt"
     seen = []
@@ -163,7 +168,7 @@ NO_EPOCH = dict.fromkeys(("reconstruction", "kl", "seconds"), [])
 
 
 @pytest.mark.parametrize("part, value", [
-    ("format", training.FORMAT + 1), ("run", "sbd-seed1-00000000"), ("model", {}),
+    ("format", checkpoints.FORMAT + 1), ("run", "sbd-seed1-00000000"), ("model", {}),
     ("generator", torch.zeros(3, dtype=torch.uint8)), ("history", NO_EPOCH),
     ("optimizer", {"state": {}, "param_groups": []}), ("history", NO_EPOCH | {"kl": [1.0]}),
     ("one more", 0),
@@ -279,6 +284,7 @@ def test_divergence_keeps_the_last_good_checkpoint(whole, tmp_path, monkeypatch)
     ("decoder", "conv"), ("decoder", None), ("precision", "float16"), ("seed", -1), ("seed", 0.5),
     ("epochs", 0), ("epochs", "3"), ("batch_size", 0), ("batch_size", 16.0), ("latent_dim", 0),
     ("learning_rate", 0), ("learning_rate", float("nan")), ("learning_rate", "3e-4"),
+    ("accumulate", 0), ("accumulate", 3), ("compiled", "yes"),
     ("decoder_variance", 0.0), ("decoder_variance", float("inf")), ("decoder_variance", None),
 ])
 def test_config_names_the_bad_argument(name, value):
@@ -318,13 +324,14 @@ def test_progress_uses_the_last_ten_epochs(seconds, expected):
 
 def test_run_name_changes_with_every_setting_and_with_the_images():
     changes = {
-        "decoder": "deconv", "seed": 1, "epochs": 5, "batch_size": 17, "learning_rate": 3.1e-4,
-        "latent_dim": 6, "decoder_variance": 0.31, "precision": "bfloat16",
+        "decoder": "deconv", "seed": 1, "epochs": 5, "batch_size": 18, "learning_rate": 3.1e-4,
+        "latent_dim": 6, "decoder_variance": 0.31, "accumulate": 2, "precision": "bfloat16",
+        "compiled": True,
     }
     assert set(changes) == {field.name for field in fields(TrainConfig)}
     pixel = IMAGES.clone()
     pixel[26, 2, 31, 31] = 1 / 255
     names = [run_name(CONFIG, other) for other in (IMAGES, pixel, IMAGES.flip(0))]
     names += [run_name(replace(CONFIG, **{name: value}), IMAGES) for name, value in changes.items()]
-    assert len({name.split("-")[-1] for name in names}) == 11
+    assert len({name.split("-")[-1] for name in names}) == 13
     assert run_name(CONFIG, IMAGES.clone()) == names[0] and names[0].startswith("sbd-seed0-")

@@ -1,0 +1,118 @@
+"""What makes a training step fast, a named piece each; `make bench` measures each alone."""
+
+import ctypes
+import logging
+import os
+import shutil
+import sys
+import sysconfig
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+
+from sbd_utils.models import VAE
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+
+
+def pick_device() -> torch.device:
+    """CUDA where there is one, else MPS, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def pick_precision(device: torch.device) -> str:
+    """bfloat16 where the hardware multiplies it natively; elsewhere it is slower than float32."""
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        native = device.type == "cpu" and (
+            torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+        )
+    return "bfloat16" if native else "float32"
+
+
+@cache
+def pick_compiled(device: torch.device) -> bool:
+    """Whether torch.compile has what it needs on this device; one line on stderr where not."""
+    if device.type == "cuda":
+        missing = None if find_spec("triton") else "Triton"
+    elif device.type == "cpu":
+        compiler = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
+        header = Path(sysconfig.get_path("include"), "Python.h")
+        found = shutil.which(compiler) and header.exists()
+        missing = None if found else f"{compiler} with Python.h"
+    else:
+        missing = f"torch.compile for {device.type}"
+    if missing:
+        logging.getLogger(__name__).warning("no %s here: training runs eagerly, slower", missing)
+    return not missing
+
+
+@cache
+def keep_freed_memory() -> None:
+    """Have malloc keep what is freed, where it is glibc's.
+
+    Left alone, it hands a large tensor back to the system as soon as it is freed, and the next
+    step pays for the same pages again, one fault each: up to half of a step.
+    """
+    if sys.platform == "linux":
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
+        if mallopt is not None:
+            mallopt(M_MMAP_THRESHOLD, 1 << 30)
+            mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
+
+
+def compile_loss(vae: VAE) -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
+    """`vae.loss_terms` through torch.compile, which merges all that lies between convolutions.
+
+    The first call takes up to a minute; later processes find its result in torch's cache.
+    """
+    torch.compiler.reset()  # drop the models of before: from the ninth on, torch.compile gives up
+    return torch.compile(vae.loss_terms, fullgraph=True, dynamic=False)
+
+
+class CapturedStep:
+    """A training step recorded as one CUDA graph: hundreds of launches become one.
+
+    step: reads tensors of fixed shapes and returns one; it may change vae and optimizer only.
+    """
+
+    def __init__(self, step: Callable, vae: VAE, optimizer: torch.optim.Optimizer, *inputs):
+        self.inputs = [tensor.clone() for tensor in inputs]
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side), undone(vae, optimizer):
+            for _ in range(3):  # compile, choose algorithms, allocate: not inside a capture
+                step(*self.inputs)
+        torch.cuda.current_stream().wait_stream(side)
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph):
+            self.output = step(*self.inputs)
+
+    def __call__(self, *inputs: torch.Tensor) -> torch.Tensor:
+        for mine, given in zip(self.inputs, inputs, strict=True):
+            mine.copy_(given)
+        self.graph.replay()
+        return self.output.clone()
+
+
+@contextmanager
+def undone(vae: VAE, optimizer: torch.optim.Optimizer) -> Iterator[None]:
+    """Training steps inside leave weights and moments as they were, in the same memory."""
+    weights = [parameter.detach().clone() for parameter in vae.parameters()]
+    moments = {
+        parameter: {name: value.clone() for name, value in state.items()}
+        for parameter, state in optimizer.state.items()
+    }
+    yield
+    with torch.no_grad():
+        for parameter, before in zip(vae.parameters(), weights, strict=True):
+            parameter.copy_(before)
+            for name, value in optimizer.state[parameter].items():
+                value.copy_(moments.get(parameter, {}).get(name, torch.zeros_like(value)))

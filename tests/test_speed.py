@@ -1,0 +1,89 @@
+"""What makes a step fast must not change it, and must say where it cannot be had."""
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+
+from sbd_utils import speed
+from sbd_utils.data import make_sprites
+from sbd_utils.training import TrainConfig, batches, new_model, new_step
+
+CPU = torch.device("cpu")
+CONFIG = TrainConfig(precision="float32", compiled=False)
+IMAGES = make_sprites(image_size=32, sizes=(8,), positions=3).images  # 27
+
+
+@pytest.mark.parametrize("hidden", ["compiler", "header", "Triton"])
+def test_without_a_compiler_one_line_says_so(hidden, monkeypatch, tmp_path, caplog):
+    speed.pick_compiled.cache_clear()
+    if hidden == "compiler":
+        monkeypatch.setenv("CXX", "no-such-compiler")
+    elif hidden == "header":
+        monkeypatch.setattr("sysconfig.get_path", lambda name: str(tmp_path))
+    else:
+        monkeypatch.setattr(speed, "find_spec", lambda name: None)
+    device = torch.device("cuda") if hidden == "Triton" else CPU
+    assert [speed.pick_compiled(device) for _ in range(3)] == [False] * 3
+    [record] = caplog.records
+    assert "training runs eagerly" in record.message
+    speed.pick_compiled.cache_clear()
+
+
+@pytest.mark.parametrize("batch_size", [16, 27, 64])
+def test_an_epoch_takes_each_image_once_in_batches_of_one_shape(batch_size):
+    config = replace(CONFIG, batch_size=batch_size)
+    epoch = list(batches(27, config, torch.Generator().manual_seed(0), CPU))
+    assert {tuple(part.shape for part in batch) for batch in epoch} == {
+        ((batch_size,), (batch_size, 5), (batch_size,))
+    }
+    rows, _, weights = (torch.cat(parts) for parts in zip(*epoch, strict=True))
+    assert sorted(rows[weights == 1].tolist()) == list(range(27))
+    assert set(weights.tolist()) <= {0.0, 1.0}
+
+
+def test_images_that_fill_a_batch_pull_at_nothing():
+    """A step on 11 images is the step on the same 11 with 5 more of weight 0."""
+    weights, after = torch.tensor([1.0] * 11 + [0.0] * 5), []
+    noise = torch.randn(16, 5, generator=torch.Generator().manual_seed(0))
+    for rows in (torch.arange(11), torch.arange(16)):
+        vae, optimizer = new_model(CONFIG, 32, CPU)
+        step, n = new_step(CONFIG, vae, optimizer, IMAGES), len(rows)
+        after.append((step(rows, noise[:n], weights[:n]), vae.state_dict()))
+    torch.testing.assert_close(*after, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_undone_steps_leave_weights_and_moments_in_place(trained):
+    """What a CUDA capture relies on: it runs steps first, on memory that it must find again."""
+    vae, optimizer = new_model(CONFIG, 32, CPU)
+    step = new_step(CONFIG, vae, optimizer, IMAGES)
+    batch = next(batches(27, CONFIG, torch.Generator().manual_seed(0), CPU))
+    if trained:
+        step(*batch)
+    before = copy.deepcopy((vae.state_dict(), optimizer.state_dict()["state"]))
+    memory = [parameter.data_ptr() for parameter in vae.parameters()]
+    with speed.undone(vae, optimizer):
+        step(*batch)
+        assert not torch.equal(vae.encoder.mu.weight, before[0]["encoder.mu.weight"])
+    torch.testing.assert_close(vae.state_dict(), before[0], rtol=0, atol=0)
+    if trained:
+        torch.testing.assert_close(optimizer.state_dict()["state"], before[1], rtol=0, atol=0)
+    else:
+        assert all((value == 0).all() for state in optimizer.state.values()
+                   for value in state.values())
+    assert memory == [parameter.data_ptr() for parameter in vae.parameters()]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="a CUDA graph needs a GPU")
+def test_captured_step_is_the_step():
+    device = torch.device("cuda")
+    images, after = IMAGES.to(device), []
+    for capture in (False, True):
+        vae, optimizer = new_model(CONFIG, 32, device)
+        step = new_step(CONFIG, vae, optimizer, images, capture)
+        for batch in batches(27, CONFIG, torch.Generator().manual_seed(0), device):
+            step(*batch)
+        after.append(vae.state_dict())
+    torch.testing.assert_close(*after, rtol=1e-3, atol=1e-4)
