@@ -3,11 +3,6 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 BOOKS := $(patsubst %.py,%.ipynb,$(wildcard notebooks/[0-9]*.py))
 
-# glibc hands freed tensors back to the system and faults them in again at every training step;
-# these keep them. The results are the same, sooner.
-export MALLOC_MMAP_THRESHOLD_ ?= 4294967296
-export MALLOC_TRIM_THRESHOLD_ ?= 17179869184
-
 .DEFAULT_GOAL := help
 .PHONY: help reproduce test lab lint notebooks seeds bench clean FORCE
 

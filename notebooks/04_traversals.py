@@ -39,7 +39,7 @@ from IPython.display import Markdown, display
 
 from sbd_utils import claims, data, figures, metrics, scores, study, training
 from sbd_utils.figures import NAMES, Picture
-from sbd_utils.settings import EPOCHS, preset
+from sbd_utils.settings import TRAINING, preset
 
 # %%
 PRESET, SEED = preset(), 0
@@ -47,7 +47,7 @@ DECODERS = ("deconv", "sbd")
 
 # %%
 sprites = data.make_sprites()
-configs = {name: training.TrainConfig(name, SEED, EPOCHS[PRESET]) for name in DECODERS}
+configs = {name: training.TrainConfig(name, SEED, **TRAINING[PRESET]) for name in DECODERS}
 vaes = {name: training.load_or_train(c, sprites.images).vae for name, c in configs.items()}
 mu = {name: scores.encode(vae, sprites.images)[0] for name, vae in vaes.items()}
 pictures = {name: scores.decode(vae, mu[name]) for name, vae in vaes.items()}

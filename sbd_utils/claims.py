@@ -139,8 +139,8 @@ LEDGER = {
         ),
         Claim(
             "more-memory", "SBD needs about 50% more memory", "post, drawbacks",
-            "weights, gradients, Adam's moments and saved activations of a float32 step of 16 "
-            "images, SBD over DeConv",
+            "peak of a plain float32 step of 16 images, weights and Adam's moments included, SBD "
+            "over DeConv",
             (("ratio", ">", 1.1), ("ratio", "<", 1.9)), "mixed",
         ),
         Claim(

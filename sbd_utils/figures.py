@@ -226,3 +226,60 @@ def seed_spread(
             axes.axhline(bounds[name], color="black", lw=0.8, ls=":")
         axes.set(xticks=[0, 1], xticklabels=["DeConv", "SBD"], xlim=(-0.5, 1.5), ylabel=label)
     return figure
+
+
+def growth(
+    curves: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[float]]]],
+    labels: Mapping[str, tuple[str, str]],
+) -> Figure:
+    """One log-log panel a quantity, one line a decoder.
+
+    curves: panel to line to (what grows, the cost). A line is a decoder, "plain" or "ours" after
+    it if both loops are drawn: dashed for the plain one. labels: panel to its axes' labels.
+    """
+    figure = new_figure(8, 3.2)
+    same = len({y_label for _, y_label in labels.values()}) == 1
+    panels = figure.subplots(1, len(curves), sharey=same)
+    for axes, (panel, lines) in zip(panels, curves.items(), strict=True):
+        for line, (values, costs) in lines.items():
+            decoder, _, loop = line.partition(" ")
+            axes.plot(values, costs, marker="o", ms=4, color=DECODER_COLORS[decoder],
+                      ls="--" if loop == "plain" else "-",
+                      label=f"{NAMES[decoder]} {loop}".strip())
+        axes.set(xscale="log", yscale="log", xlabel=labels[panel][0])
+        if axes is panels[0] or not same:
+            axes.set_ylabel(labels[panel][1])
+        axes.set_xticks(values, [str(value) for value in values])
+        axes.minorticks_off()
+    for axes in panels[:1] if same else panels:  # whole decades, so that each has ticks to read
+        low, high = np.log10(axes.get_ylim())
+        axes.set_ylim(10 ** np.floor(low), 10 ** np.ceil(high))
+    handles, names = panels[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=4, fontsize="small")
+    return figure
+
+
+def pieces(losses: Sequence[Mapping]) -> Figure:
+    """How much slower a step is without each piece: rows of results/bench.json's `without`."""
+    figure = new_figure(8, 2.9)
+    panels = figure.subplots(1, len(DECODER_COLORS), sharex=True)
+    for axes, decoder in zip(panels, DECODER_COLORS, strict=True):
+        rows = sorted((r for r in losses if r["decoder"] == decoder), key=lambda r: r["ratio"])
+        ratios = np.array([r["ratio"] for r in rows])
+        spans = np.abs(np.array([[r["lowest"] for r in rows], [r["highest"] for r in rows]])
+                       - ratios)
+        axes.errorbar(ratios, range(len(rows)), xerr=spans, fmt="o", ms=5, capsize=2,
+                      color=DECODER_COLORS[decoder])
+        axes.axvline(1, color="black", lw=0.8, ls=":")
+        axes.set(yticks=range(len(rows)), yticklabels=[r["piece"] for r in rows],
+                 title=NAMES[decoder], xlabel="a step without it, over a step with it")
+    return figure
+
+
+def regions(numbers: np.ndarray) -> Figure:
+    """Cells [height, width] colored by the number that they hold."""
+    figure = new_figure(2.6, 2.6)
+    axes = figure.subplots()
+    axes.pcolormesh(numbers, cmap="Set3", edgecolors="white", linewidth=1)
+    axes.set(aspect="equal", xticks=[], yticks=[], xlabel="x", ylabel="y")
+    return figure

@@ -16,6 +16,7 @@ import torch
 
 from sbd_utils.models import VAE
 
+LAYOUT = torch.channels_last  # what the convolutions of oneDNN and cuDNN are fastest in
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
@@ -59,7 +60,7 @@ def keep_freed_memory() -> None:
     """Have malloc keep what is freed, where it is glibc's.
 
     Left alone, it hands a large tensor back to the system as soon as it is freed, and the next
-    step pays for the same pages again, one fault each: up to half of a step.
+    step pays for the same pages again, one fault each.
     """
     if sys.platform == "linux":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none

@@ -4,15 +4,16 @@ import csv
 import platform
 import statistics
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from joblib import Parallel, delayed, parallel_config
+from scipy.stats import ttest_1samp
 
 from sbd_utils.data import make_sprites
-from sbd_utils.scores import score
-from sbd_utils.settings import EPOCHS, RESULTS
+from sbd_utils.scores import COLORS, score
+from sbd_utils.settings import RESULTS, TRAINING
 from sbd_utils.speed import pick_device
 from sbd_utils.training import TrainConfig, load_or_train, progress
 
@@ -30,12 +31,19 @@ def cpu_name() -> str:
 
 
 def read_scores(preset: str, path: Path = SEEDS_FILE) -> list[dict]:
-    """The committed scores of a preset, a dict a run; ValueError if there are none."""
+    """The committed scores of a preset, a dict a run; ValueError if there are none.
+
+    r2 and folded are added, the means over the three colors.
+    """
     with path.open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["preset"] == preset]
     if not rows:
         raise ValueError(f"{path.name} has no rows of the preset {preset!r}")
-    return [{k: v if k in TEXT else float(v) for k, v in row.items()} for row in rows]
+    rows = [{k: v if k in TEXT else float(v) for k, v in row.items()} for row in rows]
+    for row in rows:
+        for name in ("r2", "folded"):
+            row[name] = statistics.mean(row[f"{name}_{color}"] for color in COLORS)
+    return rows
 
 
 def mean_score(rows: Iterable[dict], decoder: str, name: str) -> float:
@@ -43,10 +51,35 @@ def mean_score(rows: Iterable[dict], decoder: str, name: str) -> float:
     return statistics.mean(row[name] for row in rows if row["decoder"] == decoder)
 
 
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """The 95% confidence interval of the mean of values, one a seed (Student's t)."""
+    return tuple(ttest_1samp(values, 0).confidence_interval())
+
+
+def spread_table(rows: Sequence[dict], scores: Mapping[str, str]) -> str:
+    """A markdown table of scores, column to label: mean, interval and range over the seeds.
+
+    The last column is the interval of the difference, seed by seed.
+    """
+    lines = ["| mean (95% interval), range | DeConv | SBD | SBD less DeConv, 95% interval |",
+             "|---" * 4 + "|"]
+    for name, label in scores.items():
+        values = {d: [row[name] for row in rows if row["decoder"] == d] for d in ("deconv", "sbd")}
+        cells = [label]
+        for of_decoder in values.values():
+            low, high = interval(of_decoder)
+            cells.append(f"{statistics.mean(of_decoder):.3g} ({low:.3g} to {high:.3g}), "
+                         f"{min(of_decoder):.3g} to {max(of_decoder):.3g}")
+        pairs = zip(values["sbd"], values["deconv"], strict=True)
+        low, high = interval([s - d for s, d in pairs])
+        lines.append("| " + " | ".join([*cells, f"{low:.3g} to {high:.3g}"]) + " |")
+    return "\n".join(lines)
+
+
 def train_and_score(preset: str, decoder: str, seed: int) -> dict:
     """A row of the CSV, from the run where there is one, else trained."""
     sprites = make_sprites()
-    config = TrainConfig(decoder, seed, EPOCHS[preset])
+    config = TrainConfig(decoder, seed, **TRAINING[preset])
     run = load_or_train(
         config, sprites.images, reporter=lambda *state: print(progress(*state), file=sys.stderr)
     )

@@ -12,7 +12,7 @@ from filelock import FileLock
 
 from sbd_utils import checkpoints, speed
 from sbd_utils.models import DECODERS, VAE, check_images
-from sbd_utils.settings import EPOCHS, RUNS
+from sbd_utils.settings import RUNS, TRAINING
 
 PRECISIONS = ("bfloat16", "float32")
 
@@ -32,9 +32,9 @@ class TrainConfig:
 
     decoder: str = "sbd"
     seed: int = 0
-    epochs: int = EPOCHS["blog"]
+    epochs: int = TRAINING["blog"]["epochs"]
     batch_size: int = 16
-    learning_rate: float = 3e-4
+    learning_rate: float = TRAINING["blog"]["learning_rate"]
     latent_dim: int = 5
     decoder_variance: float = 0.3
     accumulate: int = 1
@@ -148,7 +148,7 @@ def new_model(
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
         vae = VAE(config.decoder, config.latent_dim, config.decoder_variance, image_size)
-    vae = vae.to(device, memory_format=torch.channels_last)
+    vae = vae.to(device, memory_format=speed.LAYOUT)
     if config.decoder == "sbd":
         vae.decoder.shortcut = config.compiled  # only compiled is it the faster of the two
     optimizer = torch.optim.Adam(
@@ -177,7 +177,7 @@ def new_step(
         sums = []
         pieces = (part.chunk(config.accumulate) for part in (rows, noise, weights))
         for piece_rows, piece_noise, piece_weights in zip(*pieces, strict=True):
-            x = images[piece_rows].contiguous(memory_format=torch.channels_last)
+            x = images[piece_rows].contiguous(memory_format=speed.LAYOUT)
             with torch.autocast(
                 images.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"
             ):

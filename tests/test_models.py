@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
-from torch.utils.flop_counter import FlopCounterMode
 
+from sbd_utils.cost import count_parameters, multiply_adds
 from sbd_utils.models import (
     VAE,
     SpatialBroadcastDecoder,
@@ -17,12 +17,6 @@ from sbd_utils.models import (
 both = pytest.mark.parametrize("decoder", ["deconv", "sbd"])
 
 
-def multiply_adds(function, *inputs):
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        function(*inputs)
-    return counter.get_total_flops() / 2
-
-
 @pytest.mark.parametrize("decoder, parameters, alone, whole", [
     # Linear, then four doublings of 64 channels from 2x2, then one to 3 channels.
     ("deconv", 267_011,
@@ -31,8 +25,8 @@ def multiply_adds(function, *inputs):
 ])
 def test_parameters_and_multiply_adds(decoder, parameters, alone, whole):
     vae = VAE(decoder)
-    assert sum(p.numel() for p in vae.decoder.parameters()) == parameters
-    assert sum(p.numel() for p in vae.parameters()) == parameters + 464_906
+    assert count_parameters(vae.decoder) == parameters
+    assert count_parameters(vae) == parameters + 464_906
     assert multiply_adds(vae.decode, torch.zeros(1, 5)) == alone
     reconstruct = multiply_adds(vae.reconstruct, torch.zeros(1, 3, 64, 64))
     assert reconstruct == pytest.approx(whole, abs=5e3)

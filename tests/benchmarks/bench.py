@@ -1,34 +1,42 @@
 """`make bench`: what a training step costs, the plain loop and ours side by side in one run.
 
-The plain loop is the reference, what one writes without a thought for speed. The two take turns, so
-that a machine that slows down slows both: a ratio is that of neighbors, and its range is over the
-rounds. Writes results/bench.json and results/bench.md.
+The plain loop is the reference, what one writes without a thought for speed. Every contestant has
+a process of its own, for some of what makes ours fast concerns a whole process. They take turns,
+so that a machine that slows down slows all: a ratio is that of neighbors, and its range is over
+the rounds. Writes results/bench.json and results/bench.md.
 """
 
 import itertools
 import json
+import multiprocessing
+import os
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from multiprocessing.connection import Connection
 
 import torch
+from torch import nn
 from torch.nn.functional import conv2d
 from torch.utils.data import DataLoader, TensorDataset
-from torch.utils.flop_counter import FlopCounterMode
 
-from sbd_utils.data import make_sprites
-from sbd_utils.models import VAE
+from sbd_utils import cost, models, speed, training
 from sbd_utils.settings import RESULTS
 from sbd_utils.study import cpu_name
-from sbd_utils.training import PRECISIONS, TrainConfig, new_model, pick_device, train_epoch
+from sbd_utils.training import PRECISIONS, TrainConfig
 
 ROUNDS, STEPS = 15, 20
+GROWTH_ROUNDS, GROWTH_SECONDS = 5, 0.5
 DECODERS = ("deconv", "sbd")
+GROWTH = {"image_size": (32, 64, 128, 256), "batch_size": (4, 16, 64), "latent_dim": (5, 20, 80)}
+CONVOLUTIONS = "convolution"  # the contestant that is only the widest layer's convolution
 
 
-def plain_loop(config: TrainConfig, images: torch.Tensor, device: torch.device) -> Iterator[None]:
-    """A step of the plain loop: DataLoader, float32, default layout, `.item()` at every step."""
-    vae = VAE(config.decoder, config.latent_dim, config.decoder_variance).to(device)
+def plain_steps(config: TrainConfig, images: torch.Tensor, device: torch.device) -> Iterator[None]:
+    """The plain loop, step by step: DataLoader, float32, default layout, `.item()` every step."""
+    vae = models.VAE(config.decoder, config.latent_dim, image_size=images.shape[-1]).to(device)
     optimizer = torch.optim.Adam(vae.parameters(), lr=config.learning_rate)
     loader = DataLoader(TensorDataset(images), config.batch_size, shuffle=True)
     totals = [0.0, 0.0]
@@ -45,112 +53,235 @@ def plain_loop(config: TrainConfig, images: torch.Tensor, device: torch.device) 
             yield
 
 
-def plain_steps(config: TrainConfig, images: torch.Tensor, device: torch.device) -> Callable:
-    """Runs STEPS steps of the plain loop."""
-    steps = plain_loop(config, images, device)
-    return lambda: list(itertools.islice(steps, STEPS))
+def our_steps(
+    config: TrainConfig, images: torch.Tensor, device: torch.device, without: str
+) -> Iterator[None]:
+    """The collection's loop, step by step, without one of the pieces that make it fast."""
+    if without == "channels_last":
+        speed.LAYOUT = torch.contiguous_format
+    elif without == "bias apart":
+        models.TransposedConv2d.forward = nn.ConvTranspose2d.forward
+    elif without == "kept memory":
+        speed.keep_freed_memory = lambda: None
+    vae, optimizer = training.new_model(config, images.shape[-1], device)
+    if without == "fused Adam":
+        optimizer = torch.optim.Adam(vae.parameters(), lr=config.learning_rate)
+    elif without == "shortcut":
+        vae.decoder.shortcut = False
+    images = images.to(device)
+    step = training.new_step(config, vae, optimizer, images, capture=without != "CUDA graph")
+    generator = torch.Generator().manual_seed(0)
+    while True:
+        for batch in training.batches(len(images), config, generator, device):
+            step(*batch)
+            yield
 
 
-def our_steps(config: TrainConfig, images: torch.Tensor, device: torch.device) -> Callable:
-    """Runs STEPS steps of the collection's loop, as an epoch of STEPS batches."""
-    vae, optimizer = new_model(config, images.shape[-1], device)
-    generator = torch.Generator().manual_seed(config.seed)
-    images = images[: STEPS * config.batch_size].to(device)
-    return lambda: train_epoch(vae, optimizer, images, config, generator, 0)
-
-
-def ceiling(precision: str, device: torch.device) -> Callable:
+def convolutions(precision: str, device: torch.device) -> Iterator[None]:
     """The widest layer's convolution alone, forward: what this device reaches at its best."""
     kind = dict(dtype=getattr(torch, precision), device=device)
     x = torch.rand(16, 64, 64, 64, **kind).to(memory_format=torch.channels_last)
     weight = torch.rand(64, 64, 3, 3, **kind).to(memory_format=torch.channels_last)
-    return lambda: [conv2d(x, weight, padding=1) for _ in range(STEPS)]
+    while True:
+        conv2d(x, weight, padding=1)
+        yield
 
 
-def flops(run: Callable) -> float:
-    """Floating-point operations a step, forward and backward."""
-    with FlopCounterMode(display=False) as counter:
-        run()
-    return counter.get_total_flops() / STEPS
-
-
-def seconds(run: Callable, device: torch.device) -> float:
-    """Seconds a step of a run of STEPS steps."""
-    start = time.perf_counter()
-    run()
+def serve(pipe: Connection, name: str, config: TrainConfig, image_size: int, without: str) -> None:
+    """A contestant's process: for a number of steps it answers seconds a step, for 0 its costs."""
+    device = speed.pick_device()
+    torch.manual_seed(0)
+    if name == CONVOLUTIONS:
+        steps = convolutions(config.precision, device)
+    else:
+        images = torch.rand(4 * config.batch_size, 3, image_size, image_size)
+        steps = (plain_steps(config, images, device) if name == "plain"
+                 else our_steps(config, images, device, without))
+    for _ in range(3):
+        next(steps)
+    pipe.send("warm")
+    while count := pipe.recv():
+        start = time.perf_counter()
+        for _ in itertools.islice(steps, count):
+            pass
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        pipe.send((time.perf_counter() - start) / count)
     if device.type == "cuda":
-        torch.cuda.synchronize()
-    return (time.perf_counter() - start) / STEPS
+        pipe.send(torch.cuda.max_memory_allocated())
+    else:  # and what a step finds: weights and Adam's two moments
+        resident = 12 * cost.count_parameters(models.VAE(
+            config.decoder, config.latent_dim, image_size=image_size
+        ))
+        pipe.send(resident + cost.peak_bytes(next, steps))
 
 
-def measure() -> dict:
-    """Time every contestant in turn, ROUNDS times after one round to warm up."""
-    device, images = pick_device(), make_sprites().images
-    native = TrainConfig().precision
-    precisions = [p for p in PRECISIONS if p in (native, "float32")]
-    runs = {f"ceiling {p}": ceiling(p, device) for p in precisions}
+@contextmanager
+def contestants(entries: dict[str, tuple]) -> Iterator[dict[str, Connection]]:
+    """A process an entry, started one after another; `serve` says what an entry holds."""
+    context, pipes, processes = multiprocessing.get_context("spawn"), {}, []
+    try:
+        for key, arguments in entries.items():
+            pipes[key], theirs = context.Pipe()
+            processes.append(context.Process(target=serve, args=(theirs, *arguments), daemon=True))
+            processes[-1].start()
+            theirs.close()
+            pipes[key].recv()
+        yield pipes
+    finally:
+        for pipe in pipes.values():
+            pipe.close()  # the end of the file ends a process that still listens
+        for process in processes:
+            process.join()
+
+
+def ask(pipe: Connection, count: int) -> float:
+    """Send a number of steps, or 0, and wait for the answer."""
+    pipe.send(count)
+    return pipe.recv()
+
+
+def race(entries: dict[str, tuple], rounds: int, steps: int | None = None) -> tuple[dict, dict]:
+    """Milliseconds a step of every entry in every round, and the bytes that a step takes."""
+    with contestants(entries) as pipes:
+        counts = {key: steps or max(1, round(GROWTH_SECONDS / ask(pipe, 1)))
+                  for key, pipe in pipes.items()}
+        times = {key: [] for key in pipes}
+        for _ in range(rounds):
+            for key, pipe in pipes.items():
+                times[key].append(1e3 * ask(pipe, counts[key]))
+        return times, {key: ask(pipe, 0) for key, pipe in pipes.items()}
+
+
+def pieces(decoder: str, native: TrainConfig) -> dict[str, TrainConfig]:
+    """What makes a step of this decoder fast on this device, with the settings without it."""
+    found = {"channels_last": native, "fused Adam": native}
+    found["shortcut" if decoder == "sbd" else "bias apart"] = native
+    found["CUDA graph" if speed.pick_device().type == "cuda" else "kept memory"] = native
+    if native.compiled:
+        found["torch.compile"] = replace(native, compiled=False)
+    return found
+
+
+def ratio(over: list[float], under: list[float]) -> dict:
+    """The median of the ratios of neighbors, and their range."""
+    ratios = sorted(a / b for a, b in zip(over, under, strict=True))
+    return {"ratio": statistics.median(ratios), "lowest": ratios[0], "highest": ratios[-1]}
+
+
+def measure_steps() -> tuple[list[dict], list[dict]]:
+    """Both decoders at the post's settings: our step over the plain one, and without each piece."""
+    rows, losses, both = [], [], {}
     for decoder in DECODERS:
-        runs[f"{decoder} plain"] = plain_steps(TrainConfig(decoder), images, device)
+        native = TrainConfig(decoder)
+        precisions = [p for p in PRECISIONS if p in (native.precision, "float32")]
+        entries = {"plain": ("plain", replace(native, compiled=False), 64, "")}
         for p in precisions:
-            runs[f"{decoder} {p}"] = our_steps(TrainConfig(decoder, precision=p), images, device)
-    operations = {name: flops(run) for name, run in runs.items()}
-    times = {name: [] for name in runs}
-    for _ in range(ROUNDS):
-        for name, run in runs.items():
-            times[name].append(seconds(run, device))
-    for name in ("plain", *precisions):  # the two trainings together, a step of each
-        pairs = zip(*(times[f"{decoder} {name}"] for decoder in DECODERS), strict=True)
-        times[f"both {name}"] = [sum(pair) for pair in pairs]
-    device_name = torch.cuda.get_device_name() if device.type == "cuda" else cpu_name()
-    return {
-        "device": device_name, "threads": torch.get_num_threads(), "torch": torch.__version__,
-        "rounds": ROUNDS, "steps": STEPS,
-        "rows": [row(decoder, precision, times, operations)
-                 for decoder in (*DECODERS, "both") for precision in precisions],
-    }
+            entries[f"ceiling {p}"] = (CONVOLUTIONS, replace(native, precision=p), 64, "")
+            entries[p] = ("ours", replace(native, precision=p), 64, "")
+        entries |= {f"without {piece}": ("ours", config, 64, piece)
+                    for piece, config in pieces(decoder, native).items()}
+        times, peaks = race(entries, ROUNDS, STEPS)
+        vae = models.VAE(decoder)
+        x, noise = torch.rand(16, 3, 64, 64), torch.randn(16, 5)
+        # A layer's backward pass takes its multiply-adds twice: for its weights, for its input.
+        operations = 3 * 2 * cost.multiply_adds(vae.loss_terms, x, noise)
+        wide = 2 * 16 * 64 * 64 * 9 * 64**2
+        for p in precisions:
+            rows.append({
+                "decoder": decoder, "precision": p,
+                "plain_ms": statistics.median(times["plain"]),
+                "ours_ms": statistics.median(times[p]), **ratio(times["plain"], times[p]),
+                "tflops": operations / statistics.median(times[p]) / 1e9,
+                "ceiling_tflops": wide / statistics.median(times[f"ceiling {p}"]) / 1e9,
+                "plain_bytes": peaks["plain"], "ours_bytes": peaks[p],
+            })
+            for name, key in (("plain", "plain"), ("ours", p)):
+                both.setdefault((name, p), []).append(times[key])
+        losses += [
+            {"decoder": decoder, "piece": piece, **ratio(times[f"without {piece}"],
+                                                         times[native.precision])}
+            for piece in pieces(decoder, native)
+        ]
+        if native.precision != "float32":
+            losses.append({"decoder": decoder, "piece": native.precision,
+                           **ratio(times["float32"], times[native.precision])})
+    for p in precisions:  # the two trainings together, a step of each
+        plain, ours = ([sum(pair) for pair in zip(*both[name, p], strict=True)]
+                       for name in ("plain", "ours"))
+        rows.append({"decoder": "both", "precision": p, "plain_ms": statistics.median(plain),
+                     "ours_ms": statistics.median(ours), **ratio(plain, ours)})
+    return rows, losses
 
 
-def row(decoder: str, precision: str, times: dict, operations: dict) -> dict:
-    """One line of the table, from medians; the ratio is that of each round's neighbors."""
-    plain, ours = times[f"{decoder} plain"], times[f"{decoder} {precision}"]
-    ratios = sorted(p / o for p, o in zip(plain, ours, strict=True))
-    names = [f"{d} {precision}" for d in (DECODERS if decoder == "both" else (decoder,))]
-    best = f"ceiling {precision}"
-    return {
-        "decoder": decoder, "precision": precision,
-        "plain_ms": 1e3 * statistics.median(plain), "ours_ms": 1e3 * statistics.median(ours),
-        "ratio": statistics.median(ratios), "ratio_min": ratios[0], "ratio_max": ratios[-1],
-        "tflops": sum(operations[n] for n in names) / statistics.median(ours) / 1e12,
-        "ceiling_tflops": operations[best] / statistics.median(times[best]) / 1e12,
-    }
-
-
-def to_text(facts: dict) -> str:
-    """The table as results/bench.md holds it."""
-    lines = [
-        "# A training step of 16 images, the plain loop and ours", "",
-        f"{facts['device']}, {facts['threads']} threads, torch {facts['torch']}; medians of "
-        f"{facts['rounds']} rounds of {facts['steps']} steps, taken in turns. Plain: DataLoader, "
-        "float32, default layout, `.item()` at every step. The ceiling is the widest layer's "
-        "convolution alone, forward.", "",
-        "| decoder | precision | plain, ms | ours, ms | plain / ours (range) | TFLOP/s | ceiling |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    lines += [
-        f"| {r['decoder']} | {r['precision']} | {r['plain_ms']:.1f} | {r['ours_ms']:.1f} | "
-        f"{r['ratio']:.2f} ({r['ratio_min']:.2f} to {r['ratio_max']:.2f}) | {r['tflops']:.2f} | "
-        f"{r['ceiling_tflops']:.2f} |" for r in facts["rows"]
-    ]
-    return "\n".join(lines) + "\n"
+def measure_growth() -> list[dict]:
+    """Time and memory of a step as the image, the batch or the code grows, the rest the post's."""
+    rows = []
+    for what, values in GROWTH.items():
+        for value in values:
+            entries = {}
+            for decoder in DECODERS:
+                image_size, changes = (value, {}) if what == "image_size" else (64, {what: value})
+                config = TrainConfig(decoder, **changes)
+                entries[decoder, "plain"] = ("plain", config, image_size, "")
+                entries[decoder, "ours"] = ("ours", config, image_size, "")
+            times, peaks = race(entries, GROWTH_ROUNDS)
+            rows += [{"what": what, "value": value, "decoder": decoder, "loop": loop,
+                      "ms": statistics.median(times[decoder, loop]),
+                      "bytes": peaks[decoder, loop]} for decoder, loop in entries]
+    return rows
 
 
 def main() -> None:
     """Measure, print and save."""
-    facts = measure()
+    # To its processes: the profiler warns that a step frees gradients that it has not seen made.
+    os.environ["TORCH_CPP_LOG_LEVEL"] = "ERROR"
+    rows, losses = measure_steps()
+    on_gpu = speed.pick_device().type == "cuda"
+    facts = {
+        "device": torch.cuda.get_device_name() if on_gpu else cpu_name(),
+        "threads": torch.get_num_threads(), "torch": torch.__version__, "rounds": ROUNDS,
+        "steps": STEPS, "rows": rows, "without": losses, "growth": measure_growth(),
+    }
     (RESULTS / "bench.json").write_text(json.dumps(facts, indent=1) + "\n")
     text = to_text(facts)
     (RESULTS / "bench.md").write_text(text)
     print(text)
+
+
+def to_text(facts: dict) -> str:
+    """The tables as results/bench.md holds them."""
+    def span(row: dict) -> str:
+        return f"{row['ratio']:.2f} ({row['lowest']:.2f} to {row['highest']:.2f})"
+
+    lines = [
+        "# A training step of 16 images, the plain loop and ours", "",
+        f"{facts['device']}, {facts['threads']} threads, torch {facts['torch']}; medians of "
+        f"{facts['rounds']} rounds of {facts['steps']} steps, taken in turns, each contestant in "
+        "a process of its own. Plain: DataLoader, float32, default layout, `.item()` at every "
+        "step. The ceiling is the widest layer's convolution alone, forward. Memory is the peak "
+        "of a step, weights and Adam's moments included.", "",
+        "| decoder | precision | plain, ms | ours, ms | plain / ours (range) | TFLOP/s | ceiling "
+        "| plain, MB | ours, MB |", "|---" * 9 + "|",
+    ]
+    for r in facts["rows"]:
+        cells = [r["decoder"], r["precision"], f"{r['plain_ms']:.1f}", f"{r['ours_ms']:.1f}",
+                 span(r)]
+        if "tflops" in r:
+            cells += [f"{r['tflops']:.2f}", f"{r['ceiling_tflops']:.2f}",
+                      f"{r['plain_bytes'] / 1e6:.0f}", f"{r['ours_bytes'] / 1e6:.0f}"]
+        else:
+            cells += [""] * 4
+        lines.append("| " + " | ".join(cells) + " |")
+    lines += ["", "What each piece is worth: our step without it, over our step.", "",
+              "| decoder | without | slower by (range) |", "|---" * 3 + "|"]
+    lines += [f"| {r['decoder']} | {r['piece']} | {span(r)} |" for r in facts["without"]]
+    lines += ["", "How a step grows, the post's settings but for the one that is named.", "",
+              "| what | value | decoder | loop | ms | MB |",
+              "|---" * 6 + "|"]
+    lines += [f"| {r['what']} | {r['value']} | {r['decoder']} | {r['loop']} | {r['ms']:.1f} | "
+              f"{r['bytes'] / 1e6:.1f} |" for r in facts["growth"]]
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

@@ -1,0 +1,47 @@
+"""What a model costs: parameters, multiply-adds, and the memory of a training step."""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
+
+# The profiler's library prints two lines at every start and stop; it reads this when it starts.
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+
+
+def count_parameters(module: torch.nn.Module) -> int:
+    """Trainable numbers."""
+    return sum(weights.numel() for weights in module.parameters())
+
+
+def multiply_adds(function: Callable, *inputs: torch.Tensor) -> int:
+    """Multiply-adds of one call, of convolutions and matrix products; two operations each."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        function(*inputs)
+    return counter.get_total_flops() // 2
+
+
+def peak_bytes(function: Callable, *inputs: object) -> int:
+    """Bytes that a call on the CPU allocates at most at one time, over what it found.
+
+    From the events of torch's profiler, which sees what torch allocates and not what a library
+    takes for itself. (On CUDA: torch.cuda.max_memory_allocated.)
+    """
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        function(*inputs)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "trace.json")
+        profiler.export_chrome_trace(str(path))
+        events = json.loads(path.read_text())["traceEvents"]
+    changes = [(event["ts"], event["args"]["Bytes"]) for event in events
+               if event["name"] == "[memory]"]
+    held = peak = 0
+    for _, change in sorted(changes, key=lambda pair: pair[0]):
+        held += change
+        peak = max(peak, held)
+    return peak
