@@ -80,8 +80,7 @@ Picture(
 # row at a time. In the DeConv block the disc jumps, smears or splits on its way, takes bends, and
 # changes its color while it travels. In the SB block, after the long training of the preset `blog`,
 # one latent changes the color and leaves the disc where it is, two move it along straight lines,
-# slanted against the edges, and two do nothing. Only at the very end of its sweep does one of the
-# movers tint the disc. That looks about as disentangled as the post says.
+# slanted against the edges, and two do nothing. That looks as disentangled as the post says.
 #
 # But this is one seed. The post's own published traversals show a blue circle that turns green and
 # then red as a position latent is swept, so its run had color and position in the same latent. We

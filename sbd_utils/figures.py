@@ -251,6 +251,7 @@ def growth(
             axes.set_ylabel(labels[panel][1])
         axes.set_xticks(values, [str(value) for value in values])
         axes.minorticks_off()
+        axes.margins(y=0)
     for axes in panels[:1] if same else panels:  # whole decades, so that each has ticks to read
         low, high = np.log10(axes.get_ylim())
         axes.set_ylim(10 ** np.floor(low), 10 ** np.ceil(high))

@@ -18,6 +18,7 @@ from sbd_utils.settings import ROOT
 from sbd_utils.training import TrainConfig, load_or_train, run_name, train
 
 EXACT = {"rtol": 0, "atol": 0}
+COMPILES = pytest.mark.skipif(not TrainConfig().compiled, reason="torch.compile has no compiler")
 IMAGES = make_sprites(image_size=32, sizes=(8,), positions=3).images  # 27: steps of 16 and 11
 CONFIG = TrainConfig(epochs=4, precision="float32", compiled=False)
 SCRIPT = """
@@ -72,7 +73,9 @@ def assert_same(run, other):
     assert curves(run) == curves(other)
 
 
-@pytest.mark.parametrize("changes", [{}, {"accumulate": 4}, {"compiled": True}], ids=str)
+@pytest.mark.parametrize("changes", [
+    {}, {"accumulate": 4}, pytest.param({"compiled": True}, marks=COMPILES),
+], ids=str)
 def test_training_is_the_plain_loop(changes):
     """Adam on the mean of reconstruction + KL; the curves are means over images, not batches."""
     run = train(replace(CONFIG, epochs=2, seed=3, **changes), IMAGES)
@@ -114,7 +117,7 @@ def test_seed_alone_decides_and_the_global_random_state_is_untouched(decoder):
 
 
 @pytest.mark.parametrize("precision, compiled", [
-    ("float32", False), ("bfloat16", False), ("bfloat16", True),
+    ("float32", False), ("bfloat16", False), pytest.param("bfloat16", True, marks=COMPILES),
 ])
 @pytest.mark.parametrize("decoder", ["sbd", "deconv"])
 def test_resumed_run_is_the_uninterrupted_one(decoder, precision, compiled, whole, tmp_path):
