@@ -10,6 +10,8 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
+from sbd_utils import training
+
 # The profiler's library prints two lines at every start and stop; it reads this when it starts.
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")
 
@@ -45,3 +47,14 @@ def peak_bytes(function: Callable, *inputs: object) -> int:
         held += change
         peak = max(peak, held)
     return peak
+
+
+def step_bytes(config: training.TrainConfig, images: torch.Tensor) -> int:
+    """Bytes of a training step at its peak on the CPU, weights and Adam's moments included."""
+    cpu = torch.device("cpu")
+    vae, optimizer = training.new_model(config, images.shape[-1], cpu)
+    step = training.new_step(config, vae, optimizer, images)
+    batch = next(training.batches(len(images), config, torch.Generator(), cpu))
+    step(*batch)  # Adam's moments come with the first step
+    optimizer.zero_grad()
+    return 3 * 4 * count_parameters(vae) + peak_bytes(step, *batch)

@@ -5,6 +5,7 @@ from numbers import Integral, Real
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 WIDTH = 64  # channels of every hidden convolution, in the encoder and in both decoders
 
@@ -59,7 +60,8 @@ class SpatialBroadcastDecoder(nn.Module):
     """Tile z over the image, append two coordinate channels, convolve with stride 1.
 
     Watters et al. 2019; kernel 3 as in the post, where the paper has 4. With `shortcut` set, the
-    first layer goes by `broadcast_convolution`: the same up to rounding, with nothing tiled.
+    first layer goes by `broadcast_convolution`, with nothing tiled, and its output is made again
+    for the backward pass instead of being kept: the same up to rounding, in less memory.
     """
 
     shortcut = False
@@ -85,9 +87,15 @@ class SpatialBroadcastDecoder(nn.Module):
     def forward(self, z: torch.Tensor) -> torch.Tensor:
         if not self.shortcut:
             return self.convolutions(self.broadcast(z))
-        first, *rest = self.convolutions
-        hidden = broadcast_convolution(z, self.grid, first.weight, first.bias)
-        return nn.Sequential(*rest)(hidden)
+        first, _, second, *rest = self.convolutions
+
+        def hidden(z: torch.Tensor) -> torch.Tensor:
+            x = broadcast_convolution(z, self.grid, first.weight, first.bias)
+            return torch.where(x > 0, x, 0)  # nn.ReLU would keep its output for its backward
+
+        x = checkpoint(hidden, z, use_reentrant=False, preserve_rng_state=False)
+        x = _Convolution.apply(x, second.weight.to(x.dtype), second.bias.to(x.dtype))
+        return nn.Sequential(*rest)(x)
 
 
 def broadcast_convolution(
@@ -141,6 +149,31 @@ class _Spread(torch.autograd.Function):
             total = repeated.sum(dim, keepdim=True, dtype=torch.promote_types(dtype, torch.float32))
             gradient = torch.cat([first, total, last], dim)
         return gradient.to(dtype), None, None
+
+
+class _Convolution(torch.autograd.Function):
+    """A convolution of odd kernel that keeps the size, with a backward in two steps.
+
+    The weights' gradient first, which is the last use of the input; then the input's gradient,
+    for which its memory is free again. nn.Conv2d holds both.
+    """
+
+    @staticmethod
+    def forward(
+        ctx, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor
+    ) -> torch.Tensor:
+        ctx.save_for_backward(x, weight)
+        return F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2)
+
+    @staticmethod
+    def backward(ctx, gradient: torch.Tensor):
+        x, weight = ctx.saved_tensors
+        padding = weight.shape[-1] // 2
+        _, of_weight, of_bias = torch.ops.aten.convolution_backward(
+            gradient, x, weight, [len(weight)], [1, 1], [padding, padding], [1, 1], False, [0, 0],
+            1, [False, True, True],
+        )
+        return F.conv_transpose2d(gradient, weight, padding=padding), of_weight, of_bias
 
 
 DECODERS = {"sbd": SpatialBroadcastDecoder, "deconv": DeConvDecoder}

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from sbd_utils import cost
+from sbd_utils import cost, speed
 from sbd_utils.data import make_sprites
-from sbd_utils.training import TrainConfig, batches, new_model, new_step
+from sbd_utils.models import VAE
+from sbd_utils.training import TrainConfig
 
 
 def test_counts_of_one_layer():
@@ -30,13 +31,25 @@ def test_peak_is_what_is_held_at_one_time():
 @pytest.mark.parametrize("decoder", ["sbd", "deconv"])
 def test_accumulation_needs_less_memory(decoder):
     images = make_sprites(image_size=32, sizes=(8,), positions=3).images
-    peaks = []
-    for accumulate in (1, 4):
-        config = TrainConfig(decoder, precision="float32", compiled=False, accumulate=accumulate)
-        vae, optimizer = new_model(config, 32, torch.device("cpu"))
-        step = new_step(config, vae, optimizer, images)
-        batch = next(batches(27, config, torch.Generator(), torch.device("cpu")))
-        step(*batch)
-        optimizer.zero_grad()
-        peaks.append(cost.peak_bytes(step, *batch))
-    assert peaks[1] < 0.7 * peaks[0]
+    resident = 12 * cost.count_parameters(VAE(decoder, image_size=32))  # weights and moments
+    whole, pieces = (
+        cost.step_bytes(TrainConfig(decoder, precision="float32", compiled=False, accumulate=n),
+                        images) - resident
+        for n in (1, 4)
+    )
+    assert pieces < 0.7 * whole
+
+
+@pytest.mark.skipif(not speed.pick_compiled(torch.device("cpu")), reason="needs a compiler")
+def test_a_compiled_sbd_step_holds_two_wide_maps_at_most():
+    """Plain it is three: both layers' outputs, and the gradient of the second."""
+    images = make_sprites(sizes=(8,), positions=3).images
+    wide = 4 * 16 * 64 * 64 * 64  # [16, 64, 64, 64], float32
+    resident = 16 * cost.count_parameters(VAE("sbd"))  # weights, moments, gradients
+    plain, ours = (
+        cost.step_bytes(TrainConfig("sbd", precision="float32", compiled=compiled), images)
+        - resident
+        for compiled in (False, True)
+    )
+    assert 3 * wide < plain
+    assert 2 * wide < ours < 2.5 * wide

@@ -11,6 +11,7 @@ from sbd_utils.models import (
     VAE,
     SpatialBroadcastDecoder,
     TransposedConv2d,
+    _Convolution,
     broadcast_convolution,
 )
 
@@ -160,6 +161,18 @@ def test_shortcut_changes_nothing_but_the_rounding(image_size):
     for plain, short in zip(*results, strict=True):
         scale = float(plain.detach().abs().max())
         torch.testing.assert_close(short, plain, rtol=1e-4, atol=1e-4 * scale)
+
+
+@pytest.mark.parametrize("kernel", [1, 3, 5])
+def test_convolution_with_a_backward_in_two_steps_is_torchs(kernel):
+    torch.manual_seed(0)
+    inputs = [torch.randn(shape, dtype=torch.float64, requires_grad=True)
+              for shape in ((2, 4, 8, 6), (5, 4, kernel, kernel), (5,))]
+    mine = _Convolution.apply(*inputs)
+    theirs = torch.nn.functional.conv2d(*inputs, padding="same")
+    torch.testing.assert_close(mine, theirs)
+    pull = torch.randn_like(theirs)
+    torch.testing.assert_close(*(torch.autograd.grad(y, inputs, pull) for y in (mine, theirs)))
 
 
 def test_transposed_convolution_is_torchs():
