@@ -109,20 +109,6 @@ for size in SIZES:
 
 # %%
 images = data.make_sprites().images
-cpu = torch.device("cpu")
-
-
-def step_bytes(decoder: str, **settings) -> int:
-    """The peak of a training step of 16 images, with all that lives between steps."""
-    config = training.TrainConfig(decoder, **settings)
-    vae, optimizer = training.new_model(config, images.shape[-1], cpu)
-    step = training.new_step(config, vae, optimizer, images)
-    batch = next(training.batches(len(images), config, torch.Generator(), cpu))
-    step(*batch)  # Adam's moments come with the first step
-    optimizer.zero_grad()
-    return 3 * 4 * cost.count_parameters(vae) + cost.peak_bytes(step, *batch)
-
-
 plain = {"precision": "float32", "compiled": False}
 ways = {
     "plain, float32": plain,
@@ -131,16 +117,24 @@ ways = {
     "bfloat16": plain | {"precision": "bfloat16"},
     "bfloat16 in 4 pieces": plain | {"precision": "bfloat16", "accumulate": 4},
 }
-memory = {way: {n: step_bytes(n, **settings) for n in DECODERS} for way, settings in ways.items()}
+memory = {
+    way: {n: cost.step_bytes(training.TrainConfig(n, **settings), images) for n in DECODERS}
+    for way, settings in ways.items()
+}
+
+
+def memory_row(way: str, taken: dict) -> str:
+    return (f"| {way} | {taken['deconv'] / 1e6:.0f} | {taken['sbd'] / 1e6:.0f} | "
+            f"{taken['sbd'] / taken['deconv']:.2f} |")
+
 
 # %%
 Markdown("\n".join([
     "| step | DeConv, MB | SBD, MB | SBD over DeConv |", "|---" * 4 + "|",
-    *(f"| {way} | {b['deconv'] / 1e6:.0f} | {b['sbd'] / 1e6:.0f} | {b['sbd'] / b['deconv']:.2f} |"
-      for way, b in memory.items()),
-    f"| the SB decoder in 4 pieces, DeConv whole | {memory['plain, float32']['deconv'] / 1e6:.0f} "
-    f"| {memory['float32 in 4 pieces']['sbd'] / 1e6:.0f} | "
-    f"{memory['float32 in 4 pieces']['sbd'] / memory['plain, float32']['deconv']:.2f} |",
+    *(memory_row(*row) for row in memory.items()),
+    memory_row("the SB decoder in 4 pieces, DeConv whole",
+               {"deconv": memory["plain, float32"]["deconv"],
+                "sbd": memory["float32 in 4 pieces"]["sbd"]}),
 ]))
 
 # %% [markdown]
@@ -220,10 +214,27 @@ for name, layer in (("tiled", lambda: first(decoder.broadcast(codes))),
     print(f"{name}: {cost.multiply_adds(layer) / 1e6:.1f} million multiply-adds a batch of 16")
 
 # %% [markdown]
-# A word of caution: fewer multiply-adds are not less time. The layer still has to *write* 16 maps
-# of 64 channels, and written naively, with `cat` and `expand`, the shortcut is slower than the
-# plain layer. It pays when `torch.compile` merges the repeating, the addition and the ReLU into one
-# pass over memory, and so the collection uses it just there.
+# Nor need the layer's output be kept. When the backward pass comes to the second layer and asks for
+# that layer's input, a whole map, it can be made again from the nine neighborhoods: one pass over
+# memory, no convolution. The rest is order. The second layer first makes its weights' gradient, the
+# last to need that map, and then its input's gradient, which takes the map's place. At its peak the
+# step holds two maps instead of three:
+
+# %%
+memory["ours"] = {n: cost.step_bytes(training.TrainConfig(n), images) for n in DECODERS}
+Markdown("\n".join([
+    "| step | DeConv, MB | SBD, MB | SBD over DeConv |", "|---" * 4 + "|",
+    *(memory_row(way, memory[way]) for way in ("plain, float32", "bfloat16", "ours")),
+]))
+
+# %% [markdown]
+# That is the collection's default wherever `torch.compile` works, at full speed and with the whole
+# batch at once. The last row is what this machine trains with in [notebook 03](03_training.ipynb).
+#
+# A word of caution: fewer multiply-adds are not less time. The layer still has to *write* a whole
+# map, and written naively, with `cat` and `expand`, the shortcut is slower than the plain
+# layer. It pays when `torch.compile` merges the repeating, the addition and the ReLU into one pass
+# over memory, and so the collection uses it just there.
 #
 # ## Time: a slow model or a slow loop?
 #
@@ -235,19 +246,20 @@ for name, layer in (("tiled", lambda: first(decoder.broadcast(codes))),
 # %%
 def bench_row(r: dict) -> str:
     return (f"| {NAMES.get(r['decoder'], 'both')} | {r['precision']} | {r['plain_ms']:.1f} | "
-            f"{r['ours_ms']:.1f} | {r['ratio']:.1f} ({r['lowest']:.1f} to {r['highest']:.1f}) |")
+            f"{r['ours_ms']:.1f} | {r['ratio']:.1f} ({r['low']:.1f} to {r['high']:.1f}) |")
 
 
 Markdown("\n".join([
     f"{BENCH['device']}, {BENCH['threads']} threads, torch {BENCH['torch']}; {BENCH['rounds']} "
     f"rounds of {BENCH['steps']} steps.\n",
-    "| decoder | precision | plain, ms a step | ours, ms a step | plain over ours (range) |",
+    "| decoder | precision | plain, ms a step | ours, ms a step | plain over ours (quartiles) |",
     "|---" * 5 + "|", *map(bench_row, BENCH["rows"]),
 ]))
 
 # %% [markdown]
 # So a good part of "the SB decoder is slow" was "the loop is slow". What did it? Each row is our
-# step without one of its pieces, over our step with all of them; the bars span the rounds.
+# step without one of its pieces, over our step with all of them; the bars span the middle half of
+# the rounds.
 
 # %%
 Picture(
@@ -258,18 +270,21 @@ Picture(
 )
 
 # %% [markdown]
-# Only bfloat16 stands far outside the noise of this machine, which is shared. The others are worth
-# a few percent each, some of them nothing that these rounds can tell from nothing; the gap to the
-# plain loop is their product, and the `DataLoader` and the waiting for `.item()` on top.
+# bfloat16 is worth more than all the rest together. The others gain a little each, or nothing that
+# a shared machine can tell from nothing; the gap to the plain loop is their product, with the
+# `DataLoader` and the waiting for `.item()` on top.
 #
 # * **bfloat16**: half the bytes, and matrix units that multiply it natively. The loss stays
-# `float32`. On a processor without such units the loop keeps to `float32`. * **kept memory**: Linux
-# takes a freed tensor's pages away, and the next step faults them in again, one by one. Two calls
-# of `mallopt` keep them. * **torch.compile** merges what lies between the convolutions: biases,
-# ReLUs, casts, the loss. * **channels_last** is the layout that the convolution library works in.
-# torch.compile sees to it even where we do not, so that its row shows no gain; it is there for
-# machines without a compiler. * **bias apart** (DeConv) and **shortcut** (SBD): one layer each,
-# rewritten. * **fused Adam**: one call for all parameters.
+#   `float32`. On a processor without such units the loop keeps to `float32`.
+# * **kept memory**: Linux takes a freed tensor's pages away, and the next step faults them in
+#   again, one by one. Two calls of `mallopt` keep them.
+# * **torch.compile** merges what lies between the convolutions: biases, ReLUs, casts, the loss.
+# * **channels_last** is the layout that the convolution library works in. torch.compile sees to it
+#   even where we do not, so that its row shows no gain; it is there for machines without a
+#   compiler.
+# * **bias apart** (DeConv), **shortcut** and **map made again** (SBD): one layer each, rewritten.
+#   The last one is there for memory.
+# * **fused Adam**: one call for all parameters.
 #
 # How much is left to gain? The convolutions cannot run faster than the hardware convolves. The
 # ceiling is the widest layer alone, forward only:
@@ -322,7 +337,8 @@ Picture(
 # %% [markdown]
 # Image and batch size act alike, since both are pixels. The right panels are flat: the number of
 # latents touches only the first layer, and with the shortcut the SB decoder does not even tile
-# them.
+# them. In the memory figure two lines lie on each other: trained in our loop, the SB decoder needs
+# what DeConv needs in a plain one, at every size.
 #
 # ## The claims
 #

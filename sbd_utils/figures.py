@@ -10,6 +10,8 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from sbd_utils.metrics import interval
+
 # Okabe and Ito's palette, which color-blind readers can tell apart.
 DECODER_COLORS = {"deconv": "#D55E00", "sbd": "#0072B2"}
 NAMES = {"deconv": "DeConv", "sbd": "Spatial Broadcast"}
@@ -210,7 +212,7 @@ def geometry(
 def seed_spread(
     rows: Sequence[Mapping], panels: Mapping[str, str], bounds: Mapping[str, float] | None = None
 ) -> Figure:
-    """One panel a score, one dot a seed, the decoders apart.
+    """One panel a score, one dot a seed, the decoders apart; beside them mean and 95% interval.
 
     rows: scores as results/seeds.csv holds them. panels: score to its axis label.
     bounds: score to the threshold that its claim has, drawn as a dotted line.
@@ -219,9 +221,13 @@ def seed_spread(
     for axes, (name, label) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
         for place, decoder in enumerate(DECODER_COLORS):
             values = [row[name] for row in rows if row["decoder"] == decoder]
-            offsets = np.linspace(-0.12, 0.12, len(values)) if len(values) > 1 else [0]
+            offsets = np.linspace(-0.12, 0.12, len(values))
             axes.plot(place + np.array(offsets), values, "o", ms=5, alpha=0.8,
                       color=DECODER_COLORS[decoder])
+            low, high = interval(values)
+            middle = (low + high) / 2
+            axes.errorbar(place + 0.27, middle, middle - low, fmt="_", capsize=3,
+                          color=DECODER_COLORS[decoder])
         if bounds and name in bounds:
             axes.axhline(bounds[name], color="black", lw=0.8, ls=":")
         axes.set(xticks=[0, 1], xticklabels=["DeConv", "SBD"], xlim=(-0.5, 1.5), ylabel=label)
@@ -267,7 +273,7 @@ def pieces(losses: Sequence[Mapping]) -> Figure:
     for axes, decoder in zip(panels, DECODER_COLORS, strict=True):
         rows = sorted((r for r in losses if r["decoder"] == decoder), key=lambda r: r["ratio"])
         ratios = np.array([r["ratio"] for r in rows])
-        spans = np.abs(np.array([[r["lowest"] for r in rows], [r["highest"] for r in rows]])
+        spans = np.abs(np.array([[r["low"] for r in rows], [r["high"] for r in rows]])
                        - ratios)
         axes.errorbar(ratios, range(len(rows)), xerr=spans, fmt="o", ms=5, capsize=2,
                       color=DECODER_COLORS[decoder])

@@ -1,10 +1,11 @@
 """Arrays in, numbers out. Knows no model and no file."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
+from scipy.stats import ttest_1samp
 
 VISIBLE = 0.2  # brightness of a pixel that belongs to a blob; Pillow's green is 0.5 at full
 LEAST_AREA = 20  # pixels of a blob that the eye would count; the post's circle has 221
@@ -148,3 +149,8 @@ def find_blobs(images: np.ndarray) -> Blobs:
         labels, _ = ndimage.label(picture)
         count.append((np.bincount(labels.ravel())[1:] >= LEAST_AREA).sum())
     return Blobs(np.array(count), centroid, color)
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """The 95% confidence interval of the mean of values, one a seed (Student's t)."""
+    return tuple(ttest_1samp(values, 0).confidence_interval())

@@ -59,9 +59,8 @@ class DeConvDecoder(nn.Module):
 class SpatialBroadcastDecoder(nn.Module):
     """Tile z over the image, append two coordinate channels, convolve with stride 1.
 
-    Watters et al. 2019; kernel 3 as in the post, where the paper has 4. With `shortcut` set, the
-    first layer goes by `broadcast_convolution`, with nothing tiled, and its output is made again
-    for the backward pass instead of being kept: the same up to rounding, in less memory.
+    Watters et al. 2019; kernel 3 as in the post, where the paper has 4. With `shortcut` set, two
+    layers go by `lean_layers`: the same up to rounding, with nothing tiled, in less memory.
     """
 
     shortcut = False
@@ -88,14 +87,22 @@ class SpatialBroadcastDecoder(nn.Module):
         if not self.shortcut:
             return self.convolutions(self.broadcast(z))
         first, _, second, *rest = self.convolutions
+        return nn.Sequential(*rest)(lean_layers(z, self.grid, first, second))
 
-        def hidden(z: torch.Tensor) -> torch.Tensor:
-            x = broadcast_convolution(z, self.grid, first.weight, first.bias)
-            return torch.where(x > 0, x, 0)  # nn.ReLU would keep its output for its backward
 
-        x = checkpoint(hidden, z, use_reentrant=False, preserve_rng_state=False)
-        x = _Convolution.apply(x, second.weight.to(x.dtype), second.bias.to(x.dtype))
-        return nn.Sequential(*rest)(x)
+def lean_layers(
+    z: torch.Tensor, grid: torch.Tensor, first: nn.Conv2d, second: nn.Conv2d
+) -> torch.Tensor:
+    """The SB decoder's first two layers and the ReLU between, [batch, out, height, width].
+
+    Neither the broadcast code nor the first layer's output is kept for the backward pass.
+    """
+    def hidden(z: torch.Tensor) -> torch.Tensor:
+        x = broadcast_convolution(z, grid, first.weight, first.bias)
+        return torch.where(x > 0, x, 0)  # nn.ReLU would keep its output for its backward
+
+    x = checkpoint(hidden, z, use_reentrant=False, preserve_rng_state=False)
+    return _Convolution.apply(x, second.weight.to(x.dtype), second.bias.to(x.dtype))
 
 
 def broadcast_convolution(

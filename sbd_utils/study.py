@@ -4,22 +4,31 @@ import csv
 import platform
 import statistics
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
 from joblib import Parallel, delayed, parallel_config
-from scipy.stats import ttest_1samp
 
+from sbd_utils.claims import format_value
 from sbd_utils.data import make_sprites
+from sbd_utils.metrics import interval
 from sbd_utils.scores import COLORS, score
 from sbd_utils.settings import RESULTS, TRAINING
 from sbd_utils.speed import pick_device
 from sbd_utils.training import TrainConfig, load_or_train, progress
 
 SEEDS_FILE = RESULTS / "seeds.csv"
-SEEDS = {"quick": range(5), "blog": range(5)}
-TEXT = ("preset", "decoder", "precision", "torch", "cpu")  # the columns that are not numbers
+# How a run is trained: our loop, or the plain loop's arithmetic, which ours must agree with.
+LOOPS = {"ours": {}, "plain": {"precision": "float32", "compiled": False}}
+SEEDS = {("blog", "ours"): range(5), ("quick", "ours"): range(5), ("quick", "plain"): range(5)}
+TEXT = ("preset", "loop", "decoder", "precision", "torch", "cpu")  # columns that are not numbers
+# What the claims on trained models rest on, with its label.
+SCORES = {
+    "reconstruction": "reconstruction term, nats an image", "kl": "KL term, nats an image",
+    "explained": "explained share of the variance", "mixing": "share of mixing latents",
+    "r2": "affine R²", "folded": "folded cells of 25", "readout": "readout R²",
+}
 
 
 def cpu_name() -> str:
@@ -30,15 +39,16 @@ def cpu_name() -> str:
     return names[0] if names else platform.machine()
 
 
-def read_scores(preset: str, path: Path = SEEDS_FILE) -> list[dict]:
-    """The committed scores of a preset, a dict a run; ValueError if there are none.
+def read_scores(preset: str, loop: str = "ours", path: Path = SEEDS_FILE) -> list[dict]:
+    """The committed scores of a preset and a loop, a dict a run; ValueError if there are none.
 
     r2 and folded are added, the means over the three colors.
     """
     with path.open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["preset"] == preset]
+        rows = [row for row in csv.DictReader(file)
+                if (row["preset"], row["loop"]) == (preset, loop)]
     if not rows:
-        raise ValueError(f"{path.name} has no rows of the preset {preset!r}")
+        raise ValueError(f"{path.name} has no rows of the preset {preset!r}, loop {loop!r}")
     rows = [{k: v if k in TEXT else float(v) for k, v in row.items()} for row in rows]
     for row in rows:
         for name in ("r2", "folded"):
@@ -51,40 +61,44 @@ def mean_score(rows: Iterable[dict], decoder: str, name: str) -> float:
     return statistics.mean(row[name] for row in rows if row["decoder"] == decoder)
 
 
-def interval(values: Sequence[float]) -> tuple[float, float]:
-    """The 95% confidence interval of the mean of values, one a seed (Student's t)."""
-    return tuple(ttest_1samp(values, 0).confidence_interval())
-
-
-def spread_table(rows: Sequence[dict], scores: Mapping[str, str]) -> str:
-    """A markdown table of scores, column to label: mean, interval and range over the seeds.
+def spread_table(rows: Sequence[dict], *names: str) -> str:
+    """A markdown table of SCORES, all or those named: mean, 95% interval and range over the seeds.
 
     The last column is the interval of the difference, seed by seed.
     """
     lines = ["| mean (95% interval), range | DeConv | SBD | SBD less DeConv, 95% interval |",
              "|---" * 4 + "|"]
-    for name, label in scores.items():
+    for name in names or SCORES:
         values = {d: [row[name] for row in rows if row["decoder"] == d] for d in ("deconv", "sbd")}
-        cells = [label]
-        for of_decoder in values.values():
-            low, high = interval(of_decoder)
-            cells.append(f"{statistics.mean(of_decoder):.3g} ({low:.3g} to {high:.3g}), "
-                         f"{min(of_decoder):.3g} to {max(of_decoder):.3g}")
-        pairs = zip(values["sbd"], values["deconv"], strict=True)
-        low, high = interval([s - d for s, d in pairs])
-        lines.append("| " + " | ".join([*cells, f"{low:.3g} to {high:.3g}"]) + " |")
+        cells = [SCORES[name]]
+        for found in values.values():
+            mean, least, most, low, high = map(
+                format_value, (statistics.mean(found), min(found), max(found), *interval(found))
+            )
+            cells.append(f"{mean} ({low} to {high}), {least} to {most}")
+        low, high = map(format_value, interval(difference(rows, name)))
+        lines.append("| " + " | ".join([*cells, f"{low} to {high}"]) + " |")
     return "\n".join(lines)
 
 
-def train_and_score(preset: str, decoder: str, seed: int) -> dict:
+def difference(rows: Sequence[dict], name: str) -> list[float]:
+    """A score of SBD less that of DeConv, seed by seed; ValueError where a seed has only one."""
+    deconv, sbd = ({row["seed"]: row[name] for row in rows if row["decoder"] == decoder}
+                   for decoder in ("deconv", "sbd"))
+    if deconv.keys() != sbd.keys():
+        raise ValueError(f"rows must have the same seeds of both, got {[*deconv]} and {[*sbd]}")
+    return [sbd[seed] - deconv[seed] for seed in sbd]
+
+
+def train_and_score(preset: str, decoder: str, seed: int, loop: str = "ours") -> dict:
     """A row of the CSV, from the run where there is one, else trained."""
     sprites = make_sprites()
-    config = TrainConfig(decoder, seed, **TRAINING[preset])
+    config = TrainConfig(decoder, seed, **TRAINING[preset], **LOOPS[loop])
     run = load_or_train(
         config, sprites.images, reporter=lambda *state: print(progress(*state), file=sys.stderr)
     )
     return {
-        "preset": preset, "seed": seed, "decoder": decoder, "epochs": config.epochs,
+        "preset": preset, "loop": loop, "seed": seed, "decoder": decoder, "epochs": config.epochs,
         **{name: f"{value:.5g}" for name, value in score(run, sprites).items()},
         "precision": config.precision, "torch": torch.__version__, "cpu": cpu_name(),
     }
@@ -96,7 +110,7 @@ def main() -> None:
     On a CPU each run has a process and a core of its own, which makes more steps a second than all
     cores on one run after another; on a GPU they take turns.
     """
-    jobs = [(preset, decoder, seed) for preset, seeds in SEEDS.items()
+    jobs = [(preset, decoder, seed, loop) for (preset, loop), seeds in SEEDS.items()
             for seed in seeds for decoder in ("deconv", "sbd")]
     with parallel_config("loky", inner_max_num_threads=1):
         workers = Parallel(n_jobs=-1 if pick_device().type == "cpu" else 1)

@@ -8,8 +8,9 @@ import pytest
 
 from sbd_utils import claims
 from sbd_utils.claims import LEDGER, Claim, Report, Result, check
+from sbd_utils.metrics import interval
 from sbd_utils.settings import RESULTS
-from sbd_utils.study import SEEDS_FILE, interval, read_scores, spread_table
+from sbd_utils.study import SEEDS_FILE, difference, read_scores, spread_table
 
 TOY = Claim("toy", "a beats b", "here", "two numbers", (("a", ">", "b"), ("a", "≤", 2.5)), "mixed")
 
@@ -107,8 +108,11 @@ def test_committed_seeds():
 def test_spread_of_seeds_against_students_t_by_hand():
     half = 2.776445 * math.sqrt(2.5 / 5)  # t of 4 degrees of freedom; the variance of 1 to 5 is 2.5
     assert interval([1, 2, 3, 4, 5]) == pytest.approx((3 - half, 3 + half), abs=1e-5)
-    rows = [{"decoder": d, "kl": k + 10 * (d == "deconv") * k} for k in (1, 2, 3, 4, 5)
+    rows = [{"decoder": d, "seed": k, "kl": k + 10 * (d == "deconv") * k} for k in (1, 2, 3, 4, 5)
             for d in ("deconv", "sbd")]
-    [_, _, row] = spread_table(rows, {"kl": "KL"}).splitlines()
-    assert row == ("| KL | 33 (11.4 to 54.6), 11 to 55 | 3 (1.04 to 4.96), 1 to 5 | "
-                   "-49.6 to -10.4 |")
+    [_, _, row] = spread_table(rows, "kl").splitlines()
+    assert row == ("| KL term, nats an image | 33 (11.4 to 54.6), 11 to 55 | "
+                   "3 (1.04 to 4.96), 1 to 5 | -49.6 to -10.4 |")
+    assert difference(rows[::-1], "kl") == [-50, -40, -30, -20, -10]
+    with pytest.raises(ValueError, match="^rows must have the same seeds"):
+        spread_table(rows[1:], "kl")
