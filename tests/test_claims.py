@@ -108,6 +108,7 @@ def test_committed_seeds():
 def test_spread_of_seeds_against_students_t_by_hand():
     half = 2.776445 * math.sqrt(2.5 / 5)  # t of 4 degrees of freedom; the variance of 1 to 5 is 2.5
     assert interval([1, 2, 3, 4, 5]) == pytest.approx((3 - half, 3 + half), abs=1e-5)
+    assert interval([1, 1, 1]) == (1, 1)
     rows = [{"decoder": d, "seed": k, "kl": k + 10 * (d == "deconv") * k} for k in (1, 2, 3, 4, 5)
             for d in ("deconv", "sbd")]
     [_, _, row] = spread_table(rows, "kl").splitlines()
