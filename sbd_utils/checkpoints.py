@@ -46,6 +46,8 @@ def load(
 
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, MemoryError):  # it may be whole
+        raise
     except Exception as error:  # a damaged file makes torch raise almost anything
         raise refuse(f"not a readable checkpoint ({type(error).__name__})") from error
     parts = {"format", "run", "model", "optimizer", "generator", "history"}
@@ -55,7 +57,9 @@ def load(
         raise refuse(f"it belongs to the run {state['run']}, not to {run}")
     try:
         vae.load_state_dict(state["model"])
+        capturable = optimizer.param_groups[0]["capturable"]
         optimizer.load_state_dict(state["optimizer"])
+        optimizer.param_groups[0]["capturable"] = capturable  # this device's
         generator.set_state(state["generator"])
         history = {name: state["history"][name] for name in CURVES}
         lengths = {len(curve) for curve in history.values()}

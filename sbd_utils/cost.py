@@ -21,6 +21,11 @@ def count_parameters(module: torch.nn.Module) -> int:
     return sum(weights.numel() for weights in module.parameters())
 
 
+def resident_bytes(module: torch.nn.Module) -> int:
+    """Bytes that live between training steps: float32 weights and Adam's two moments."""
+    return 3 * 4 * count_parameters(module)
+
+
 def multiply_adds(function: Callable, *inputs: torch.Tensor) -> int:
     """Multiply-adds of one call, of convolutions and matrix products; two operations each."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -57,4 +62,4 @@ def step_bytes(config: training.TrainConfig, images: torch.Tensor) -> int:
     batch = next(training.batches(len(images), config, torch.Generator(), cpu))
     step(*batch)  # Adam's moments come with the first step
     optimizer.zero_grad()
-    return 3 * 4 * count_parameters(vae) + peak_bytes(step, *batch)
+    return resident_bytes(vae) + peak_bytes(step, *batch)

@@ -151,6 +151,11 @@ def find_blobs(images: np.ndarray) -> Blobs:
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
-    """The 95% confidence interval of the mean of values, one a seed (Student's t)."""
+    """The 95% confidence interval of the mean of values, one a seed (Student's t).
+
+    ValueError for fewer than two values.
+    """
+    if len(values) < 2:
+        raise ValueError(f"values must be two or more, got {len(values)}")
     half = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
     return float(np.mean(values) - half), float(np.mean(values) + half)

@@ -11,7 +11,10 @@ WIDTH = 64  # channels of every hidden convolution, in the encoder and in both d
 
 
 class Encoder(nn.Module):
-    """Four strided convolutions, then the mean and log-variance of q(z|x)."""
+    """Four strided convolutions, then the mean and log-variance of q(z|x).
+
+    Takes [batch, 3, image_size, image_size], returns two of [batch, latent_dim].
+    """
 
     def __init__(self, latent_dim: int, image_size: int = 64):
         super().__init__()
@@ -39,7 +42,10 @@ class TransposedConv2d(nn.ConvTranspose2d):
 
 
 class DeConvDecoder(nn.Module):
-    """The usual decoder: a 2x2 map, doubled by transposed convolutions until it is the image."""
+    """The usual decoder: a 2x2 feature map, doubled until it is the image.
+
+    Takes [batch, latent_dim], returns [batch, 3, image_size, image_size].
+    """
 
     def __init__(self, latent_dim: int, image_size: int = 64):
         super().__init__()
@@ -61,6 +67,7 @@ class SpatialBroadcastDecoder(nn.Module):
 
     Watters et al. 2019; kernel 3 as in the post, where the paper has 4. With `shortcut` set, two
     layers go by `lean_layers`: the same up to rounding, with nothing tiled, in less memory.
+    Takes [batch, latent_dim], returns [batch, 3, image_size, image_size].
     """
 
     shortcut = False
@@ -86,16 +93,17 @@ class SpatialBroadcastDecoder(nn.Module):
     def forward(self, z: torch.Tensor) -> torch.Tensor:
         if not self.shortcut:
             return self.convolutions(self.broadcast(z))
-        first, _, second, *rest = self.convolutions
-        return nn.Sequential(*rest)(lean_layers(z, self.grid, first, second))
+        layers = self.convolutions
+        return layers[3:](lean_layers(z, self.grid, layers[0], layers[2]))
 
 
 def lean_layers(
     z: torch.Tensor, grid: torch.Tensor, first: nn.Conv2d, second: nn.Conv2d
 ) -> torch.Tensor:
-    """The SB decoder's first two layers and the ReLU between, [batch, out, height, width].
+    """The SB decoder's first two layers and the ReLU between.
 
-    Neither the broadcast code nor the first layer's output is kept for the backward pass.
+    z: [batch, latent_dim]; grid: [2, height, width]. Returns [batch, out, height, width]. Neither
+    the broadcast code nor the first layer's output is kept for the backward pass.
     """
     def hidden(z: torch.Tensor) -> torch.Tensor:
         x = broadcast_convolution(z, grid, first.weight, first.bias)
@@ -161,8 +169,9 @@ class _Spread(torch.autograd.Function):
 class _Convolution(torch.autograd.Function):
     """A convolution of odd kernel that keeps the size, with a backward in two steps.
 
-    The weights' gradient first, which is the last use of the input; then the input's gradient,
-    for which its memory is free again. nn.Conv2d holds both.
+    x: [batch, in, height, width]; weight: [out, in, kernel, kernel]; bias: [out]. The weights'
+    gradient comes first, the last to need the input; then the input's gradient, for which its
+    memory is free again. nn.Conv2d holds both.
     """
 
     @staticmethod
@@ -231,7 +240,7 @@ class VAE(nn.Module):
         return self.decoder(z)
 
     def reconstruct(self, x: torch.Tensor) -> torch.Tensor:
-        """Decode mu: the same picture every time, since nothing is sampled."""
+        """Decode mu, shapes as in encode and decode: nothing is sampled, so always the same."""
         return self.decode(self.encode(x)[0])
 
     def loss_terms(

@@ -21,7 +21,7 @@ def encode(vae: VAE, images: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
     """mu and log_var of images [N, 3, size, size] as float64 arrays [N, latent_dim]."""
     device = next(vae.parameters()).device
     pairs = [vae.encode(batch.to(device)) for batch in images.split(256)]
-    mu, log_var = (torch.cat(parts).double().cpu().numpy() for parts in zip(*pairs, strict=True))
+    mu, log_var = (torch.cat(parts).cpu().double().numpy() for parts in zip(*pairs, strict=True))
     return mu, log_var
 
 
@@ -136,20 +136,21 @@ def score(run: Run, sprites: Sprites) -> dict[str, float]:
     order = metrics.informative_latents(log_var)
     places = np.column_stack([factors["x"], factors["y"]])
     moves = measure_moves(vae, mu)
-    error = np.square(decode(vae, mu) - images.numpy()).sum(axis=(1, 2, 3))
+    pictures = decode(vae, mu)
+    error = np.square(pictures - images.numpy()).sum(axis=(1, 2, 3))
     spread = np.square(images.numpy() - images.numpy().mean(axis=0)).sum(axis=(1, 2, 3))
     numbers = {
         "reconstruction": run.history.reconstruction[-1],
         "kl": run.history.kl[-1],
         "explained": 1 - error.mean() / spread.mean(),
-        "right_blob": right_blobs(sprites, decode(vae, mu)).mean(),
+        "right_blob": right_blobs(sprites, pictures).mean(),
         "mixing": moves.mixing,
         "factors_moved": moves.factors.sum() / max(1, moves.factors.any(axis=1).sum()),
         "one_blob": moves.one_blob.mean(),
         "readout": metrics.affine_fit(mu[:, order[:2]], places).r2,
         "additive": metrics.additive_r2(mu, places, factors["color"]),
         "mig": metrics.mig(mu, factors),
-        "seconds": sum(run.history.seconds),
+        "seconds": run.history.undisturbed_seconds,
     }
     for color in COLORS:
         geometry = measure_geometry(vae, order[:2], color)

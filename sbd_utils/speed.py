@@ -41,15 +41,20 @@ def pick_precision(device: torch.device) -> str:
 @cache
 def pick_compiled(device: torch.device) -> bool:
     """Whether torch.compile has what it needs on this device; one line on stderr where not."""
-    if device.type == "cuda":
-        missing = None if find_spec("triton") else "Triton"
-    elif device.type == "cpu":
+    if device.type == "cpu":
         compiler = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
-        header = Path(sysconfig.get_path("include"), "Python.h")
-        found = shutil.which(compiler) and header.exists()
-        missing = None if found else f"{compiler} with Python.h"
-    else:
+    else:  # Triton builds a small launcher in C
+        compiler = os.environ.get("CC") or "gcc"
+    header = Path(sysconfig.get_path("include"), "Python.h")
+    missing = None
+    if device.type not in ("cpu", "cuda"):
         missing = f"torch.compile for {device.type}"
+    elif not (shutil.which(compiler) and header.exists()):
+        missing = f"{compiler} with Python.h"
+    elif device.type == "cuda" and not find_spec("triton"):
+        missing = "Triton"
+    elif device.type == "cuda" and torch.cuda.get_device_capability(device) < (7, 0):
+        missing = "GPU of compute capability 7.0"
     if missing:
         logging.getLogger(__name__).warning("no %s here: training runs eagerly, slower", missing)
     return not missing
@@ -85,6 +90,7 @@ class CapturedStep:
     """
 
     def __init__(self, step: Callable, vae: VAE, optimizer: torch.optim.Optimizer, *inputs):
+        self.step = step  # the graph reads its tensors: keep them alive
         self.inputs = [tensor.clone() for tensor in inputs]
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())

@@ -1,9 +1,10 @@
 """One training loop, with checkpoints that survive a kill at any moment."""
 
 import hashlib
+import statistics
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from numbers import Integral, Real
 from pathlib import Path
 
@@ -18,7 +19,7 @@ PRECISIONS = ("bfloat16", "float32")
 
 
 class TrainingDivergedError(RuntimeError):
-    """A loss that is not finite; the message names the epoch and the step."""
+    """A loss or weights that are not finite; the message says where."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,11 @@ class History:
     def __len__(self) -> int:
         return len(self.kl)
 
+    @property
+    def undisturbed_seconds(self) -> float:
+        """What the epochs take at the pace of the median one: a pause does not count."""
+        return len(self) * statistics.median(self.seconds)
+
 
 @dataclass
 class Run:
@@ -100,10 +106,11 @@ def train(
     """Train a VAE on images [N, 3, size, size]; the global random state stays as it was.
 
     checkpoint: a file to save every epoch to and, where it is there, to go on from. Stopping and
-        going on gives the same weights, bit for bit, as never having stopped.
+        going on gives the same weights, bit for bit on a CPU, as never having stopped.
     reporter: called after every epoch with the config and the history so far.
     Raises ValueError for images outside [0, 1] or of a wrong shape, CheckpointError for a file
-    that is no checkpoint of this run, and TrainingDivergedError when a loss is not finite.
+    that is no checkpoint of this run, and TrainingDivergedError when a loss or weights are not
+    finite.
     """
     image_size = _check_size(images)
     device = speed.pick_device()
@@ -114,8 +121,7 @@ def train(
     history = History()
     checkpoint = None if checkpoint is None else Path(checkpoint)
     if checkpoint is not None and checkpoint.exists():
-        curves = checkpoints.load(checkpoint, name, vae, optimizer, generator)
-        history = History(*(curves[f.name] for f in fields(History)))
+        history = History(**checkpoints.load(checkpoint, name, vae, optimizer, generator))
 
     images = images.to(device)
     if len(history) < config.epochs:
@@ -145,8 +151,8 @@ def new_model(
     config: TrainConfig, image_size: int, device: torch.device
 ) -> tuple[VAE, torch.optim.Optimizer]:
     """A VAE with its first weights from the seed, in the layout that is fast, and its Adam."""
-    with torch.random.fork_rng():
-        torch.manual_seed(config.seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(config.seed)
         vae = VAE(config.decoder, config.latent_dim, config.decoder_variance, image_size)
     vae = vae.to(device, memory_format=speed.LAYOUT)
     if config.decoder == "sbd":
@@ -257,11 +263,18 @@ def load_or_train(
         return train(config, images, folder / "checkpoint.pt", report)
 
 
+# A setting that is added later renames no run of today if its value of today is listed here; these
+# are literals, since a changed default must rename.
+UNNAMED = {
+    "decoder": "sbd", "seed": 0, "epochs": 150, "batch_size": 16, "learning_rate": 3e-4,
+    "latent_dim": 5, "decoder_variance": 0.3, "accumulate": 1,
+}
+
+
 def run_name(config: TrainConfig, images: torch.Tensor) -> str:
     """Decoder, seed and a hash of all that the run depends on."""
-    # Settings at their defaults are left out: one that is added later renames no run of today.
-    settings = {f.name: getattr(config, f.name) for f in fields(config)
-                if getattr(config, f.name) != f.default}
+    settings = {name: value for name, value in asdict(config).items()
+                if value != UNNAMED.get(name)}
     digest = hashlib.blake2b(
         f"{checkpoints.FORMAT} {settings} {images.shape}".encode(), digest_size=4
     )
@@ -272,7 +285,7 @@ def run_name(config: TrainConfig, images: torch.Tensor) -> str:
 def progress(config: TrainConfig, history: History) -> str:
     """Epochs done and time left, from the pace of the last ten epochs."""
     recent = history.seconds[-10:]
-    left = round(sum(recent) / len(recent) * (config.epochs - len(history)))
+    left = round(statistics.median(recent) * (config.epochs - len(history)))
     return (
         f"{config.decoder} seed {config.seed}: epoch {len(history)}/{config.epochs}, "
         f"{left // 60}:{left % 60:02d} left"

@@ -31,7 +31,7 @@ def test_peak_is_what_is_held_at_one_time():
 @pytest.mark.parametrize("decoder", ["sbd", "deconv"])
 def test_accumulation_needs_less_memory(decoder):
     images = make_sprites(image_size=32, sizes=(8,), positions=3).images
-    resident = 12 * cost.count_parameters(VAE(decoder, image_size=32))  # weights and moments
+    resident = cost.resident_bytes(VAE(decoder, image_size=32))
     whole, pieces = (
         cost.step_bytes(TrainConfig(decoder, precision="float32", compiled=False, accumulate=n),
                         images) - resident
@@ -45,7 +45,8 @@ def test_a_compiled_sbd_step_holds_two_wide_maps_at_most():
     """Plain it is three: both layers' outputs, and the gradient of the second."""
     images = make_sprites(sizes=(8,), positions=3).images
     wide = 4 * 16 * 64 * 64 * 64  # [16, 64, 64, 64], float32
-    resident = 16 * cost.count_parameters(VAE("sbd"))  # weights, moments, gradients
+    vae = VAE("sbd")
+    resident = cost.resident_bytes(vae) + 4 * cost.count_parameters(vae)  # and gradients
     plain, ours = (
         cost.step_bytes(TrainConfig("sbd", precision="float32", compiled=compiled), images)
         - resident

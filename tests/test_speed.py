@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sbd_utils import speed
+from sbd_utils import checkpoints, speed
 from sbd_utils.data import make_sprites
 from sbd_utils.training import TrainConfig, batches, new_model, new_step
 
@@ -15,7 +15,7 @@ CONFIG = TrainConfig(precision="float32", compiled=False)
 IMAGES = make_sprites(image_size=32, sizes=(8,), positions=3).images  # 27
 
 
-@pytest.mark.parametrize("hidden", ["compiler", "header", "Triton"])
+@pytest.mark.parametrize("hidden", ["compiler", "header", "Triton", "GPU"])
 def test_without_a_compiler_one_line_says_so(hidden, monkeypatch, tmp_path, caplog):
     speed.pick_compiled.cache_clear()
     if hidden == "compiler":
@@ -23,8 +23,10 @@ def test_without_a_compiler_one_line_says_so(hidden, monkeypatch, tmp_path, capl
     elif hidden == "header":
         monkeypatch.setattr("sysconfig.get_path", lambda name: str(tmp_path))
     else:
-        monkeypatch.setattr(speed, "find_spec", lambda name: None)
-    device = torch.device("cuda") if hidden == "Triton" else CPU
+        monkeypatch.setattr(speed, "find_spec", lambda name: None if hidden == "Triton" else 1)
+        monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: (6, 0))
+        monkeypatch.setattr("shutil.which", lambda name: name)
+    device = torch.device("cuda") if hidden in ("Triton", "GPU") else CPU
     assert [speed.pick_compiled(device) for _ in range(3)] == [False] * 3
     [record] = caplog.records
     assert "training runs eagerly" in record.message
@@ -77,13 +79,26 @@ def test_undone_steps_leave_weights_and_moments_in_place(trained):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="a CUDA graph needs a GPU")
-def test_captured_step_is_the_step():
-    device = torch.device("cuda")
+@pytest.mark.parametrize("decoder", ["sbd", "deconv"])
+@pytest.mark.parametrize("changes", [{}, {"precision": "bfloat16", "compiled": True}], ids=str)
+def test_captured_step_is_the_step(decoder, changes):
+    device, config = torch.device("cuda"), replace(CONFIG, decoder=decoder, **changes)
     images, after = IMAGES.to(device), []
     for capture in (False, True):
-        vae, optimizer = new_model(CONFIG, 32, device)
-        step = new_step(CONFIG, vae, optimizer, images, capture)
-        for batch in batches(27, CONFIG, torch.Generator().manual_seed(0), device):
-            step(*batch)
-        after.append(vae.state_dict())
+        vae, optimizer = new_model(config, 32, device)
+        step = new_step(config, vae, optimizer, images, capture)
+        sums = [step(*batch)
+                for batch in batches(27, config, torch.Generator().manual_seed(0), device)]
+        after.append((sums, vae.state_dict()))
     torch.testing.assert_close(*after, rtol=1e-3, atol=1e-4)
+
+
+def test_a_checkpoint_leaves_the_optimizer_to_its_device(tmp_path):
+    """A run begun on a CPU goes on as a CUDA graph, whose Adam must stay capturable."""
+    vae, optimizer = new_model(CONFIG, 32, CPU)
+    generator = torch.Generator()
+    curves = {"reconstruction": [1.0], "kl": [1.0], "seconds": [1.0]}
+    checkpoints.save(tmp_path / "checkpoint.pt", "run", vae, optimizer, generator, curves)
+    optimizer.param_groups[0]["capturable"] = True
+    checkpoints.load(tmp_path / "checkpoint.pt", "run", vae, optimizer, generator)
+    assert optimizer.param_groups[0]["capturable"]

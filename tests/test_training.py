@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from sbd_utils import checkpoints, training
+from sbd_utils import checkpoints, speed, training
 from sbd_utils.checkpoints import CheckpointError
 from sbd_utils.data import make_sprites
 from sbd_utils.models import VAE
@@ -18,7 +18,9 @@ from sbd_utils.settings import ROOT
 from sbd_utils.training import TrainConfig, load_or_train, run_name, train
 
 EXACT = {"rtol": 0, "atol": 0}
-COMPILES = pytest.mark.skipif(not TrainConfig().compiled, reason="torch.compile has no compiler")
+COMPILES = pytest.mark.skipif(
+    not speed.pick_compiled(torch.device("cpu")), reason="torch.compile has no compiler"
+)
 IMAGES = make_sprites(image_size=32, sizes=(8,), positions=3).images  # 27: steps of 16 and 11
 CONFIG = TrainConfig(epochs=4, precision="float32", compiled=False)
 SCRIPT = """
@@ -34,10 +36,12 @@ folder = Path(sys.argv[1])
 
 
 @pytest.fixture(scope="module", autouse=True)
-def one_thread():
+def one_thread_of_the_cpu():
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(speed, "pick_device", lambda: torch.device("cpu"))
+        yield
     torch.set_num_threads(threads)
 
 
@@ -50,7 +54,8 @@ def whole(tmp_path_factory):
 
 def python(code, *arguments):
     command = [sys.executable, "-W", "error", "-c", code, *map(str, arguments)]
-    return subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE)
+    return subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE,
+                            env=os.environ | {"CUDA_VISIBLE_DEVICES": ""})
 
 
 def contents(path):
@@ -75,6 +80,7 @@ def assert_same(run, other):
 
 @pytest.mark.parametrize("changes", [
     {}, {"accumulate": 4}, pytest.param({"compiled": True}, marks=COMPILES),
+    pytest.param({"compiled": True, "precision": "bfloat16"}, marks=COMPILES),
 ], ids=str)
 def test_training_is_the_plain_loop(changes):
     """Adam on the mean of reconstruction + KL; the curves are means over images, not batches."""
@@ -97,8 +103,13 @@ def test_training_is_the_plain_loop(changes):
             total = total + terms.detach().sum(dim=1)
         expected.append((total / 27).tolist())
     found = list(zip(*curves(run), strict=True))
-    torch.testing.assert_close(torch.tensor(found), torch.tensor(expected), rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(run.vae.state_dict(), vae.state_dict(), rtol=0, atol=1e-4)
+    tolerance = 1e-2 if run.config.precision == "bfloat16" else 1e-4
+    torch.testing.assert_close(
+        torch.tensor(found), torch.tensor(expected), rtol=tolerance, atol=tolerance / 10
+    )
+    # Where a gradient is all rounding, Adam still takes a whole step: four of 3e-4 at most.
+    atol = 2.4e-3 if run.config.precision == "bfloat16" else 1e-4
+    torch.testing.assert_close(run.vae.state_dict(), vae.state_dict(), rtol=0, atol=atol)
     assert not run.vae.training and len(run.history.seconds) == 2 == len(run.history)
 
 

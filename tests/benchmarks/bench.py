@@ -66,10 +66,12 @@ def our_steps(
         speed.keep_freed_memory = lambda: None
     vae, optimizer = training.new_model(config, images.shape[-1], device)
     if without == "fused Adam":
-        optimizer = torch.optim.Adam(vae.parameters(), lr=config.learning_rate)
+        optimizer = torch.optim.Adam(
+            vae.parameters(), lr=config.learning_rate, capturable=device.type == "cuda"
+        )
     elif without == "shortcut":
         vae.decoder.shortcut = False
-    elif without == "map made again":
+    elif without == "recomputing":
         models.checkpoint = lambda function, *inputs, **options: function(*inputs)
     images = images.to(device)
     step = training.new_step(config, vae, optimizer, images, capture=without != "CUDA graph")
@@ -113,10 +115,8 @@ def serve(pipe: Connection, name: str, config: TrainConfig, image_size: int, wit
     if device.type == "cuda":
         pipe.send(torch.cuda.max_memory_allocated())
     else:  # and what a step finds: weights and Adam's two moments
-        resident = 12 * cost.count_parameters(models.VAE(
-            config.decoder, config.latent_dim, image_size=image_size
-        ))
-        pipe.send(resident + cost.peak_bytes(next, steps))
+        vae = models.VAE(config.decoder, config.latent_dim, image_size=image_size)
+        pipe.send(cost.resident_bytes(vae) + cost.peak_bytes(next, steps))
 
 
 @contextmanager
@@ -159,7 +159,7 @@ def race(entries: dict[str, tuple], rounds: int, steps: int | None = None) -> tu
 def pieces(decoder: str, native: TrainConfig) -> dict[str, TrainConfig]:
     """What makes a step of this decoder fast on this device, with the settings without it."""
     found = {"channels_last": native, "fused Adam": native}
-    names = ("shortcut", "map made again") if decoder == "sbd" else ("bias apart",)
+    names = ("shortcut", "recomputing") if decoder == "sbd" else ("bias apart",)
     found |= dict.fromkeys(names, native)
     found["CUDA graph" if speed.pick_device().type == "cuda" else "kept memory"] = native
     if native.compiled:
