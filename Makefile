@@ -42,5 +42,5 @@ seeds: .venv/ready ## train the missing seeds of the study and write results/see
 bench: .venv/ready ## time a training step, the plain loop and ours, into results/bench.md
 	$(BIN)/python tests/benchmarks/bench.py
 
-clean: ## remove the virtual environment, the trained runs and what is not committed of results/
-	rm -rf .venv runs results/quick results/blog/notebooks *.egg-info .pytest_cache .ruff_cache
+clean: ## remove the virtual environment and what is not committed of results/, but no trained runs
+	rm -rf .venv results/quick results/blog/notebooks *.egg-info .pytest_cache .ruff_cache
