@@ -110,8 +110,8 @@ Picture(
 # the discs drift to the right as you read on, bobbing up and down on the way. Training shuffles
 # them.
 #
-# Now the same world as a grid of factors. Reading along a row changes only $x$; reading down a
-# block changes only $y$; the blocks differ only in color.
+# Now the same world as a grid of factors. Along a row of a block only $x$ changes, down a block
+# only $y$; the blocks differ only in color.
 
 # %%
 steps = np.linspace(0, 1, 5)

@@ -67,7 +67,7 @@ def show_shapes(layers: torch.nn.Module, value: torch.Tensor) -> torch.Tensor:
 #
 # Both models share it: four convolutions of stride 2 halve the image to 4×4, and two linear heads
 # read off the mean and the log-variance of $q(z \mid x) = \mathcal N(\mu, \operatorname{diag}
-# \sigma^2)$.
+# \sigma_z^2)$.
 
 # %% tags=["nbval-check-output"]
 encoder = models.Encoder(LATENT_DIM)
@@ -78,22 +78,22 @@ print("mu", list(encoder.mu(hidden).shape), " log_var", list(encoder.log_var(hid
 # %% [markdown]
 # ## The usual way: upsample
 #
-# A DeConv decoder turns the code into a 2×2 map and doubles it five times.
+# A DeConv decoder turns the code into a 2×2 feature map and doubles it five times.
 
 # %% tags=["nbval-check-output"]
 deconv = models.DeConvDecoder(LATENT_DIM)
 z = torch.randn(BATCH, LATENT_DIM)
 small = deconv.linear(z).view(-1, models.WIDTH, 2, 2)
-print("linear, as a map", list(small.shape))
+print("linear, as a feature map", list(small.shape))
 _ = show_shapes(deconv.deconvolutions, small)
 
 # %% [markdown]
 # Now think about what this network must learn to put a disc at $x = 0.3$. A convolution does the
-# same thing everywhere; it cannot ask *where am I?* The only place where positions differ is the
-# linear layer that fills the 2×2 map. So the position has to be spelled out in a coarse code of
-# four cells, handed down and refined at each doubling, with a new nonlinear rule at every scale for
-# what half a cell to the right means. It can be learned. Nothing about it is smooth or linear in
-# the code.
+# same thing everywhere; it cannot ask *where am I?* Apart from the zeros around the border,
+# positions differ only in the linear layer that fills the 2×2 feature map. So the position has to
+# be spelled out in a coarse code of four cells, handed down and refined at each doubling, with a
+# new nonlinear rule at every scale for what half a cell to the right means. It can be learned.
+# Nothing makes it linear in the code.
 #
 # ## The Spatial Broadcast way: tile, and say where
 #
@@ -138,8 +138,8 @@ Picture(
 # $$ \operatorname{ReLU}(w\,(z_k - u_j) + c), $$
 #
 # and the center of one 3×3 kernel can compute it. Move the disc by changing $z_k$ and the answer
-# shifts by the same amount everywhere in the image. Position in the picture is *linear* in the code
-# because subtraction is. That is the whole argument, and notebook 05 measures it.
+# shifts by the same amount everywhere in the image. Position in the picture *can be* linear in the
+# code because subtraction is. That is the whole argument, and notebook 05 measures it.
 #
 # ## What it costs
 #
@@ -176,9 +176,10 @@ for name, decoder in decoders.items():
 # first term is $-\lVert x - \hat x \rVert^2 / 2\sigma^2$ plus a constant, which we drop, estimated
 # with a single sample $z = \mu + e^{\frac12 \log \sigma_z^2} \varepsilon$. The second is
 #
-# $$ D_{\mathrm{KL}} = -\tfrac12 \sum_k \bigl(1 + \log\sigma_k^2 - \mu_k^2 - \sigma_k^2\bigr). $$
+# $$ D_{\mathrm{KL}} = -\tfrac12 \sum_k
+#    \bigl(1 + \log\sigma_{z,k}^2 - \mu_k^2 - \sigma_{z,k}^2\bigr). $$
 #
-# `loss_terms` returns the two in nats, one number an image. Every result of this collection is in
+# `loss_terms` returns the two in nats, one number an image. Every loss in this collection is in
 # that unit.
 
 # %%
@@ -204,8 +205,8 @@ print("KL agrees:", torch.allclose(kl, expected_kl, atol=1e-4))
 print("reconstruction agrees:", torch.allclose(reconstruction, expected_reconstruction, rtol=1e-3))
 
 # %% [markdown]
-# And one forward pass, to see where training starts. An untrained network draws gray noise, which
-# is worse than drawing nothing:
+# And one forward pass, to see where training starts. An untrained network draws something faint and
+# wrong, which costs more than drawing nothing:
 
 # %% tags=["nbval-check-output"]
 black = (x.square().sum(dim=(1, 2, 3)) / (2 * 0.3)).mean()

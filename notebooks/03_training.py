@@ -28,8 +28,8 @@
 # unit misleads, and what a single unseeded run is worth.
 #
 # **What you'll need.** [Notebook 02](02_models.ipynb) for the models. Under the preset `blog` the
-# two trainings take about half an hour on two CPU cores the first time; under `quick`, a few
-# minutes. What has been trained once is loaded.
+# two trainings take up to an hour on two CPU cores the first time; under `quick`, a few minutes.
+# What has been trained once is loaded.
 #
 # ---
 
@@ -41,7 +41,7 @@ from livelossplot import PlotLosses
 from livelossplot.outputs import MatplotlibPlot
 
 from sbd_utils import claims, data, study, training
-from sbd_utils.figures import NAMES, Picture, loss_curves, seed_spread
+from sbd_utils.figures import DECODER_COLORS, NAMES, Picture, loss_curves, seed_spread
 from sbd_utils.settings import TRAINING, preset
 
 # %%
@@ -69,7 +69,7 @@ print(f"batch {config.batch_size}, {steps} steps an epoch, {config.latent_dim} l
 # ## The loop
 #
 # One step, from the package. On a processor that multiplies `bfloat16` natively the convolutions
-# run in that precision, several times faster; the loss itself is always `float32`.
+# run in that precision, which is faster; the loss itself is always `float32`.
 
 # %%
 Code(inspect.getsource(training.new_step), language="python")
@@ -82,15 +82,16 @@ Code(inspect.getsource(training.batches) + "\n\n" + inspect.getsource(training.t
      language="python")
 
 # %% [markdown]
-# Two details. The sums stay on the device until the epoch ends, so that no step waits for a number
-# to be copied. And each epoch's mean is over *images*: the last batch has 11, not 16, and counts
-# for 11. The five images that fill it up have weight 0: every step then has the same shapes, and
-# one compiled graph serves all. What each such piece gains is measured in [notebook
-# 06](06_cost.ipynb).
+# The sums stay on the device until the epoch ends, so that no step waits for a number to be copied.
+# The last batch has 11 images, not 16; five more of weight 0 fill it up, so that every step has the
+# same shapes and one compiled graph serves all. What each such piece gains is measured in [notebook
+# 06](06_cost.ipynb). There is no held-out set, as in the post: every number is on the images that
+# were trained on.
 #
-# The second detail is where the post's curves go wrong. It adds up the means of the 230 batches and
-# divides by 3675, the number of images. On its log axis every curve is therefore low by a constant,
-# $\ln(230 / 3675)$, the same for both decoders, so its comparison survives:
+# Each epoch's mean is over *images*, and here the post's curves go wrong. It adds up the means of
+# the 230 batches and divides by 3675, the number of images. On its log axis every curve is
+# therefore low by a constant, $\ln(230 / 3675)$, the same for both decoders, so its comparison
+# survives:
 
 # %% tags=["nbval-check-output"]
 import math
@@ -114,20 +115,17 @@ PUBLISHED = {
 #
 # ## Training
 #
-# A small reporter sends both terms to livelossplot. Sending costs a fifth of a second, so it does
-# so 15 times a run.
+# A small reporter sends both terms to livelossplot, 15 times a run, since drawing takes its time.
 
 
 # %%
-def live_curves():
+def live_curves(decoder: str):
     """A reporter that draws what it has not yet drawn, in nats an image, on a log axis."""
-    log_axis = MatplotlibPlot(
-        cell_size=(4, 2.6),
-        after_subplot=lambda axes, name, x_label: axes.set(
-            yscale="log", title=name, xlabel="epoch", ylabel="nats an image"
-        ),
-    )
-    plot = PlotLosses(outputs=[log_axis])
+    def style(axes, name: str, x_label: str) -> None:
+        axes.lines[0].set_color(DECODER_COLORS[decoder])
+        axes.set(yscale="log", title=name, xlabel="epoch", ylabel="nats an image")
+
+    plot = PlotLosses(outputs=[MatplotlibPlot(cell_size=(4, 2.6), after_subplot=style)])
     drawn = 0
 
     def report(config: training.TrainConfig, history: training.History) -> None:
@@ -147,15 +145,15 @@ def live_curves():
 # First the DeConv decoder. If this run is in the cache already, only its finished curves appear.
 
 # %%
-runs, curves = {}, live_curves()
+runs, curves = {}, live_curves("deconv")
 runs["deconv"] = training.load_or_train(configs["deconv"], images, reporter=curves)
 curves(configs["deconv"], runs["deconv"].history)
 
 # %% [markdown]
-# Then the SB decoder. It does seven times the multiply-adds, and you can feel it.
+# Then the SB decoder. It does seven times the multiply-adds of the other, and you can feel it.
 
 # %%
-curves = live_curves()
+curves = live_curves("sbd")
 runs["sbd"] = training.load_or_train(configs["sbd"], images, reporter=curves)
 curves(configs["sbd"], runs["sbd"].history)
 

@@ -109,9 +109,9 @@ Picture(
 
 # %% [markdown]
 # The position curves of the SB decoder are close to straight lines, and a latent to which no curve
-# answers is *unused*: its posterior is the prior, and the decoder ignores it. DeConv's curves bend
-# and reverse. For both, the color curves show plateaus with a switch between them: there are only
-# three colors in this world, and the decoder snaps to one.
+# answers is *unused*: its posterior is close to the prior, and the decoder ignores it. DeConv's
+# curves bend and reverse. For both, the color curves show plateaus with a switch between them:
+# there are only three colors in this world, and the decoder snaps to one.
 #
 # Next, many codes: for 37 of them, spread over the data set, how far does a sweep move the blob
 # along x, along y and in color? As a share of the full range, the median over the codes:
@@ -128,7 +128,9 @@ Picture(
 
 # %% [markdown]
 # A perfectly aligned code would have one tall bar a latent. Above the dotted line, at a tenth of
-# the range, we say that the latent moves that factor.
+# the range, we say that the latent moves that factor. (A sweep can push the disc past the places
+# that the data has, so that a bar may be taller than 1.) A latent that moves position *and* color
+# we call *mixing*.
 
 
 # %%
@@ -141,21 +143,22 @@ def row(name: str) -> str:
 
 
 Markdown("\n".join([
-    "| decoder | latents that move anything | factors each of them moves | of them, move position "
-    "and color | swept pictures with one blob | reconstructions right |",
+    "| decoder | latents that move anything | factors each of them moves | share of them that "
+    "is mixing | swept pictures with one blob | reconstructions right |",
     "|---|---|---|---|---|---|", *map(row, DECODERS),
 ]))
 
 # %% [markdown]
 # "Reconstructions right" means: exactly one blob, its centroid within a pixel of the truth, and the
 # right color. A latent of the SB model that moves the disc moves x *and* y, since its lines are
-# slanted. Why slanted? The prior $\mathcal N(0, I)$ looks the same in every direction, so nothing
-# in the loss asks a factor to lie along an axis. [Notebook 05](05_geometry.ipynb) returns to this.
+# slanted. Why slanted? To the model x and y are alike and worth the same precision, so nothing in
+# the loss prefers one pair of axes in their plane to another. [Notebook 05](05_geometry.ipynb)
+# returns to this.
 #
 # ## More seeds
 #
-# The round prior could just as well turn *color* into the position latents. Does it? Five seeds
-# after 20 epochs, from `results/seeds.csv`:
+# Is color kept apart from position in every run? Five seeds after 20 epochs, from
+# `results/seeds.csv`:
 
 # %%
 rows = study.read_scores("quick")
@@ -217,6 +220,8 @@ gap = np.ones_like(two["sbd"][:, :1])  # a white column between the blocks
 Picture(
     figures.image_grid(
         np.concatenate([two["deconv"], gap, two["sbd"]], axis=1),
+        [f"{step:g}" for step in steps], 2 * [*(f"{step:g}" for step in steps), ""],
+        x_label="the most precise latent; downward, the next",
         title="the two latents of lowest variance, each from -2 to 2: DeConv left, SBD right",
         cell=0.68,
     ),

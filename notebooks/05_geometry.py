@@ -15,7 +15,7 @@
 # ---
 
 # %% [markdown]
-# # Draw the latent space as a map and measure its distortion
+# # Draw the latent space and measure its distortion
 #
 # Traversals look at the decoder along one axis at a time. The paper recommends another picture:
 # take a grid of true positions, encode it, and look at where it lands. If position in the code is
@@ -55,8 +55,8 @@ codes = {name: scores.encode(vae, sprites.images) for name, vae in vaes.items()}
 # ## Which two latents?
 #
 # A latent that carries something is encoded *precisely*: its posterior variance is small. An unused
-# one falls back to the prior, with variance 1 and log-variance 0. So the post plots the two latents
-# with the smallest mean log-variance.
+# one drifts back toward the prior, with variance 1 and log-variance 0. So the post plots the two
+# latents with the smallest mean log-variance.
 
 # %%
 lines = ["| decoder | " + " | ".join(f"latent {k}" for k in range(5)) + " | chosen |",
@@ -69,7 +69,7 @@ for name, (_, log_var) in codes.items():
 Markdown("\n".join(lines))
 
 # %% [markdown]
-# ## The map
+# ## The picture
 #
 # Six vertical and six horizontal lines over $[0.2, 0.8]^2$, 31 points on each; at every point a red
 # disc is drawn and encoded, and the lines connect what were neighbors.
@@ -99,15 +99,16 @@ Picture(
 # decoder: a grid, turned and hardly sheared. Its little jags are the whole-pixel staircase of
 # [notebook 01](01_data.ipynb), not noise.
 #
-# Why turned? The prior is round, so every rotation of the plane costs the same KL. Nothing tells
-# the model to put $x$ on an axis.
+# Why turned? The prior is round, and the two latents are encoded equally precisely, as the table
+# above shows, so every rotation *within this plane* costs the same. Between latents of different
+# precision it does not: $q$ is diagonal, and that favors certain axes (Rolinek et al. 2019).
 #
-# ## The map as numbers
+# ## The picture as numbers
 #
 # Fit $z = A\,(x, y)^\top + b$ by least squares, for each color on its own. $R^2$ says how affine
-# the map is. $A$ says which affine map: the ratio of its singular values is 1 for an unsheared
-# square, and so is the angle between its columns 90°. A cell is *folded* when it lies the other way
-# round than most.
+# the map is. $A$ says which affine map: for a grid that is only turned, mirrored and scaled, the
+# ratio of its singular values is 1 and the angle between its columns 90°. A cell is *folded* when
+# it lies the other way round than most, so that 12 of 25 is the most there can be.
 
 
 # %%
@@ -132,7 +133,7 @@ Markdown("\n".join([
 #
 # [Notebook 04](04_traversals.ipynb) left a puzzle: in some seeds of the SB model color has a latent
 # of its own, in others the latents move position *and* color. A crumpled code would do that, but so
-# would a clean one that is merely turned. The test is whether the code is a *sum*,
+# would a clean one along other axes. The test is whether the code is a *sum*,
 #
 # $$ \mu(x, y, c) = A\,(x, y)^\top + b_c, $$
 #
@@ -156,9 +157,9 @@ Markdown("\n".join([
 
 # %% [markdown]
 # This is what the traversals could not show. The SB model's code *is* such a sum, almost exactly:
-# position and color lie in directions of their own, whether or not those are the axes. The DeConv
-# model's code is nothing of the kind. In the words of the paper's argument, the architecture tells
-# position from the rest; the objective does not care about axes.
+# position and color each have one fixed effect, whatever the other is and whatever the axes are.
+# The DeConv model's code is nothing of the kind. The architecture tells position from the rest;
+# which axes carry it is another matter.
 #
 # The last column is the mutual information gap, the field's usual score (Chen et al. 2018). It asks
 # for each factor whether a *single* latent knows it, so it takes points from a clean code for being
@@ -196,8 +197,8 @@ print(f"affine R²: SBD at least {worst_sbd:.3f}, DeConv at most {best_deconv:.3
 # %% [markdown]
 # No seed of one decoder reaches the worst seed of the other, in any of the four. The third panel
 # answers the puzzle: in *all* seeds of the SB model the code is a sum, also in those whose
-# traversals looked entangled. There, the code is turned. Unlike the losses of [notebook
-# 03](03_training.ipynb), this difference is there after 20 epochs, in every run.
+# traversals looked entangled. Unlike the losses of [notebook 03](03_training.ipynb), this
+# difference is there after 20 epochs, in every run.
 #
 # ## The claims
 #
@@ -240,8 +241,8 @@ print(report.verdicts())
 # **On your own.** Subtract each color's mean code, and find the plane of the rest by PCA. How does
 # the SB grid look in it, and the DeConv one?
 #
-# **In practice.** Look at the geometry before you compute a score. When a score and the map
-# disagree, the map shows you why.
+# **In practice.** Look at the geometry before you compute a score. When a score and the picture
+# disagree, the picture shows you why.
 #
 # **Further reading.** Watters et al. 2019, [arXiv 1901.07017](https://arxiv.org/abs/1901.07017), on
 # looking at the latent space; Chen et al. 2018, [arXiv

@@ -176,7 +176,7 @@ def moves(shares: Mapping[str, Mapping[str, np.ndarray]], threshold: float) -> F
                      color=FACTOR_COLORS[factor], label=factor)
         axes.axhline(threshold, color="black", lw=0.8, ls=":")
         axes.set(xlabel="latent", title=NAMES[decoder], xticks=range(len(values)))
-    panels[0].set(ylabel="share of the full range", ylim=(0, 1.05))
+    panels[0].set(ylabel="share of the full range", ylim=(0, 1.2))
     panels[-1].legend(title="factor", fontsize="small")
     return figure
 
@@ -186,7 +186,8 @@ def geometry(
 ) -> Figure:
     """Ground truth and latent planes, every sixth line of a lattice drawn through its points.
 
-    points: panel title to a lattice [31, 31, 2]. axis_labels: panel title to the names of its axes.
+    points: panel title to a lattice [31, 31, 2], the truth first. axis_labels: panel title to the
+    names of its axes.
     """
     figure = new_figure(8.4, 3.3)
     panels = figure.subplots(1, len(points))
@@ -204,6 +205,7 @@ def geometry(
         x_label, y_label = axis_labels[name]
         axes.set(title=name, xlabel=x_label, ylabel=y_label)
         axes.set_aspect("equal", adjustable="datalim")
+    panels[0].invert_yaxis()  # y grows downward, as in the pictures
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2)
     return figure
@@ -288,5 +290,5 @@ def regions(numbers: np.ndarray) -> Figure:
     figure = new_figure(2.6, 2.6)
     axes = figure.subplots()
     axes.pcolormesh(numbers, cmap="Set3", edgecolors="white", linewidth=1)
-    axes.set(aspect="equal", xticks=[], yticks=[], xlabel="x", ylabel="y")
+    axes.set(aspect="equal", xticks=[], yticks=[])
     return figure

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from base64 import b64decode
+from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
 
@@ -127,17 +128,24 @@ def to_text(facts: dict) -> str:
         f"Python {facts['python']}, {versions}; {facts['cpu']}, {facts['threads']} threads; "
         f"seed {facts['seed']}; wall time {minutes} min {seconds} s, "
         f"which loads the training that earlier calls have finished.\n\n"
-        f"{claims.to_markdown(facts['claims'])}\n"
+        f"{tables(facts['claims'])}\n"
     )
 
 
+def tables(rows: list[dict]) -> str:
+    """How many claims got which verdict, and the claims."""
+    counts = Counter(row["verdict"] for row in rows)
+    tally = ", ".join(f"{counts[verdict]} {verdict}" for verdict in claims.VERDICTS)
+    return f"Of {len(rows)} claims: {tally}.\n\n{claims.to_markdown(rows)}"
+
+
 def update_readme(path: Path, rows: list[dict]) -> None:
-    """Put the claim table between its two marks; ValueError where they are missing."""
+    """Put the tables between their two marks; ValueError where they are missing."""
     before, mark, rest = path.read_text().partition(MARKS[0])
     _, end, after = rest.partition(MARKS[1])
     if not mark or not end:
         raise ValueError(f"{path.name} must have the lines {MARKS[0].strip()} and {MARKS[1]}")
-    path.write_text(f"{before}{mark}{claims.to_markdown(rows)}\n{end}{after}")
+    path.write_text(f"{before}{mark}{tables(rows)}\n{end}{after}")
 
 
 def write(path: Path, content: bytes) -> None:

@@ -17,8 +17,7 @@ from jupyter_server.services.contents.largefilemanager import LargeFileManager
 from jupytext.compare import NotebookDifference, compare_notebooks
 from jupytext.sync_contentsmanager import build_sync_jupytext_contents_manager_class
 
-from sbd_utils.claims import to_markdown
-from sbd_utils.reproduce import NOTEBOOKS, to_text
+from sbd_utils.reproduce import NOTEBOOKS, tables, to_text
 from sbd_utils.settings import RESULTS, ROOT
 
 SOURCES = sorted(NOTEBOOKS.glob("*.py"))
@@ -57,8 +56,8 @@ def decimals(text):
 def readme_problem(text, facts):
     """What the README says that the facts of results/blog/claims.json do not, or None."""
     table = TABLE.search(text)
-    if table is None or table[1].strip() != to_markdown(facts["claims"]):
-        return "its claim table is not that of results/blog/claims.json"
+    if table is None or table[1].strip() != tables(facts["claims"]):
+        return "its tables are not those of results/blog/claims.json"
     prose = re.sub(r"^```.*?^```", "", TABLE.sub("", text), flags=re.S | re.M)
     prose = re.sub(r"(?i)arxiv(:|\.org/(abs|pdf)/| )\d+\.\d+", "", prose)
     unknown = decimals(prose) - decimals(to_text(facts)) - set(conda_pins().values())
@@ -178,7 +177,7 @@ def test_an_unexecuted_checked_cell_is_reported():
 
 @pytest.mark.parametrize("old, new, problem", [
     ("", "", None), ("r2 is 0.998", "r2 is 0.989", "no result says 0.9890"),
-    ("3,675 |", "3,674 |", "its claim"), (END, "", "its claim"),
+    ("3,675 |", "3,674 |", "its tables"), (END, "", "its tables"),
     ("2.13.0", "2.12.0", "no result says 2.12.0"), ("```\n9.9", "9.9", "no result says 9.9"),
     ("arXiv ", "version ", "no result says 1901.07017"),
 ])
@@ -193,7 +192,7 @@ def test_a_changed_number_of_the_readme_is_reported(old, new, problem):
     }
     text = (
         "# Title\nr2 is 0.9980, on torch 2.13.0, after arXiv 1901.07017 "
-        f"(https://arxiv.org/abs/1901.07017).\n\n{START}\n{to_markdown([row])}\n{END}\n\n"
+        f"(https://arxiv.org/abs/1901.07017).\n\n{START}\n{tables([row])}\n{END}\n\n"
         "```\n9.9 seconds\n```\nThe end.\n"
     ).replace(old, new)
     assert str(readme_problem(text, facts)).startswith(str(problem))
