@@ -275,6 +275,12 @@ Picture(
 #   last one is there for memory.
 # * **fused Adam**: one call for all parameters.
 #
+# On a GPU a step of 16 images is so short that *starting* its few hundred operations takes longer
+# than running them. There the loop records a whole step, optimizer included, as one CUDA graph and
+# replays it (`speed.CapturedStep`). That piece was written without a GPU at hand: the tests of the
+# recording run only where there is one, and no number here says what it gains. `make bench` does,
+# on a machine that has one.
+#
 # How much is left to gain? The convolutions cannot run faster than the hardware convolves. The
 # ceiling is the widest layer alone, forward only:
 
@@ -294,21 +300,24 @@ Markdown("\n".join([
 
 
 # %%
-def grown(what: str, cost_name: str) -> dict:
-    lines = {}
+def grown(cost_name: str) -> dict:
+    panels = {}
     for r in BENCH["growth"]:
-        if r["what"] == what:
-            values, costs = lines.setdefault(f"{r['decoder']} {r['loop']}", ([], []))
-            values.append(r["value"])
-            costs.append(r[cost_name] / (1e6 if cost_name == "bytes" else 1))
-    return lines
+        lines = panels.setdefault(r["what"], {})
+        values, costs = lines.setdefault(f"{r['decoder']} {r['loop']}", ([], []))
+        values.append(r["value"])
+        costs.append(r[cost_name] / (1e6 if cost_name == "bytes" else 1))
+    return panels
 
 
-WHAT = {"image_size": "image size, pixels", "batch_size": "batch size",
-        "latent_dim": "latents"}
+def axis_labels(cost_label: str) -> dict:
+    return {"image_size": ("image size, pixels", cost_label),
+            "batch_size": ("batch size", cost_label), "latent_dim": ("latents", cost_label)}
+
+
+# %%
 Picture(
-    figures.growth({what: grown(what, "ms") for what in WHAT},
-                   {what: (label, "ms a step") for what, label in WHAT.items()}),
+    figures.growth(grown("ms"), axis_labels("ms a step")),
     "cost_time_growth",
     "Three log-log panels: milliseconds a step over image size, batch size and number of latents, "
     "for both decoders and both loops.",
@@ -316,8 +325,7 @@ Picture(
 
 # %%
 Picture(
-    figures.growth({what: grown(what, "bytes") for what in WHAT},
-                   {what: (label, "peak of a step, MB") for what, label in WHAT.items()}),
+    figures.growth(grown("bytes"), axis_labels("peak of a step, MB")),
     "cost_memory_growth",
     "Three log-log panels: the peak memory of a step over image size, batch size and number of "
     "latents, for both decoders and both loops.",
@@ -331,7 +339,7 @@ Picture(
 # The distance between the decoders, SBD over DeConv in our loop:
 
 # %%
-by_size = {name: {d: dict(zip(*grown("image_size", name)[f"{d} ours"], strict=True))
+by_size = {name: {d: dict(zip(*grown(name)["image_size"][f"{d} ours"], strict=True))
                   for d in DECODERS} for name in ("ms", "bytes")}
 Markdown("\n".join([
     "| image size | " + " | ".join(map(str, SIZES)) + " |", "|---" * 5 + "|",

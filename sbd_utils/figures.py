@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 
 from sbd_utils.metrics import interval
 
@@ -109,6 +110,8 @@ def loss_curves(
             axes.axhline(published[decoder][term], color=color, ls=":", lw=1,
                          label=f"{NAMES[decoder]}, post's last epoch")
         axes.set(yscale="log", xlabel="epoch", ylabel="nats an image", title=TERM_TITLES[term])
+        axes.yaxis.set_major_formatter(LogFormatter())  # 10, not a power of ten
+        axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
     panels[0].legend(fontsize="small")
     return figure
 

@@ -16,9 +16,8 @@ import papermill
 import torch
 from tqdm import tqdm
 
-from sbd_utils import claims
+from sbd_utils import claims, study
 from sbd_utils.settings import RESULTS, ROOT, RUNS, preset
-from sbd_utils.study import cpu_name
 
 NOTEBOOKS = ROOT / "notebooks"
 README = ROOT / "README.md"
@@ -48,7 +47,7 @@ def main() -> int:
     facts = {
         "preset": target.name,
         "seed": 0,
-        "cpu": cpu_name(),
+        "cpu": study.cpu_name(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "versions": {name: version(name) for name in PACKAGES},
@@ -133,10 +132,15 @@ def to_text(facts: dict) -> str:
 
 
 def tables(rows: list[dict]) -> str:
-    """How many claims got which verdict, and the claims."""
+    """How many claims got which verdict, the claims, and the committed seeds behind them."""
+    seeds = study.read_scores("blog")
     counts = Counter(row["verdict"] for row in rows)
     tally = ", ".join(f"{counts[verdict]} {verdict}" for verdict in claims.VERDICTS)
-    return f"Of {len(rows)} claims: {tally}.\n\n{claims.to_markdown(rows)}"
+    return (
+        f"Of {len(rows)} claims: {tally}.\n\n{claims.to_markdown(rows)}\n\n"
+        f"What the claims on trained models rest on, over {len(study.difference(seeds, 'kl'))} "
+        f"seeds at {seeds[0]['epochs']:.0f} epochs:\n\n{study.spread_table(seeds)}"
+    )
 
 
 def update_readme(path: Path, rows: list[dict]) -> None:
@@ -145,13 +149,15 @@ def update_readme(path: Path, rows: list[dict]) -> None:
     _, end, after = rest.partition(MARKS[1])
     if not mark or not end:
         raise ValueError(f"{path.name} must have the lines {MARKS[0].strip()} and {MARKS[1]}")
-    path.write_text(f"{before}{mark}{tables(rows)}\n{end}{after}")
+    write(path, f"{before}{mark}{tables(rows)}\n{end}{after}".encode())
 
 
 def write(path: Path, content: bytes) -> None:
-    """Write a file and the folders above it."""
+    """Write a file and the folders above it; a kill leaves the old file whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
+    part = path.with_name(path.name + ".part")
+    part.write_bytes(content)
+    part.replace(path)
 
 
 if __name__ == "__main__":

@@ -137,12 +137,10 @@ def score(run: Run, sprites: Sprites) -> dict[str, float]:
     places = np.column_stack([factors["x"], factors["y"]])
     moves = measure_moves(vae, mu)
     pictures = decode(vae, mu)
-    error = np.square(pictures - images.numpy()).sum(axis=(1, 2, 3))
-    spread = np.square(images.numpy() - images.numpy().mean(axis=0)).sum(axis=(1, 2, 3))
     numbers = {
         "reconstruction": run.history.reconstruction[-1],
         "kl": run.history.kl[-1],
-        "explained": 1 - error.mean() / spread.mean(),
+        "explained": explained(sprites, pictures),
         "right_blob": right_blobs(sprites, pictures).mean(),
         "mixing": moves.mixing,
         "factors_moved": moves.factors.sum() / max(1, moves.factors.any(axis=1).sum()),
@@ -161,6 +159,12 @@ def score(run: Run, sprites: Sprites) -> dict[str, float]:
             f"folded_{color}": geometry.folded,
         }
     return {name: float(value) for name, value in numbers.items()}
+
+
+def explained(sprites: Sprites, pictures: np.ndarray) -> float:
+    """The share of the images' variance that is in the pictures [N, 3, size, size] of them."""
+    truth = sprites.images.numpy()
+    return 1 - np.square(pictures - truth).mean() / np.square(truth - truth.mean(axis=0)).mean()
 
 
 def right_blobs(sprites: Sprites, pictures: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ import csv
 import platform
 import statistics
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -22,7 +22,7 @@ SEEDS_FILE = RESULTS / "seeds.csv"
 SEED_RUNS = RUNS / "seeds"  # not the notebooks' own: another number of threads, other roundings
 # How a run is trained: our loop, or the plain loop's arithmetic, which ours must agree with.
 LOOPS = {"ours": {}, "plain": {"precision": "float32", "compiled": False}}
-SEEDS = {("blog", "ours"): range(5), ("quick", "ours"): range(5), ("quick", "plain"): range(5)}
+SEEDS = {("blog", "ours"): range(5), ("quick", "ours"): range(5)}
 TEXT = ("preset", "loop", "decoder", "precision", "torch", "cpu")  # columns that are not numbers
 # What the claims on trained models rest on, with its label.
 SCORES = {
@@ -55,11 +55,6 @@ def read_scores(preset: str, loop: str = "ours", path: Path = SEEDS_FILE) -> lis
         for name in ("r2", "folded"):
             row[name] = statistics.mean(row[f"{name}_{color}"] for color in COLORS)
     return rows
-
-
-def mean_score(rows: Iterable[dict], decoder: str, name: str) -> float:
-    """The mean of one score over the rows of one decoder."""
-    return statistics.mean(row[name] for row in rows if row["decoder"] == decoder)
 
 
 def spread_table(rows: Sequence[dict], *names: str) -> str:

@@ -9,8 +9,8 @@ import pytest
 from sbd_utils import claims
 from sbd_utils.claims import LEDGER, Claim, Report, Result, check
 from sbd_utils.metrics import interval
-from sbd_utils.settings import RESULTS
-from sbd_utils.study import SEEDS_FILE, difference, read_scores, spread_table
+from sbd_utils.settings import RESULTS, TRAINING
+from sbd_utils.study import SEEDS, SEEDS_FILE, difference, read_scores, spread_table
 
 TOY = Claim("toy", "a beats b", "here", "two numbers", (("a", ">", "b"), ("a", "≤", 2.5)), "mixed")
 
@@ -96,11 +96,13 @@ def test_committed_verdict_is_that_of_its_values_and_every_condition_counts(id, 
 
 
 def test_committed_seeds():
-    for preset, least in (("quick", 5), ("blog", 1)):
-        scores = read_scores(preset)
+    for (preset, loop), seeds in SEEDS.items():
+        scores = read_scores(preset, loop)
         assert all(math.isfinite(v) for row in scores for v in row.values() if isinstance(v, float))
-        for decoder in ("deconv", "sbd"):
-            assert len({row["seed"] for row in scores if row["decoder"] == decoder}) >= least
+        assert len(scores) == 2 * len(seeds)
+        assert {(row["seed"], row["decoder"]) for row in scores} == {
+            (seed, decoder) for seed in seeds for decoder in ("deconv", "sbd")}
+        assert {row["epochs"] for row in scores} == {TRAINING[preset]["epochs"]}
     with pytest.raises(ValueError, match=f"^{SEEDS_FILE.name} has no rows of the preset 'slow'"):
         read_scores("slow")
 
