@@ -199,7 +199,8 @@ Markdown("\n".join(lines))
 # A difference between two runs is a difference between two *draws* until the seeds have been
 # varied. `make seeds` trained five seeds of both decoders for 150 epochs, and `results/seeds.csv`
 # holds their scores. Each dot is one run; beside the dots, their mean with its 95% interval. (They
-# ran side by side on a core each, which rounds otherwise: even seed 0 is not our run to the bit.)
+# ran side by side on one thread each. Another number of threads adds in another order, so that a
+# run of seed 0 on yours may end elsewhere.)
 
 # %%
 rows = study.read_scores("blog")
