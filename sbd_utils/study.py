@@ -22,7 +22,7 @@ SEEDS_FILE = RESULTS / "seeds.csv"
 SEED_RUNS = RUNS / "seeds"  # not the notebooks' own: another number of threads, other roundings
 # How a run is trained: our loop, or the plain loop's arithmetic, which ours must agree with.
 LOOPS = {"ours": {}, "plain": {"precision": "float32", "compiled": False}}
-SEEDS = {("blog", "ours"): range(5), ("quick", "ours"): range(5)}
+SEEDS = {("blog", "ours"): range(5), ("quick", "ours"): range(5), ("quick", "plain"): range(5)}
 TEXT = ("preset", "loop", "decoder", "precision", "torch", "cpu")  # columns that are not numbers
 # What the claims on trained models rest on, with its label.
 SCORES = {
