@@ -59,7 +59,7 @@ def load(
         vae.load_state_dict(state["model"])
         capturable = optimizer.param_groups[0]["capturable"]
         optimizer.load_state_dict(state["optimizer"])
-        optimizer.param_groups[0]["capturable"] = capturable  # this device's
+        optimizer.param_groups[0]["capturable"] = capturable  # not that of an earlier graph
         generator.set_state(state["generator"])
         history = {name: state["history"][name] for name in CURVES}
         lengths = {len(curve) for curve in history.values()}

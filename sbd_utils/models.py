@@ -170,8 +170,8 @@ class _Convolution(torch.autograd.Function):
     """A convolution of odd kernel that keeps the size, with a backward in two steps.
 
     x: [batch, in, height, width]; weight: [out, in, kernel, kernel]; bias: [out]. The weights'
-    gradient comes first, the last to need the input; then the input's gradient, for which its
-    memory is free again. nn.Conv2d holds both.
+    gradient comes first, the last to need the input; then the input's gradient, which
+    torch.compile puts into its memory. nn.Conv2d holds both.
     """
 
     @staticmethod

@@ -17,7 +17,7 @@ import torch
 from sbd_utils.models import VAE
 
 LAYOUT = torch.channels_last  # what the convolutions of oneDNN and cuDNN are fastest in
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
 def pick_device() -> torch.device:
@@ -70,7 +70,7 @@ def keep_freed_memory() -> None:
     if sys.platform == "linux":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
         if mallopt is not None:
-            mallopt(M_MMAP_THRESHOLD, 1 << 30)
+            mallopt(M_MMAP_MAX, 0)  # older ones refuse M_MMAP_THRESHOLD above 32 MiB
             mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
@@ -98,6 +98,8 @@ class CapturedStep:
             for _ in range(3):  # compile, choose algorithms, allocate: not inside a capture
                 step(*self.inputs)
         torch.cuda.current_stream().wait_stream(side)
+        for group in optimizer.param_groups:
+            group["capturable"] = True  # not before: torch warns of a step outside of a capture
         self.graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self.graph):
             self.output = step(*self.inputs)

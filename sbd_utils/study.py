@@ -20,7 +20,7 @@ from sbd_utils.training import TrainConfig, load_or_train, progress
 
 SEEDS_FILE = RESULTS / "seeds.csv"
 SEED_RUNS = RUNS / "seeds"  # not the notebooks' own: another number of threads, other roundings
-# How a run is trained: our loop, or the plain loop's arithmetic, which ours must agree with.
+# How a run is trained: as we do, or with a plain loop's arithmetic, which ours must agree with.
 LOOPS = {"ours": {}, "plain": {"precision": "float32", "compiled": False}}
 SEEDS = {("blog", "ours"): range(5), ("quick", "ours"): range(5), ("quick", "plain"): range(5)}
 TEXT = ("preset", "loop", "decoder", "precision", "torch", "cpu")  # columns that are not numbers
@@ -71,9 +71,11 @@ def spread_table(rows: Sequence[dict], *names: str) -> str:
             mean, least, most, low, high = map(
                 format_value, (statistics.mean(found), min(found), max(found), *interval(found))
             )
-            cells.append(f"{mean} ({low} to {high}), {least} to {most}")
+            cells.append(f"{mean} ({low} to {high}), {least} to {most}"
+                         if least != most else f"{mean} in every seed")
         low, high = map(format_value, interval(difference(rows, name)))
-        lines.append("| " + " | ".join([*cells, f"{low} to {high}"]) + " |")
+        cells.append(f"{low} to {high}" if low != high else f"{low} in every seed")
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 

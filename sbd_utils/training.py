@@ -157,10 +157,7 @@ def new_model(
     vae = vae.to(device, memory_format=speed.LAYOUT)
     if config.decoder == "sbd":
         vae.decoder.shortcut = config.compiled  # only compiled is it the faster of the two
-    optimizer = torch.optim.Adam(
-        vae.parameters(), lr=config.learning_rate, fused=True, capturable=device.type == "cuda"
-    )
-    return vae, optimizer
+    return vae, torch.optim.Adam(vae.parameters(), lr=config.learning_rate, fused=True)
 
 
 Step = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]

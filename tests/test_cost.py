@@ -42,7 +42,7 @@ def test_accumulation_needs_less_memory(decoder):
 
 @pytest.mark.skipif(not speed.pick_compiled(torch.device("cpu")), reason="needs a compiler")
 def test_a_compiled_sbd_step_holds_two_wide_maps_at_most():
-    """Plain it is three: both layers' outputs, and the gradient of the second."""
+    """Plain it is four: both layers' outputs, and the gradients around the second's ReLU."""
     images = make_sprites(sizes=(8,), positions=3).images
     wide = 4 * 16 * 64 * 64 * 64  # [16, 64, 64, 64], float32
     vae = VAE("sbd")
@@ -52,5 +52,5 @@ def test_a_compiled_sbd_step_holds_two_wide_maps_at_most():
         - resident
         for compiled in (False, True)
     )
-    assert 3 * wide < plain
+    assert 4 * wide < plain < 5 * wide
     assert 2 * wide < ours < 2.5 * wide
