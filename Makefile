@@ -4,7 +4,7 @@ BIN := .venv/bin
 BOOKS := $(patsubst %.py,%.ipynb,$(wildcard notebooks/[0-9]*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test lab lint notebooks seeds bench clean FORCE
+.PHONY: help reproduce test lab lint notebooks study bench clean FORCE
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
@@ -36,8 +36,8 @@ notebooks/%.ipynb: notebooks/%.py .venv/ready FORCE
 	SBD_PRESET=blog $(BIN)/jupyter nbconvert --log-level=WARN --execute --inplace --to notebook \
 	  --ExecutePreprocessor.record_timing=False $@
 
-seeds: .venv/ready ## train the missing seeds of the study and write results/seeds.csv
-	$(BIN)/python -m sbd_utils.study
+study: .venv/ready ## train what a study lacks, write results/NAME.csv (NAME=seeds)
+	$(BIN)/python -m sbd_utils.study "$(NAME)"
 
 bench: .venv/ready ## time a training step, the plain loop and ours, into results/bench.md
 	$(BIN)/python tests/benchmarks/bench.py

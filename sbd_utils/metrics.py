@@ -150,6 +150,26 @@ def find_blobs(images: np.ndarray) -> Blobs:
     return Blobs(np.array(count), centroid, color)
 
 
+def fixed_pattern(images: np.ndarray, period: int) -> float:
+    """How much of the images' variance is a pattern that all of them repeat every period pixels.
+
+    images: [N, channels, height, width]. The variance of the means over all pixels of one phase
+    (row mod period, column mod period), over the variance of all pixels, each within its channel; 0
+    where no pixel varies. ValueError unless period divides height and width.
+    """
+    if np.ndim(images) != 4:
+        raise ValueError(f"images must be [N, channels, height, width], got {np.shape(images)}")
+    _, channels, height, width = np.shape(images)
+    if period < 2 or height % period or width % period:
+        raise ValueError(f"period must be 2 or more and divide {height} and {width}, got {period}")
+    mean = images.mean(axis=0, dtype=float)  # [channels, height, width]
+    phases = mean.reshape(channels, height // period, period, width // period, period)
+    # Not images.var, whose copy in double precision would be twice as large as the images.
+    squares = np.einsum("nchw,nchw->c", images, images, dtype=float) / (len(images) * mean[0].size)
+    variance = (squares - mean.mean(axis=(1, 2)) ** 2).mean()
+    return float(phases.mean(axis=(1, 3)).var(axis=(1, 2)).mean() / variance) if variance else 0.0
+
+
 def interval(values: Sequence[float]) -> tuple[float, float]:
     """The 95% confidence interval of the mean of values, one a seed (Student's t).
 

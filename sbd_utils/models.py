@@ -1,5 +1,6 @@
 """The encoder, the two decoders and the VAE around them. Nothing here trains or plots."""
 
+from collections.abc import Callable
 from numbers import Integral, Real
 
 import torch
@@ -37,7 +38,7 @@ class TransposedConv2d(nn.ConvTranspose2d):
     """nn.ConvTranspose2d with the bias added after it: the gradient of its own bias is slow."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = F.conv_transpose2d(x, self.weight, stride=self.stride, padding=self.padding)
+        y = F.conv_transpose2d(x, self.weight, None, self.stride, self.padding, self.output_padding)
         return y + self.bias.to(y.dtype)[:, None, None]
 
 
@@ -62,6 +63,21 @@ class DeConvDecoder(nn.Module):
         return self.deconvolutions(self.linear(z).view(-1, WIDTH, 2, 2))
 
 
+def coordinate_grid(height: int, width: int, device: torch.device | None = None) -> torch.Tensor:
+    """x and y from -1 to 1 at every pixel, [2, height, width]."""
+    rows, columns = (torch.linspace(-1, 1, side, device=device) for side in (height, width))
+    # indexing="xy": the first grid grows along the width, so it really is x.
+    return torch.stack(torch.meshgrid(columns, rows, indexing="xy"))
+
+
+def append_coordinates(x: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
+    """x [batch, channels, height, width] with grid [2, height, width] as two more channels.
+
+    What CoordConv does before it convolves (Liu et al. 2018, arXiv 1807.03247).
+    """
+    return torch.cat([x, grid.to(x.dtype).expand(len(x), -1, -1, -1)], dim=1)
+
+
 class SpatialBroadcastDecoder(nn.Module):
     """Tile z over the image, append two coordinate channels, convolve with stride 1.
 
@@ -74,9 +90,7 @@ class SpatialBroadcastDecoder(nn.Module):
 
     def __init__(self, latent_dim: int, image_size: int = 64):
         super().__init__()
-        steps = torch.linspace(-1, 1, image_size)
-        # indexing="xy": the first grid grows along the width, so it really is x.
-        self.register_buffer("grid", torch.stack(torch.meshgrid(steps, steps, indexing="xy")))
+        self.register_buffer("grid", coordinate_grid(image_size, image_size))
         self.convolutions = nn.Sequential(
             nn.Conv2d(latent_dim + 2, WIDTH, kernel_size=3, padding=1), nn.ReLU(),
             nn.Conv2d(WIDTH, WIDTH, kernel_size=3, padding=1), nn.ReLU(),
@@ -87,8 +101,7 @@ class SpatialBroadcastDecoder(nn.Module):
         """z [batch, latent_dim] to [batch, latent_dim + 2, height, width]: z tiled, then x, y."""
         _, height, width = self.grid.shape
         tiled = z[:, :, None, None].expand(-1, -1, height, width)
-        grid = self.grid.to(z.dtype).expand(len(z), -1, -1, -1)
-        return torch.cat([tiled, grid], dim=1)
+        return append_coordinates(tiled, self.grid)
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
         if not self.shortcut:
@@ -198,16 +211,17 @@ DECODERS = {"sbd": SpatialBroadcastDecoder, "deconv": DeConvDecoder}
 class VAE(nn.Module):
     """A VAE with q(z|x) diagonal Gaussian, prior N(0, I) and p(x|z) Gaussian of fixed variance.
 
-    decoder: "sbd" or "deconv". image_size: a power of two from 32.
+    decoder: "sbd", "deconv", or what builds another from latent_dim and image_size.
+    image_size: a power of two from 32.
     Raises ValueError for anything else, and for a wrong latent_dim or decoder_variance.
     """
 
     def __init__(
-        self, decoder: str = "sbd", latent_dim: int = 5, decoder_variance: float = 0.3,
-        image_size: int = 64,
+        self, decoder: str | Callable[[int, int], nn.Module] = "sbd", latent_dim: int = 5,
+        decoder_variance: float = 0.3, image_size: int = 64,
     ):
         super().__init__()
-        if decoder not in list(DECODERS):
+        if not callable(decoder) and decoder not in list(DECODERS):
             raise ValueError(f"decoder must be one of {', '.join(DECODERS)}, got {decoder!r}")
         if not isinstance(latent_dim, Integral) or latent_dim < 1:
             raise ValueError(f"latent_dim must be a whole number of at least 1, got {latent_dim!r}")
@@ -222,7 +236,13 @@ class VAE(nn.Module):
         self.latent_dim, self.image_size = latent_dim, image_size
         self.decoder_variance = decoder_variance
         self.encoder = Encoder(latent_dim, image_size)
-        self.decoder = DECODERS[decoder](latent_dim, image_size)
+        build = decoder if callable(decoder) else DECODERS[decoder]
+        self.decoder = build(latent_dim, image_size)
+        with torch.no_grad():
+            shape = self.decoder(torch.zeros(1, latent_dim)).shape
+        if shape != (1, 3, image_size, image_size):
+            raise ValueError(f"decoder must draw [batch, 3, {image_size}, {image_size}], "
+                             f"got [batch, {', '.join(map(str, shape[1:]))}]")
 
     def encode(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Images [batch, 3, image_size, image_size] to mu and log_var, [batch, latent_dim]."""

@@ -26,14 +26,15 @@ def encode(vae: VAE, images: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
 
 
 @torch.inference_mode()
-def decode(vae: VAE, codes: np.ndarray) -> np.ndarray:
-    """Pictures of codes [..., latent_dim], clamped to [0, 1], [..., 3, size, size]."""
+def decode(vae: VAE, codes: np.ndarray, clamp: bool = True) -> np.ndarray:
+    """Pictures of codes [..., latent_dim], clamped to [0, 1] or not, [..., 3, size, size]."""
     if np.ndim(codes) == 0 or np.shape(codes)[-1] != vae.latent_dim:
         raise ValueError(f"codes must be [..., {vae.latent_dim}], got {list(np.shape(codes))}")
     device = next(vae.parameters()).device
     z = torch.as_tensor(np.asarray(codes), dtype=torch.float32).reshape(-1, vae.latent_dim)
     pictures = torch.cat([vae.decode(batch.to(device)).cpu() for batch in z.split(128)])
-    return pictures.clamp(0, 1).numpy().reshape(*np.shape(codes)[:-1], *pictures.shape[1:])
+    pictures = pictures.clamp(0, 1) if clamp else pictures
+    return pictures.numpy().reshape(*np.shape(codes)[:-1], *pictures.shape[1:])
 
 
 def traverse(codes: np.ndarray, values: np.ndarray = TRAVERSAL) -> np.ndarray:
@@ -136,7 +137,8 @@ def score(run: Run, sprites: Sprites) -> dict[str, float]:
     order = metrics.informative_latents(log_var)
     places = np.column_stack([factors["x"], factors["y"]])
     moves = measure_moves(vae, mu)
-    pictures = decode(vae, mu)
+    drawn = decode(vae, mu, clamp=False)
+    pictures = np.clip(drawn, 0, 1)
     numbers = {
         "reconstruction": run.history.reconstruction[-1],
         "kl": run.history.kl[-1],
@@ -148,6 +150,7 @@ def score(run: Run, sprites: Sprites) -> dict[str, float]:
         "readout": metrics.affine_fit(mu[:, order[:2]], places).r2,
         "additive": metrics.additive_r2(mu, places, factors["color"]),
         "mig": metrics.mig(mu, factors),
+        "pattern": metrics.fixed_pattern(drawn - images.numpy(), period=2),
         "seconds": run.history.undisturbed_seconds,
     }
     for color in COLORS:

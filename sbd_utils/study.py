@@ -1,4 +1,4 @@
-"""Many seeds, one small CSV: `make seeds` trains what is missing and writes results/seeds.csv."""
+"""Many runs, one CSV: `make study NAME=...` trains what is missing, writes results/NAME.csv."""
 
 import csv
 import platform
@@ -18,11 +18,18 @@ from sbd_utils.settings import RESULTS, RUNS, TRAINING
 from sbd_utils.speed import pick_device
 from sbd_utils.training import TrainConfig, load_or_train, progress
 
-SEEDS_FILE = RESULTS / "seeds.csv"
-SEED_RUNS = RUNS / "seeds"  # not the notebooks' own: another number of threads, other roundings
+STUDY_RUNS = RUNS / "seeds"  # not the notebooks' own: another number of threads, other roundings
 # How a run is trained: as we do, or with a plain loop's arithmetic, which ours must agree with.
 LOOPS = {"ours": {}, "plain": {"precision": "float32", "compiled": False}}
-SEEDS = {("blog", "ours"): range(5), ("quick", "ours"): range(5), ("quick", "plain"): range(5)}
+DECODERS = ("deconv", "sbd")
+# What each run of a study sets: an argument of train_and_score each.
+STUDIES = {
+    "seeds": [
+        {"preset": preset, "loop": loop, "seed": seed, "decoder": decoder}
+        for preset, loop in (("blog", "ours"), ("quick", "ours"), ("quick", "plain"))
+        for seed in range(5) for decoder in DECODERS
+    ],
+}
 TEXT = ("preset", "loop", "decoder", "precision", "torch", "cpu")  # columns that are not numbers
 # What the claims on trained models rest on, with its label.
 SCORES = {
@@ -40,11 +47,12 @@ def cpu_name() -> str:
     return names[0] if names else platform.machine()
 
 
-def read_scores(preset: str, loop: str = "ours", path: Path = SEEDS_FILE) -> list[dict]:
+def read_scores(preset: str, loop: str = "ours", study: str = "seeds") -> list[dict]:
     """The committed scores of a preset and a loop, a dict a run; ValueError if there are none.
 
     r2 and folded are added, the means over the three colors.
     """
+    path = RESULTS / f"{study}.csv"
     with path.open(newline="") as file:
         rows = [row for row in csv.DictReader(file)
                 if (row["preset"], row["loop"]) == (preset, loop)]
@@ -88,37 +96,40 @@ def difference(rows: Sequence[dict], name: str) -> list[float]:
     return [sbd[seed] - deconv[seed] for seed in sbd]
 
 
-def train_and_score(preset: str, decoder: str, seed: int, loop: str = "ours") -> dict:
+def train_and_score(
+    preset: str, decoder: str, seed: int, loop: str = "ours", **settings: float
+) -> dict:
     """A row of the CSV, from the run where there is one, else trained."""
     sprites = make_sprites()
-    config = TrainConfig(decoder, seed, **TRAINING[preset], **LOOPS[loop])
+    config = TrainConfig(decoder, seed, **TRAINING[preset], **LOOPS[loop], **settings)
     run = load_or_train(
-        config, sprites.images, SEED_RUNS,
+        config, sprites.images, STUDY_RUNS,
         lambda *state: print(progress(*state), file=sys.stderr),
     )
     return {
-        "preset": preset, "loop": loop, "seed": seed, "decoder": decoder, "epochs": config.epochs,
+        "preset": preset, "loop": loop, "seed": seed, "decoder": decoder,
+        "decoder_variance": config.decoder_variance, "beta": config.beta, "epochs": config.epochs,
         **{name: f"{value:.5g}" for name, value in score(run, sprites).items()},
         "precision": config.precision, "torch": torch.__version__, "cpu": cpu_name(),
     }
 
 
-def main() -> None:
-    """Score every run of SEEDS, training those that are missing, and write the CSV.
+def main(study: str) -> None:
+    """Score every run of a study, training those that are missing, and write its CSV.
 
     On a CPU each run has a process and a core of its own, which makes more steps a second than all
     cores on one run after another; on a GPU they take turns.
     """
-    jobs = [(preset, decoder, seed, loop) for (preset, loop), seeds in SEEDS.items()
-            for seed in seeds for decoder in ("deconv", "sbd")]
+    if study not in STUDIES:
+        raise SystemExit(f"NAME must be one of {', '.join(STUDIES)}, got {study!r}")
     with parallel_config("loky", inner_max_num_threads=1):
         workers = Parallel(n_jobs=-1 if pick_device().type == "cpu" else 1)
-        rows = workers(delayed(train_and_score)(*job) for job in jobs)
-    with SEEDS_FILE.open("w", newline="") as file:
+        rows = workers(delayed(train_and_score)(**job) for job in STUDIES[study])
+    with (RESULTS / f"{study}.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, rows[0], lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1] if len(sys.argv) > 1 else "")

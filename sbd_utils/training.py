@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from filelock import FileLock
 
-from sbd_utils import checkpoints, speed
+from sbd_utils import checkpoints, speed, variants
 from sbd_utils.models import DECODERS, VAE, check_images
 from sbd_utils.settings import RUNS, TRAINING
 
@@ -26,6 +26,8 @@ class TrainingDivergedError(RuntimeError):
 class TrainConfig:
     """Everything that a run depends on; the defaults are the post's, its missing seed aside.
 
+    decoder: "sbd", "deconv" or another of variants.VARIANTS.
+    beta: the weight of the KL term (Higgins et al. 2017, beta-VAE).
     accumulate: in how many pieces a batch is taken, one after another, to need less memory.
     precision: "bfloat16" (autocast) or "float32"; left out, what this machine is fast at.
     compiled: whether torch.compile builds the loss; left out, wherever it can.
@@ -38,13 +40,13 @@ class TrainConfig:
     learning_rate: float = TRAINING["blog"]["learning_rate"]
     latent_dim: int = 5
     decoder_variance: float = 0.3
+    beta: float = 1.0
     accumulate: int = 1
     precision: str = field(default_factory=lambda: speed.pick_precision(speed.pick_device()))
     compiled: bool = field(default_factory=lambda: speed.pick_compiled(speed.pick_device()))
 
     def __post_init__(self):
-        if self.decoder not in list(DECODERS):
-            raise ValueError(f"decoder must be one of {', '.join(DECODERS)}, got {self.decoder!r}")
+        variants.builder(self.decoder)  # a wrong name raises
         if self.precision not in PRECISIONS:
             raise ValueError(
                 f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}"
@@ -61,7 +63,7 @@ class TrainConfig:
             raise ValueError(
                 f"accumulate must divide batch_size, got {self.accumulate} and {self.batch_size}"
             )
-        for name in ("learning_rate", "decoder_variance"):
+        for name in ("learning_rate", "decoder_variance", "beta"):
             value = getattr(self, name)
             if not isinstance(value, Real) or not 0 < value < float("inf"):
                 raise ValueError(f"{name} must be above 0, got {value!r}")
@@ -153,7 +155,8 @@ def new_model(
     """A VAE with its first weights from the seed, in the layout that is fast, and its Adam."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(config.seed)
-        vae = VAE(config.decoder, config.latent_dim, config.decoder_variance, image_size)
+        decoder = variants.builder(config.decoder)
+        vae = VAE(decoder, config.latent_dim, config.decoder_variance, image_size)
     vae = vae.to(device, memory_format=speed.LAYOUT)
     if config.decoder == "sbd":
         vae.decoder.shortcut = config.compiled  # only compiled is it the faster of the two
@@ -186,7 +189,8 @@ def new_step(
             ):
                 terms = torch.stack(loss_terms(x, piece_noise))  # [2, batch]
             terms = (terms * piece_weights).sum(dim=1)
-            (terms.sum() / weights.sum()).backward()
+            reconstruction, kl = terms
+            ((reconstruction + config.beta * kl) / weights.sum()).backward()
             sums.append(terms.detach())
         optimizer.step()
         return torch.stack(sums).sum(dim=0)
@@ -264,7 +268,7 @@ def load_or_train(
 # are literals, since a changed default must rename.
 UNNAMED = {
     "decoder": "sbd", "seed": 0, "epochs": 150, "batch_size": 16, "learning_rate": 3e-4,
-    "latent_dim": 5, "decoder_variance": 0.3, "accumulate": 1,
+    "latent_dim": 5, "decoder_variance": 0.3, "beta": 1.0, "accumulate": 1,
 }
 
 
@@ -272,6 +276,8 @@ def run_name(config: TrainConfig, images: torch.Tensor) -> str:
     """Decoder, seed and a hash of all that the run depends on."""
     settings = {name: value for name, value in asdict(config).items()
                 if value != UNNAMED.get(name)}
+    if config.decoder not in DECODERS:
+        settings["recipe"] = variants.VARIANTS[config.decoder]  # what a name means may change
     digest = hashlib.blake2b(
         f"{checkpoints.FORMAT} {settings} {images.shape}".encode(), digest_size=4
     )

@@ -10,7 +10,7 @@ from sbd_utils import claims
 from sbd_utils.claims import LEDGER, Claim, Report, Result, check
 from sbd_utils.metrics import interval
 from sbd_utils.settings import RESULTS, TRAINING
-from sbd_utils.study import SEEDS, SEEDS_FILE, difference, read_scores, spread_table
+from sbd_utils.study import STUDIES, difference, main, read_scores, spread_table
 
 TOY = Claim("toy", "a beats b", "here", "two numbers", (("a", ">", "b"), ("a", "≤", 2.5)), "mixed")
 
@@ -95,16 +95,22 @@ def test_committed_verdict_is_that_of_its_values_and_every_condition_counts(id, 
             assert check(id, **moved).verdict != "reproduced", condition
 
 
-def test_committed_seeds():
-    for (preset, loop), seeds in SEEDS.items():
-        scores = read_scores(preset, loop)
-        assert all(math.isfinite(v) for row in scores for v in row.values() if isinstance(v, float))
-        assert len(scores) == 2 * len(seeds)
-        assert {(row["seed"], row["decoder"]) for row in scores} == {
-            (seed, decoder) for seed in seeds for decoder in ("deconv", "sbd")}
-        assert {row["epochs"] for row in scores} == {TRAINING[preset]["epochs"]}
-    with pytest.raises(ValueError, match=f"^{SEEDS_FILE.name} has no rows of the preset 'slow'"):
+@pytest.mark.parametrize("study", STUDIES)
+def test_committed_scores_are_of_the_runs_of_their_study(study):
+    kinds = {(job["preset"], job["loop"]): None for job in STUDIES[study]}
+    rows = [row for kind in kinds for row in read_scores(*kind, study)]
+    assert all(math.isfinite(v) for row in rows for v in row.values() if isinstance(v, float))
+    jobs = STUDIES[study]
+    assert [{name: row[name] for name in jobs[0]} for row in rows] == jobs
+    for row in rows:
+        assert row["epochs"] == TRAINING[row["preset"]]["epochs"]
+
+
+def test_no_scores_of_a_preset_and_no_such_study():
+    with pytest.raises(ValueError, match="^seeds.csv has no rows of the preset 'slow'"):
         read_scores("slow")
+    with pytest.raises(SystemExit, match="^NAME must be one of seeds, got 'ablations'"):
+        main("ablations")
 
 
 def test_spread_of_seeds_against_students_t_by_hand():

@@ -9,6 +9,7 @@ from sbd_utils.metrics import (
     additive_r2,
     affine_fit,
     find_blobs,
+    fixed_pattern,
     folded_cells,
     informative_latents,
     mig,
@@ -145,3 +146,28 @@ def test_specks_are_not_blobs():
 def test_find_blobs_refuses(shape):
     with pytest.raises(ValueError, match="^images must"):
         find_blobs(np.zeros(shape))
+
+
+BOARD = np.indices((64, 64)).sum(axis=0) % 2  # 0 and 1 in turn
+
+
+def test_fixed_pattern_is_the_share_that_every_image_repeats():
+    noise = np.random.default_rng(0).normal(size=(200, 3, 64, 64))
+    board = np.tile(BOARD * 2.0 - 1, (200, 3, 1, 1))
+    assert fixed_pattern(board, 2) == pytest.approx(1)
+    assert fixed_pattern(noise, 2) < 1e-4
+    # Variances 1 and 9: a tenth. With its sign drawn anew for every image, it is no fixed pattern.
+    assert fixed_pattern(board + 3 * noise, 2) == pytest.approx(0.1, rel=0.05)
+    assert fixed_pattern(board * np.sign(noise[:, :1, :1, :1]), 2) < 0.05
+    blocks = np.kron(BOARD[:32, :32], np.ones((2, 2)))[None, None]  # it repeats every 4 pixels
+    assert fixed_pattern(blocks, 2) == 0
+    assert fixed_pattern(blocks, 4) == fixed_pattern(blocks, 8) == pytest.approx(1)
+    assert fixed_pattern(np.ones((2, 3, 64, 64)) * [[[[1]], [[2]], [[3]]]], 2) == 0
+
+
+@pytest.mark.parametrize("shape, period", [
+    ((2, 3, 64, 64), 1), ((2, 3, 64, 64), 5), ((2, 3, 64, 66), 4), ((3, 64, 64), 2),
+])
+def test_fixed_pattern_refuses(shape, period):
+    with pytest.raises(ValueError, match="^(period|images) must be"):
+        fixed_pattern(np.zeros(shape), period)

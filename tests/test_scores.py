@@ -82,6 +82,7 @@ def test_encode_and_decode_are_the_vaes_and_clamp(decoder):
     expected = vae.decode(torch.tensor(mu[:130]).float()).detach()
     assert expected.min() < -1 and expected.max() > 2
     assert_allclose(pictures.reshape(130, 3, 32, 32), expected.clamp(0, 1), atol=1e-5)
+    assert_allclose(scores.decode(vae, mu[:130], clamp=False), expected, atol=1e-5)
 
 
 def test_moves_are_those_of_the_painter():
@@ -141,7 +142,8 @@ def test_score_of_the_painter_is_full_marks():
     assert {name: numbers[name] for name in expected} == pytest.approx(expected, abs=1e-4)
     left = {"r2": 1, "singular_ratio": 0.5, "angle": 90}
     names = {f"{name}_{color}" for name in left for color in ("red", "green", "blue")}
-    assert set(numbers) == set(expected) | names
+    assert set(numbers) == set(expected) | names | {"pattern"}
+    assert numbers["pattern"] < 0.05, "what is left are the discs' rims"
     assert all(numbers[n] == pytest.approx(left[n.rsplit("_", 1)[0]], rel=0.02) for n in names)
 
 

@@ -1,0 +1,98 @@
+"""Numbers of studies and benchmarks in, a matplotlib Figure out; `figures` has the rest."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from sbd_utils.figures import DECODER_COLORS, NAMES, new_figure
+from sbd_utils.metrics import interval
+
+
+def seed_spread(
+    rows: Sequence[Mapping], panels: Mapping[str, str], bounds: Mapping[str, float] | None = None
+) -> Figure:
+    """One panel a score, one dot a seed, the decoders apart; beside them mean and 95% interval.
+
+    rows: scores as results/seeds.csv holds them. panels: score to its axis label.
+    bounds: score to the threshold that its claim has, drawn as a dotted line.
+    """
+    figure = new_figure(8, 2.7)
+    for axes, (name, label) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
+        for place, decoder in enumerate(DECODER_COLORS):
+            values = [row[name] for row in rows if row["decoder"] == decoder]
+            offsets = np.linspace(-0.12, 0.12, len(values))
+            axes.plot(place + np.array(offsets), values, "o", ms=5, alpha=0.8,
+                      color=DECODER_COLORS[decoder])
+            low, high = interval(values)
+            middle = (low + high) / 2
+            axes.errorbar(place + 0.27, middle, middle - low, fmt="_", capsize=3,
+                          color=DECODER_COLORS[decoder])
+        if bounds and name in bounds:
+            axes.axhline(bounds[name], color="black", lw=0.8, ls=":")
+        axes.set(xticks=[0, 1], xticklabels=["DeConv", "SBD"], xlim=(-0.5, 1.5), ylabel=label)
+    return figure
+
+
+def growth(
+    curves: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[float]]]],
+    labels: Mapping[str, tuple[str, str]],
+) -> Figure:
+    """One log-log panel a quantity, one line a decoder.
+
+    curves: panel to line to (what grows, the cost). A line is a decoder, "plain" or "ours" after
+    it if both loops are drawn: dashed for the plain one. labels: panel to its axes' labels.
+    """
+    figure = new_figure(8, 3.2)
+    same = len({y_label for _, y_label in labels.values()}) == 1
+    panels = figure.subplots(1, len(curves), sharey=same)
+    for axes, (panel, lines) in zip(panels, curves.items(), strict=True):
+        for line, (values, costs) in lines.items():
+            decoder, _, loop = line.partition(" ")
+            axes.plot(values, costs, marker="o", ms=4, color=DECODER_COLORS[decoder],
+                      ls="--" if loop == "plain" else "-",
+                      label=f"{NAMES[decoder]} {loop}".strip())
+        axes.set(xscale="log", yscale="log", xlabel=labels[panel][0])
+        if axes is panels[0] or not same:
+            axes.set_ylabel(labels[panel][1])
+        axes.set_xticks(values, [str(value) for value in values])
+        axes.minorticks_off()
+        axes.margins(y=0)
+    for axes in panels[:1] if same else panels:  # whole decades, so that each has ticks to read
+        low, high = np.log10(axes.get_ylim())
+        axes.set_ylim(10 ** np.floor(low), 10 ** np.ceil(high))
+    handles, names = panels[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=4, fontsize="small")
+    return figure
+
+
+def pieces(losses: Sequence[Mapping]) -> Figure:
+    """How much slower a step is without each piece: rows of results/bench.json's `without`."""
+    figure = new_figure(8, 2.9)
+    panels = figure.subplots(1, len(DECODER_COLORS), sharex=True)
+    for axes, decoder in zip(panels, DECODER_COLORS, strict=True):
+        rows = sorted((r for r in losses if r["decoder"] == decoder), key=lambda r: r["ratio"])
+        ratios = np.array([r["ratio"] for r in rows])
+        spans = np.abs(np.array([[r["low"] for r in rows], [r["high"] for r in rows]])
+                       - ratios)
+        axes.errorbar(ratios, range(len(rows)), xerr=spans, fmt="o", ms=5, capsize=2,
+                      color=DECODER_COLORS[decoder])
+        axes.axvline(1, color="black", lw=0.8, ls=":")
+        axes.set(yticks=range(len(rows)), yticklabels=[r["piece"] for r in rows],
+                 title=NAMES[decoder], xlabel="a step without it, over a step with it")
+    return figure
+
+
+def bars(rows: Mapping[str, Mapping[str, np.ndarray]], x_label: str, y_label: str) -> Figure:
+    """Panels in rows and columns by name, each a bar for every one of its values [N]."""
+    figure = new_figure(8, 1.1 * len(rows) + 0.6)
+    grid = figure.subplots(len(rows), len(next(iter(rows.values()))), sharex=True, sharey=True)
+    for panels, (row, columns) in zip(grid, rows.items(), strict=True):
+        panels[0].set_ylabel(row)
+        for axes, (name, values) in zip(panels, columns.items(), strict=True):
+            axes.bar(range(len(values)), values, width=1, edgecolor="white", color="#666666")
+            if axes in grid[0]:
+                axes.set_title(name)
+    figure.supxlabel(x_label, fontsize="medium")
+    figure.supylabel(y_label, fontsize="medium")
+    return figure
