@@ -41,7 +41,8 @@ from livelossplot import PlotLosses
 from livelossplot.outputs import MatplotlibPlot
 
 from sbd_utils import claims, data, study, training
-from sbd_utils.figures import DECODER_COLORS, NAMES, Picture, loss_curves, seed_spread
+from sbd_utils.charts import seed_spread
+from sbd_utils.figures import DECODER_COLORS, NAMES, Picture, loss_curves
 from sbd_utils.metrics import interval
 from sbd_utils.settings import TRAINING, preset
 
@@ -198,10 +199,10 @@ Markdown("\n".join(lines))
 # ## More than one seed
 #
 # A difference between two runs is a difference between two *draws* until the seeds have been
-# varied. `make seeds` trained five seeds of both decoders for 150 epochs, and `results/seeds.csv`
-# holds their scores. Each dot is one run; beside the dots, their mean with its 95% interval. (They
-# ran side by side on one thread each, and another number of threads adds in another order, so that
-# seed 0 among them is not the run above.)
+# varied. `make study NAME=seeds` trained five seeds of both decoders for 150 epochs, and
+# `results/seeds.csv` holds their scores. Each dot is one run; beside the dots, their mean with its
+# 95% interval. (They ran side by side on one thread each, and another number of threads adds in
+# another order, so that seed 0 among them is not the run above.)
 
 # %%
 rows = study.read_scores("blog")

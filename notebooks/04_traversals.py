@@ -37,7 +37,7 @@ import ipywidgets
 import numpy as np
 from IPython.display import Markdown, display
 
-from sbd_utils import claims, data, figures, metrics, scores, study, training
+from sbd_utils import charts, claims, data, figures, metrics, scores, study, training
 from sbd_utils.figures import NAMES, Picture
 from sbd_utils.settings import TRAINING, preset
 
@@ -162,7 +162,7 @@ Markdown("\n".join([
 # %%
 rows = study.read_scores("blog")
 Picture(
-    figures.seed_spread(
+    charts.seed_spread(
         rows, {"mixing": "share of mixing latents", "factors_moved": "factors moved a latent",
                "one_blob": "sweeps with one blob"}, {"mixing": 0.5},
     ),

@@ -37,7 +37,7 @@
 import numpy as np
 from IPython.display import Markdown
 
-from sbd_utils import claims, data, figures, metrics, scores, study, training
+from sbd_utils import charts, claims, data, figures, metrics, scores, study, training
 from sbd_utils.figures import NAMES, Picture
 from sbd_utils.settings import TRAINING, preset
 
@@ -175,7 +175,7 @@ Markdown("\n".join([
 # %%
 rows = study.read_scores("blog")
 Picture(
-    figures.seed_spread(
+    charts.seed_spread(
         rows, {"r2": "affine R²", "folded": "folded cells of 25", "additive": "R² of the sum",
                "readout": "readout R²"},
         {"r2": 0.97, "folded": 2, "readout": 0.7},

@@ -42,7 +42,7 @@ import statistics
 import torch
 from IPython.display import Code, Markdown
 
-from sbd_utils import claims, cost, data, figures, models, study, training
+from sbd_utils import charts, claims, cost, data, figures, models, study, training
 from sbd_utils.figures import NAMES, Picture
 from sbd_utils.metrics import interval
 from sbd_utils.settings import RESULTS, TRAINING, preset
@@ -75,7 +75,7 @@ for name, sizes in counts.items():
 
 # %%
 Picture(
-    figures.growth(
+    charts.growth(
         {panel: {n: (SIZES, [pair[i] for pair in sizes.values()]) for n, sizes in counts.items()}
          for i, panel in enumerate(("parameters", "work"))},
         {"parameters": ("image size, pixels", "parameters"),
@@ -260,7 +260,7 @@ Markdown("\n".join([
 
 # %%
 Picture(
-    figures.pieces(BENCH["without"]),
+    charts.pieces(BENCH["without"]),
     "cost_pieces",
     "Two panels of dots with ranges, one decoder each: how many times slower a step is without "
     "each piece of the fast loop.",
@@ -326,7 +326,7 @@ def axis_labels(cost_label: str) -> dict:
 
 # %%
 Picture(
-    figures.growth(grown("ms"), axis_labels("ms a step")),
+    charts.growth(grown("ms"), axis_labels("ms a step")),
     "cost_time_growth",
     "Three log-log panels: milliseconds a step over image size, batch size and number of latents, "
     "for both decoders and both loops.",
@@ -334,7 +334,7 @@ Picture(
 
 # %%
 Picture(
-    figures.growth(grown("bytes"), axis_labels("peak of a step, MB")),
+    charts.growth(grown("bytes"), axis_labels("peak of a step, MB")),
     "cost_memory_growth",
     "Three log-log panels: the peak memory of a step over image size, batch size and number of "
     "latents, for both decoders and both loops.",
@@ -364,10 +364,10 @@ Markdown("\n".join([
 # ## The same model?
 #
 # In half the precision, compiled, with its sums in another order, our loop does not give to the bit
-# what plain arithmetic gives. Is the model as good? `make seeds` trained five seeds under the
-# preset `quick` both ways: as we do, and with the same code in eager `float32`. Is our mean among
-# the eager runs? And since both begin with the same weights and see the same images and noise, how
-# do they differ seed by seed?
+# what plain arithmetic gives. Is the model as good? `make study NAME=seeds` trained five seeds
+# under the preset `quick` both ways: as we do, and with the same code in eager `float32`. Is our
+# mean among the eager runs? And since both begin with the same weights and see the same images and
+# noise, how do they differ seed by seed?
 
 # %%
 lines = ["| score | decoder | eager float32, lowest to highest | ours, mean | "

@@ -202,5 +202,12 @@ LEDGER = {
             "R² of the best affine readout of (x, y) from the two latents",
             (("SBD", "≥", 0.7), ("DeConv", "≥", 0.7)), "mixed",
         ),
+        Claim(
+            "checkerboard", "transposed convolutions leave a checkerboard",
+            "post, from Odena et al.",
+            "share of the residual's variance that is one pattern of 2×2 pixels, the same in every "
+            "picture; 0.01 is what we call large",
+            (("DeConv", ">", "SBD"), ("DeConv", "≥", 0.01)), "mixed",
+        ),
     )
 }
