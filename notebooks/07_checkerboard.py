@@ -267,11 +267,11 @@ Markdown("\n".join([
 ]))
 
 # %% [markdown]
-# Two things are true at once. DeConv's pattern is *there*, hundreds of times above chance, while
-# the SB decoder's is within a few times of it, and what it has every 4 pixels is that rhythm of the
-# data, near by in the spectrum. And it is *small*: training has taken it from nearly everything
-# that the decoder draws to less than a hundredth of what it gets wrong, and you can't see it in a
-# picture.
+# Two things are true at once. DeConv's pattern is *there*, hundreds to thousands of times above
+# chance, while the SB decoder's is within a few times of it, and what it has every 4 pixels is that
+# rhythm of the data, near by in the spectrum. And it is *small*: training has taken it from nearly
+# everything that the decoder draws to less than a hundredth of what it gets wrong, and you can't
+# see it in a picture.
 #
 # Spectrum and shares are one measurement, by the way: averaging over phases keeps exactly those
 # frequencies whose period divides $p$.
@@ -300,8 +300,9 @@ Markdown("\n".join([
 # %% [markdown]
 # ## The claim
 #
-# The post says that transposed convolutions can leave checkerboards. They do; but they do not
-# amount to anything here. We call a pattern large if it makes up a hundredth of what is wrong.
+# The post says that transposed convolutions can leave checkerboards. They do; but here they are a
+# few thousandths, at most, of what is wrong. We call a pattern large if it makes up a hundredth of
+# what is wrong.
 
 # %%
 share = {name: metrics.fixed_pattern(residual[name], 2) for name in DECODERS}
@@ -316,10 +317,10 @@ print(report.verdicts())
 # %% [markdown]
 # ---
 #
-# In this notebook we have seen that an uneven overlap is not what makes a transposed convolution
-# draw a pattern: with a stride of 2 it is four convolutions in turn, and nothing makes them agree
-# but training. Training nearly does. What remains in the DeConv decoder is measurable, absent from
-# the SB decoder, and too small to be the reason for anything in [notebook 05](05_geometry.ipynb).
+# In this notebook we have seen that an uneven overlap is not all that makes a transposed
+# convolution draw a pattern: with a stride of 2 it is four convolutions in turn, and nothing makes
+# them agree but training. Training nearly does. What remains in the DeConv decoder is measurable,
+# next to absent from the SB decoder, and too small to be seen.
 #
 # **On your own.** Train a DeConv decoder for two epochs only, and look at its mean residual. How
 # fast does the pattern go?
