@@ -341,7 +341,9 @@ Picture(
 )
 
 # %% [markdown]
-# Image and batch size act alike, since both are pixels. More latents cost our loop next to nothing;
+# Image and batch size act alike, since both are pixels. With the latents, beware: the cases were
+# timed one after another, and the machine changed its pace in between. From 5 to 20 even DeConv
+# slows down, though it has next to nothing more to do. From 20 to 80 our loop stays as it is, and
 # the plain SB decoder, which tiles them, pays for each. And in our loop, on this machine in
 # `bfloat16`, the SB decoder needs about as much memory as DeConv in a plain `float32` one.
 #

@@ -178,7 +178,8 @@ def moves(shares: Mapping[str, Mapping[str, np.ndarray]], threshold: float) -> F
         axes.axhline(threshold, color="black", lw=0.8, ls=":")
         axes.set(xlabel="latent", title=NAMES[decoder], xticks=range(len(values)))
     panels[0].set(ylabel="share of the full range", ylim=(0, 1.2))
-    panels[-1].legend(title="factor", fontsize="small")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper",
+                  title="factor", fontsize="small")
     return figure
 
 
