@@ -192,6 +192,7 @@ def geometry(
     names of its axes.
     """
     figure = new_figure(8.4, 3.3)
+    figure.get_layout_engine().set(w_pad=0.12)  # else a label touches the panel on its left
     panels = figure.subplots(1, len(points))
     for axes, (name, lattice) in zip(panels, points.items(), strict=True):
         drawn = list(range(0, len(lattice), 6))
