@@ -8,6 +8,8 @@ from matplotlib.figure import Figure
 from sbd_utils.figures import DECODER_COLORS, NAMES, new_figure
 from sbd_utils.metrics import interval
 
+STYLES = ("o-", "^--", "s:")  # of lines that share a color
+
 
 def seed_spread(
     rows: Sequence[Mapping], panels: Mapping[str, str], bounds: Mapping[str, float] | None = None
@@ -95,4 +97,22 @@ def bars(rows: Mapping[str, Mapping[str, np.ndarray]], x_label: str, y_label: st
                 axes.set_title(name)
     figure.supxlabel(x_label, fontsize="medium")
     figure.supylabel(y_label, fontsize="medium")
+    return figure
+
+
+def learning(panels: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[float]]]]) -> Figure:
+    """Score against seconds, a panel a split, a line a network: "plain" ones and others."""
+    figure = new_figure(8, 3.4)
+    grid = figure.subplots(1, len(panels), sharex=True, sharey=True)
+    for axes, (title, lines) in zip(grid, panels.items(), strict=True):
+        styles = {"plain": iter(STYLES), "CoordConv": iter(STYLES)}
+        for name, (seconds, scores) in lines.items():
+            kind = name.split()[0]
+            color = DECODER_COLORS["deconv" if kind == "plain" else "sbd"]
+            axes.plot(seconds, scores, next(styles[kind]), ms=4, lw=1, color=color, label=name)
+        axes.set(title=title, xscale="log", xlabel="seconds of training on one core")
+        axes.xaxis.set_major_formatter("{x:g}")
+    grid[0].set_ylabel("right answers in the test")
+    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside right", fontsize="small",
+                  title="parameters", title_fontsize="small")
     return figure

@@ -74,6 +74,27 @@ def keep_freed_memory() -> None:
             mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
+def hand_back_memory() -> None:
+    """Give the system what `keep_freed_memory` kept; joblib replaces workers that seem to leak."""
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
+
+
+@contextmanager
+def flushed_denormals() -> Iterator[None]:
+    """Numbers next to zero count as zero inside: a CPU takes many times as long for each of them.
+
+    The gradients of a cross-entropy get there once a network is sure of its answers.
+    """
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+
+
 def compile_loss(vae: VAE) -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
     """`vae.loss_terms` through torch.compile, which merges all that lies between convolutions.
 

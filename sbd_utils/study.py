@@ -15,7 +15,7 @@ from sbd_utils.data import make_sprites
 from sbd_utils.metrics import interval
 from sbd_utils.scores import COLORS, score
 from sbd_utils.settings import RESULTS, RUNS, TRAINING
-from sbd_utils.speed import pick_device
+from sbd_utils.speed import hand_back_memory, pick_device
 from sbd_utils.training import TrainConfig, load_or_train, progress
 
 STUDY_RUNS = RUNS / "seeds"  # not the notebooks' own: another number of threads, other roundings
@@ -106,12 +106,14 @@ def train_and_score(
         config, sprites.images, STUDY_RUNS,
         lambda *state: print(progress(*state), file=sys.stderr),
     )
-    return {
+    row = {
         "preset": preset, "loop": loop, "seed": seed, "decoder": decoder,
         "decoder_variance": config.decoder_variance, "beta": config.beta, "epochs": config.epochs,
         **{name: f"{value:.5g}" for name, value in score(run, sprites).items()},
         "precision": config.precision, "torch": torch.__version__, "cpu": cpu_name(),
     }
+    hand_back_memory()
+    return row
 
 
 def main(study: str) -> None:

@@ -1,6 +1,8 @@
 """What makes a step fast must not change it, and must say where it cannot be had."""
 
 import copy
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -106,3 +108,33 @@ def test_a_checkpoint_leaves_the_optimizer_to_its_device(tmp_path):
     vae, optimizer = new_model(CONFIG, 32, CPU)
     checkpoints.load(tmp_path / "checkpoint.pt", "run", vae, optimizer, generator)
     assert not optimizer.param_groups[0]["capturable"]
+
+
+def test_denormals_are_flushed_inside_only_even_after_an_error():
+    if not torch.set_flush_denormal(False):
+        pytest.skip("this processor has no switch for it")
+    tiny = torch.tensor([1e-40])
+    with pytest.raises(KeyError), speed.flushed_denormals():
+        assert (tiny * 1).item() == 0
+        raise KeyError
+    assert (tiny * 1).item() > 0
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the resident size is from /proc")
+def test_memory_kept_goes_back():
+    code = """
+import resource
+import torch
+from pathlib import Path
+from sbd_utils import speed
+def resident():
+    return resource.getpagesize() * int(Path("/proc/self/statm").read_text().split()[1])
+speed.keep_freed_memory()
+before = resident()
+torch.ones(200 * 2**18)
+kept = resident()
+speed.hand_back_memory()
+print(kept - before, resident() - before)
+"""
+    kept, left = map(int, subprocess.check_output([sys.executable, "-c", code], text=True).split())
+    assert kept > 150 * 2**20 and left < 50 * 2**20

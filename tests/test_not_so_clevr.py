@@ -1,0 +1,94 @@
+"""CoordConv's toy world: pixels against coordinates, the splits, the scores and the trainings."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from sbd_utils.cost import count_parameters
+from sbd_utils.models import coordinate_grid
+from sbd_utils.not_so_clevr import (
+    TASKS,
+    Fit,
+    centers,
+    coordinates,
+    fit,
+    held_out,
+    new_network,
+    one_hot,
+    pixel_numbers,
+    squares,
+)
+
+
+def test_every_center_at_which_the_square_fits_once():
+    places = centers()
+    assert len(places) == len(places.unique(dim=0)) == 56 * 56
+    assert (int(places.min()), int(places.max())) == (4, 59)
+
+
+def test_a_pixel_its_number_its_coordinates_and_its_square_are_at_the_same_place():
+    places = torch.tensor([[4, 59], [20, 33]])  # x, y
+    assert one_hot(places)[1, 0, 33, 20] == 1 and one_hot(places).sum() == 2
+    assert pixel_numbers(places).tolist() == [59 * 64 + 4, 33 * 64 + 20]
+    grid = coordinate_grid(64, 64)
+    torch.testing.assert_close(coordinates(places)[1], grid[:, 33, 20])
+    square = squares(places)[0, 0]
+    assert square.sum() == 81 and square[55:, :9].all()
+
+
+def test_the_splits():
+    uniform, quadrant = held_out("uniform"), held_out("quadrant")
+    assert uniform.sum() == 3136 // 5
+    assert torch.equal(uniform, held_out("uniform"))
+    assert not torch.equal(uniform, held_out("uniform", seed=1))
+    assert quadrant.sum() == 28 * 28
+    assert (centers()[quadrant] >= 32).all() and (centers()[~quadrant].min(dim=1)[0] < 32).all()
+    with pytest.raises(ValueError, match="^split must be one of uniform, quadrant, got 'half'"):
+        held_out("half")
+
+
+def test_scores_of_answers_known_to_be_right_and_wrong():
+    places = torch.tensor([[10, 10], [30, 40]])
+    score = {name: task.score for name, task in TASKS.items()}
+    assert score["classification"](one_hot(places), pixel_numbers(places)).tolist() == [1, 1]
+    assert score["classification"](one_hot(places), pixel_numbers(places + 1)).tolist() == [0, 0]
+    close, far = (coordinates(places + torch.tensor([by, 0])) for by in (0.4, 0.6))
+    assert score["regression"](close, coordinates(places)).tolist() == [1, 1]
+    assert score["regression"](far, coordinates(places)).tolist() == [0, 0]
+    drawn = squares(places + torch.tensor([3, 0])) - 0.5  # logits; 6 of 9 columns overlap
+    assert score["rendering"](drawn, squares(places)).tolist() == pytest.approx([6 / 12] * 2)
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("coordconv", [False, True])
+def test_a_training_is_repeatable_and_gets_better(task, coordconv):
+    first, second = (
+        fit(task, coordconv, "quadrant", 4, 1e-3, every=2) for _ in range(2))
+    assert torch.equal(first.scores, second.scores) and first.scores.shape == (3136,)
+    assert first.steps == [2, 4] and len(first.seconds) == len(first.train) == 2
+    assert first.parameters == count_parameters(new_network(task, coordconv))
+    test = held_out("quadrant")
+    assert first.test[-1] == pytest.approx(first.scores[test].mean().item())
+
+
+def test_parameters_by_hand():
+    assert count_parameters(new_network("classification", True)) == 5 * 32 + 3 * 33 * 32 + 33
+    assert count_parameters(new_network("classification", True, 8)) == 5 * 8 + 3 * 9 * 8 + 9
+    assert count_parameters(new_network("regression", True)) == 4 * 16 + 17 * 2
+    assert count_parameters(new_network("regression", False, 2)) == 34 + 3 * 66 + 33 * 2
+    with pytest.raises(ValueError, match="^task must be one of classification, regression, render"):
+        new_network("segmentation", True)
+
+
+def test_a_fit_says_when_it_first_reached_a_share():
+    done = Fit(1, [2, 4, 6], [0.1, 0.2, 0.3], [1, 1, 1], [0.5, 0.96, 0.9], None)
+    assert done.until(0.95) == (4, 0.2) and done.until(0.97) is None
+
+
+def test_a_fit_ends_once_every_place_is_right(monkeypatch):
+    task = replace(TASKS["regression"], score=lambda told, wanted: torch.ones(len(told)))
+    monkeypatch.setitem(TASKS, "regression", task)
+    assert fit("regression", True, "uniform", 6, 1e-3, every=2).steps == [2]
+    with pytest.raises(ValueError, match="^steps must be at least 1, got 0"):
+        fit("regression", True, "uniform", 0, 1e-3)
