@@ -14,7 +14,8 @@ LEAST_AREA = 20  # pixels of a blob that the eye would count; the post's circle 
 class AffineFit:
     """The least-squares map target = source @ matrix.T + offset, and how good it is.
 
-    r2: 1 - squared error over the target's variance, both dimensions together.
+    r2: 1 - squared error over the target's variance, both dimensions together; 0 for a target that
+    is the same point every time, which has no variance to explain.
     singular_ratio: smallest over largest singular value; 1 is a turned and scaled square.
     angle: degrees between the images of the two source axes; 90 is no shear.
     """
@@ -42,7 +43,7 @@ def affine_fit(source: np.ndarray, target: np.ndarray) -> AffineFit:
     solution = np.linalg.lstsq(design, target)[0]  # [3, 2]
     variance = np.square(target - np.mean(target, axis=0)).sum()
     if not np.ptp(target, axis=0).any():
-        raise ValueError("target must vary, got the same point every time")
+        return AffineFit(np.zeros((2, 2)), target[0], r2=0.0, singular_ratio=0.0, angle=90.0)
     matrix, offset = solution[:2].T, solution[2]
     singular = np.linalg.svd(matrix, compute_uv=False)
     lengths = np.linalg.norm(matrix, axis=0)
