@@ -140,6 +140,7 @@ VARIANTS = {
     "deconv": DECONV,
     "deconv-xy-first": replace(DECONV, coordinates="first"),
     "deconv-xy-every": replace(DECONV, coordinates="every"),
+    **{f"deconv-width{width}": replace(DECONV, width=width) for width in (25, 174)},
     "resize": replace(DECONV, up="resize", kernel=3),
     "resize-xy-every": replace(DECONV, up="resize", kernel=3, coordinates="every"),
     "broadcast8-deconv": replace(DECONV, start="broadcast", side=8, coordinates="first"),
@@ -148,9 +149,8 @@ VARIANTS = {
     "sbd-xy-every": replace(SBD, coordinates="every"),
     "sbd-kernel5": replace(SBD, kernel=5),
     "sbd-unpadded": replace(SBD, padded=False),
-    **{f"sbd-depth{depth}": replace(SBD, depth=depth) for depth in (2, 5)},
+    **{f"sbd-depth{depth}": replace(SBD, depth=depth) for depth in (2, 4, 5)},
     **{f"sbd-width{width}": replace(SBD, width=width) for width in (16, 22, 128)},
-    **{f"deconv-width{width}": replace(DECONV, width=width) for width in (25, 174)},
 }
 
 

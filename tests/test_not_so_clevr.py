@@ -1,10 +1,12 @@
 """CoordConv's toy world: pixels against coordinates, the splits, the scores and the trainings."""
 
+import copy
 from dataclasses import replace
 
 import pytest
 import torch
 
+from sbd_utils import not_so_clevr
 from sbd_utils.cost import count_parameters
 from sbd_utils.models import coordinate_grid
 from sbd_utils.not_so_clevr import (
@@ -62,14 +64,37 @@ def test_scores_of_answers_known_to_be_right_and_wrong():
 
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("coordconv", [False, True])
-def test_a_training_is_repeatable_and_gets_better(task, coordconv):
-    first, second = (
-        fit(task, coordconv, "quadrant", 4, 1e-3, every=2) for _ in range(2))
+def test_a_training_is_repeatable_learns_and_never_sees_the_test(task, coordconv, monkeypatch):
+    losses, seen = [], []
+
+    def loss(told, wanted):
+        value = TASKS[task].loss(told, wanted)
+        losses.append(value.item())
+        seen.append(wanted)
+        return value
+
+    monkeypatch.setitem(not_so_clevr.TASKS, "watched", replace(TASKS[task], loss=loss))
+    torch.manual_seed(0)
+    network = new_network(task, coordconv, 8)
+    monkeypatch.setattr(not_so_clevr, "new_network", lambda *args: copy.deepcopy(network))
+    first, second = (fit("watched", coordconv, "quadrant", 80, 5e-3, every=40) for _ in range(2))
     assert torch.equal(first.scores, second.scores) and first.scores.shape == (3136,)
-    assert first.steps == [2, 4] and len(first.seconds) == len(first.train) == 2
-    assert first.parameters == count_parameters(new_network(task, coordconv))
+    assert losses[:80] == losses[80:] and sum(losses[60:80]) < sum(losses[:20])
     test = held_out("quadrant")
-    assert first.test[-1] == pytest.approx(first.scores[test].mean().item())
+    hidden = {tuple(answer.flatten().tolist()) for answer in TASKS[task].wanted(centers()[test])}
+    assert not any(tuple(answer.flatten().tolist()) in hidden for answer in torch.cat(seen))
+    assert first.steps == [40, 80] and 0 < first.seconds[0] < first.seconds[1]
+    for share, places in ((first.train, ~test), (first.test, test)):
+        assert share[-1] == pytest.approx(first.scores[places].mean().item())
+
+
+def test_width_and_seed_reach_the_network(monkeypatch):
+    task = replace(TASKS["regression"], score=lambda told, wanted: told[:, 0])
+    monkeypatch.setitem(TASKS, "regression", task)
+    fits = [fit("regression", True, "quadrant", 1, 1e-3, width, seed)
+            for width, seed in ((8, 0), (8, 1), (16, 0))]
+    assert [done.parameters for done in fits] == [50, 50, 98]
+    assert not torch.equal(fits[0].scores, fits[1].scores)
 
 
 def test_parameters_by_hand():
