@@ -127,9 +127,9 @@ for task in TASKS:
 # ## Train
 #
 # Each training goes on until every place is right or its steps are used up, on a core of its own,
-# while the learning rate falls to 0. The rates above were chosen by hand, for each network the one
-# that served it best. All run with seed 0; what is quick, with two more seeds and in three sizes.
-# joblib keeps what is done, until the code or the processor changes.
+# while the learning rate falls to 0. Rates and steps were chosen by hand in short trials that are
+# not repeated here, the same for all sizes. All run with seed 0; what is quick, with two more seeds
+# and in three sizes. joblib keeps what is done, until the code or the processor changes.
 
 # %%
 version = [*map(inspect.getsource, (models, variants, not_so_clevr)), study.cpu_name()]
@@ -300,10 +300,11 @@ Markdown(
 
 # %% [markdown]
 # Read these ratios with care. We looked at plain networks every 250 steps and at CoordConv every
-# 25, so that the times are coarse. A first try held the learning rate fixed: the plain networks
-# then took longer, and fell back again and again. With the largest of them as the opponent, the
-# decoder of this collection, both ratios are larger; with one that is tuned further they will be
-# smaller. A factor such as 150 says as much about the opponent as about CoordConv.
+# 25, so that the times are coarse. What CoordConv has right in the quadrant, where that is not all,
+# depends on how long we let it go on, and we gave it fewer steps than the plain networks. With the
+# largest of those as the opponent, the decoder of this collection, both ratios are larger; with one
+# that is tuned further they may be smaller. A factor such as 150 says as much about the opponent as
+# about CoordConv.
 #
 # ## The Spatial Broadcast decoder is a CoordConv
 #
