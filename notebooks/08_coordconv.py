@@ -36,6 +36,7 @@
 # %%
 import hashlib
 import inspect
+from collections import namedtuple
 
 import torch
 from IPython.display import Code, Markdown
@@ -47,17 +48,22 @@ from sbd_utils.not_so_clevr import SPLITS, TASKS
 from sbd_utils.settings import RUNS, preset
 
 # %%
-NETWORKS = {False: "plain", True: "CoordConv"}  # what follows is for one and the other
-STEPS = {
-    "blog": {"classification": (3000, 500), "regression": (4000, 2000), "rendering": (2000, 800)},
-    "quick": {"classification": (300, 300), "regression": (300, 300), "rendering": (200, 300)},
-}[preset()]
+NETWORKS = ("plain", "CoordConv")
+WIDTHS = {"plain": (None, 32, 16), "CoordConv": (None, 16, 8)}  # None: the default
 RATES = {
-    "classification": (2e-3, 5e-3), "regression": (1e-3, 5e-3), "rendering": (2e-3, 5e-3)
+    "classification": {"plain": 2e-3, "CoordConv": 5e-3},
+    "regression": {"plain": 1e-3, "CoordConv": 5e-3},
+    "rendering": {"plain": 2e-3, "CoordConv": 5e-3},
 }
-EVERY = {"blog": (250, 25), "quick": (100, 100)}[preset()]  # steps between two tests
-SEEDS = {"blog": (0, 1, 2), "quick": (0,)}[preset()]
-WIDTHS = ((None, 32, 16), (None, 16, 8))  # None: the default
+STEPS = {
+    "classification": {"plain": 3000, "CoordConv": 500},
+    "regression": {"plain": 4000, "CoordConv": 2000},
+    "rendering": {"plain": 2000, "CoordConv": 800},
+}
+EVERY, SEEDS = {"plain": 250, "CoordConv": 25}, (0, 1, 2)  # EVERY: steps between two tests
+if preset() == "quick":
+    STEPS = dict.fromkeys(TASKS, {"plain": 200, "CoordConv": 300})
+    EVERY, SEEDS = {"plain": 100, "CoordConv": 100}, (0,)
 
 # %% [markdown]
 # ## One square
@@ -116,11 +122,12 @@ Code(inspect.getsource(not_so_clevr.new_network), language="python")
 
 # %% tags=["nbval-check-output"]
 parameters = {
-    (task, coordconv): cost.count_parameters(not_so_clevr.new_network(task, coordconv))
-    for task in TASKS for coordconv in NETWORKS
+    (task, network): cost.count_parameters(
+        not_so_clevr.new_network(task, coordconv=network == "CoordConv"))
+    for task in TASKS for network in NETWORKS
 }
 for task in TASKS:
-    plain, coordconv = (parameters[task, kind] for kind in NETWORKS)
+    plain, coordconv = (parameters[task, network] for network in NETWORKS)
     print(f"{task:>14}: {plain:7,} against {coordconv:5,}, {plain / coordconv:.0f} times fewer")
 
 # %% [markdown]
@@ -134,39 +141,40 @@ for task in TASKS:
 # %%
 version = [*map(inspect.getsource, (models, variants, not_so_clevr)), study.cpu_name()]
 version = hashlib.sha256("".join(version).encode()).hexdigest()[:8]
-fit = Memory(RUNS / "coordconv" / version, verbose=0).cache(not_so_clevr.fit)
+cached_fit = Memory(RUNS / "coordconv" / version, verbose=0).cache(not_so_clevr.fit)
 
-main = [(task, kind, split, None, 0)  # task, CoordConv?, split, width, seed
-        for task in TASKS for split in SPLITS for kind in NETWORKS]
+Case = namedtuple("Case", "task network split width seed", defaults=(None, 0))
+one_each = [Case(task, network, split)
+            for task in TASKS for split in SPLITS for network in NETWORKS]
 more = [
-    *(("classification", True, split, width, seed)
-      for split in SPLITS for width in WIDTHS[True] for seed in SEEDS),
-    *(("classification", False, "uniform", width, seed)
-      for width in WIDTHS[False][1:] for seed in SEEDS),
-    *(("regression", True, split, None, seed) for split in SPLITS for seed in SEEDS),
+    *(Case("classification", "CoordConv", split, width, seed)
+      for split in SPLITS for width in WIDTHS["CoordConv"] for seed in SEEDS),
+    *(Case("classification", "plain", "uniform", width, seed)
+      for width in WIDTHS["plain"][1:] for seed in SEEDS),
+    *(Case("regression", "CoordConv", split, None, seed) for split in SPLITS for seed in SEEDS),
 ]
-cases = list(dict.fromkeys(main + more))  # each once
+cases = list(dict.fromkeys(one_each + more))  # each once
 with parallel_config("loky", inner_max_num_threads=1):
     fits = dict(zip(cases, Parallel(n_jobs=-1)(
-        delayed(fit)(
-            task, kind, split, STEPS[task][kind], RATES[task][kind], width, seed,
-            every=EVERY[kind],
-        ) for task, kind, split, width, seed in cases
+        delayed(cached_fit)(
+            case.task, case.network == "CoordConv", case.split, STEPS[case.task][case.network],
+            RATES[case.task][case.network], case.width, case.seed, every=EVERY[case.network],
+        ) for case in cases
     ), strict=True))
 
 
 # %%
-def until(done: not_so_clevr.Fit, share: float) -> str:
-    found = done.until(share)
+def until(fit: not_so_clevr.Fit, share: float) -> str:
+    found = fit.until(share)
     return "never" if found is None else f"{found[0]:,} ({found[1]:.1f} s)"
 
 
 Markdown("\n".join([
     "| task, split | network | steps (seconds) | right in training | in the test "
     "| steps (seconds) to 95% in the test | to 100% |", "|---" * 7 + "|",
-    *(f"| {task}, {split} | {NETWORKS[kind]} | {done.steps[-1]:,} ({done.seconds[-1]:.1f} s) "
-      f"| {done.train[-1]:.1%} | {done.test[-1]:.1%} | {until(done, 0.95)} | {until(done, 1)} |"
-      for (task, kind, split, *_), done in ((case, fits[case]) for case in main)),
+    *(f"| {case.task}, {case.split} | {case.network} | {fit.steps[-1]:,} ({fit.seconds[-1]:.1f} s) "
+      f"| {fit.train[-1]:.1%} | {fit.test[-1]:.1%} | {until(fit, 0.95)} | {until(fit, 1)} |"
+      for case, fit in ((case, fits[case]) for case in one_each)),
     f"\nSeconds on one core of: {study.cpu_name()}",
 ]))
 
@@ -183,8 +191,8 @@ Markdown("\n".join([
 
 # %%
 maps = figures.heat_maps(
-    {task: {f"{split}, {NETWORKS[kind]}": fits[task, kind, split, None, 0].scores.view(56, 56)
-            for split in SPLITS for kind in NETWORKS} for task in TASKS}, "score",
+    {task: {f"{split}, {network}": fits[Case(task, network, split)].scores.view(56, 56)
+            for split in SPLITS for network in NETWORKS} for task in TASKS}, "score",
 )
 for axes in maps.axes:
     if axes.get_title().startswith("quadrant"):  # what was held out
@@ -216,9 +224,9 @@ Picture(
 
 
 # %%
-def tried(kind: bool, split: str, width: int | None) -> list[not_so_clevr.Fit]:
-    """The classifications with a network of one kind and width, one a seed."""
-    return [fits[case] for case in cases if case[:4] == ("classification", kind, split, width)]
+def tried(network: str, split: str, width: int | None) -> list[not_so_clevr.Fit]:
+    """The classifications with a network of one width, one a seed."""
+    return [fits[case] for case in cases if case[:4] == ("classification", network, split, width)]
 
 
 def span(values: list[float], digits: str) -> str:
@@ -226,14 +234,14 @@ def span(values: list[float], digits: str) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def row(kind: bool, width: int | None) -> str:
-    done = tried(kind, "uniform", width)
-    there = [fit.until(0.95) for fit in done if fit.until(0.95)]
+def row(network: str, width: int | None) -> str:
+    uniform = tried(network, "uniform", width)
+    there = [fit.until(0.95) for fit in uniform if fit.until(0.95)]
     steps, seconds = zip(*there, strict=True) if there else ((), ())
-    held_out = [fit.test[-1] for fit in tried(kind, "quadrant", width)]
-    return (f"| {NETWORKS[kind]} | {done[0].parameters:,} | {len(there)} of {len(done)} | "
+    held_out = [fit.test[-1] for fit in tried(network, "quadrant", width)]
+    return (f"| {network} | {uniform[0].parameters:,} | {len(there)} of {len(uniform)} | "
             + (f"{span(steps, ',')} | {span(seconds, '.1f')}" if there else "– | –")
-            + f" | {span([fit.test[-1] for fit in done], '.1%')} | "
+            + f" | {span([fit.test[-1] for fit in uniform], '.1%')} | "
             + (span(held_out, ".1%") if held_out else "not run") + " |")
 
 
@@ -241,16 +249,15 @@ Markdown("\n".join([
     "| network | parameters | uniform split: seeds that came to 95% | steps till then "
     "| seconds till then | right at the end | quadrant split: right at the end |",
     "|---" * 7 + "|",
-    *(row(kind, width) for kind in NETWORKS for width in WIDTHS[kind]),
+    *(row(network, width) for network in NETWORKS for width in WIDTHS[network]),
 ]))
 
 # %%
-lines = {split: {} for split in SPLITS}
-for kind in NETWORKS:
-    for width in WIDTHS[kind]:
-        for split in SPLITS:
-            for done in tried(kind, split, width)[:1]:  # seed 0
-                lines[split][f"{NETWORKS[kind]} {done.parameters:,}"] = done.seconds, done.test
+lines = {
+    split: {network: {fit.parameters: (fit.seconds, fit.test)
+                      for width in WIDTHS[network] for fit in tried(network, split, width)[:1]}
+            for network in NETWORKS} for split in SPLITS
+}  # of seed 0
 Picture(
     charts.learning(lines), "learning",
     "Right answers in the test against seconds, in two panels. Uniform: three CoordConv lines "
@@ -266,15 +273,15 @@ Picture(
 
 
 # %%
-def best(kind: bool) -> tuple[float, int, bool]:
+def best(network: str) -> tuple[float, int, bool]:
     """Least seconds to 95% on the uniform split, fewest parameters, and whether any got there.
 
     Without any: the least seconds that one was given, and the parameters of the smallest.
     """
-    done = [fit for width in WIDTHS[kind] for fit in tried(kind, "uniform", width)]
-    there = [fit for fit in done if fit.until(0.95)]
-    seconds = [fit.until(0.95)[1] for fit in there] or [fit.seconds[-1] for fit in done]
-    return min(seconds), min(fit.parameters for fit in there or done), bool(there)
+    trained = [fit for width in WIDTHS[network] for fit in tried(network, "uniform", width)]
+    there = [fit for fit in trained if fit.until(0.95)]
+    seconds = [fit.until(0.95)[1] for fit in there] or [fit.seconds[-1] for fit in trained]
+    return min(seconds), min(fit.parameters for fit in there or trained), bool(there)
 
 
 (slow, large, reached), (quick, little, _) = map(best, NETWORKS)
@@ -290,12 +297,12 @@ Markdown(
 # and there is only a lower bound:
 
 # %%
-given = fits["classification", False, "quadrant", None, 0].seconds[-1]
-done = [fit.until(0.95) for width in WIDTHS[True] for fit in tried(True, "quadrant", width)]
-needed = [found[1] for found in done if found]
+lost = fits[Case("classification", "plain", "quadrant")]
+found = [fit for width in WIDTHS["CoordConv"] for fit in tried("CoordConv", "quadrant", width)]
+needed = [fit.until(0.95)[1] for fit in found if fit.until(0.95)]
 Markdown(
-    f"{given:.0f} s without success, against {span(needed, '.1f')} s in {len(needed)} of "
-    f"{len(done)} trainings of CoordConv: more than {given / max(needed):.0f} times."
+    f"{lost.seconds[-1]:.0f} s without success, against {span(needed, '.1f')} s in {len(needed)} "
+    f"of {len(found)} trainings of CoordConv: more than {lost.seconds[-1] / max(needed):.0f} times."
 )
 
 # %% [markdown]
@@ -334,7 +341,7 @@ print("CoordConv: ", not_so_clevr.COORDCONV)
 # ## The claim
 
 # %%
-right = min(fit.test[-1] for width in WIDTHS[True] for fit in tried(True, "quadrant", width))
+right = min(fit.test[-1] for fit in found)
 report = claims.Report(claims.check(
     "coordconv", CoordConv=right, fewer=large / little, faster=slow / quick,
 ))
@@ -342,8 +349,7 @@ report
 
 # %% tags=["nbval-check-output"]
 print(report.verdicts())
-plain = fits["classification", False, "quadrant", None, 0].test[-1]
-print(f"at its worst, better in the quadrant than plain convolutions: {right > plain}; "
+print(f"at its worst, better in the quadrant than plain convolutions: {right > lost.test[-1]}; "
       f"10 times fewer parameters: {large >= 10 * little}; 150 times faster: {slow >= 150 * quick}")
 
 # %% [markdown]
@@ -354,7 +360,7 @@ print(f"at its worst, better in the quadrant than plain convolutions: {right > p
 # training had. CoordConv is smaller and faster by large factors, though not by 150 where both can
 # be timed, and it generalizes far better, though not perfectly in every seed and task. The SB
 # decoder is this idea, turned into a decoder: so it is no wonder that it is good at saying where
-# things are. Whether that is what makes it good here is another question.
+# things are. Whether that is what makes it good here is for [notebook 09](09_ablation.ipynb).
 #
 # **On your own.** Hold out another part of the plane: every other column, or a disc in the middle.
 # What does the plain network learn then?

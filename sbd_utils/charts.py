@@ -100,16 +100,19 @@ def bars(rows: Mapping[str, Mapping[str, np.ndarray]], x_label: str, y_label: st
     return figure
 
 
-def learning(panels: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[float]]]]) -> Figure:
-    """Score against seconds, a panel a split, a line a network: "plain" ones and others."""
+def learning(panels: Mapping[str, Mapping[str, Mapping[int, tuple]]]) -> Figure:
+    """Score against seconds, one line a network.
+
+    panels: split to "plain" or "CoordConv" to a number of parameters to (seconds, scores).
+    """
     figure = new_figure(8, 3.4)
     grid = figure.subplots(1, len(panels), sharex=True, sharey=True)
     for axes, (title, lines) in zip(grid, panels.items(), strict=True):
-        styles = {"plain": iter(STYLES), "CoordConv": iter(STYLES)}
-        for name, (seconds, scores) in lines.items():
-            kind = name.split()[0]
-            color = DECODER_COLORS["deconv" if kind == "plain" else "sbd"]
-            axes.plot(seconds, scores, next(styles[kind]), ms=4, lw=1, color=color, label=name)
+        for network, sizes in lines.items():
+            color = DECODER_COLORS["deconv" if network == "plain" else "sbd"]
+            for style, (size, (seconds, scores)) in zip(STYLES, sizes.items(), strict=False):
+                axes.plot(seconds, scores, style, ms=4, lw=1, color=color,
+                          label=f"{network} {size:,}")
         axes.set(title=title, xscale="log", xlabel="seconds of training on one core")
         axes.xaxis.set_major_formatter("{x:g}")
     grid[0].set_ylabel("right answers in the test")
