@@ -17,10 +17,14 @@ from sbd_utils.scores import COLORS, score
 from sbd_utils.settings import RESULTS, RUNS, TRAINING
 from sbd_utils.speed import hand_back_memory, pick_device
 from sbd_utils.training import TrainConfig, load_or_train, progress
+from sbd_utils.variants import VARIANTS
 
 STUDY_RUNS = RUNS / "seeds"  # not the notebooks' own: another number of threads, other roundings
 # How a run is trained: as we do, or with a plain loop's arithmetic, which ours must agree with.
 LOOPS = {"ours": {}, "plain": {"precision": "float32", "compiled": False}}
+# How reconstruction is traded for the KL term, besides a variance of 0.3 and a beta of 1.
+TRADES = (*({"decoder_variance": value} for value in (0.01, 0.1, 1.0)),
+          *({"beta": value} for value in (0.5, 4.0, 16.0)))
 DECODERS = ("deconv", "sbd")
 # What each run of a study sets: an argument of train_and_score each.
 STUDIES = {
@@ -28,6 +32,13 @@ STUDIES = {
         {"preset": preset, "loop": loop, "seed": seed, "decoder": decoder}
         for preset, loop in (("blog", "ours"), ("quick", "ours"), ("quick", "plain"))
         for seed in range(5) for decoder in DECODERS
+    ],
+    "ablation": [
+        {"preset": "ablation", "seed": seed, "decoder": decoder, **setting}
+        for seed in range(3) for decoder, setting in (
+            *((name, {}) for name in VARIANTS),
+            *((name, setting) for setting in TRADES for name in DECODERS if seed < 2),
+        )
     ],
 }
 TEXT = ("preset", "loop", "decoder", "precision", "torch", "cpu")  # columns that are not numbers

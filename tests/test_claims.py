@@ -97,10 +97,11 @@ def test_committed_verdict_is_that_of_its_values_and_every_condition_counts(id, 
 
 @pytest.mark.parametrize("study", STUDIES)
 def test_committed_scores_are_of_the_runs_of_their_study(study):
-    kinds = {(job["preset"], job["loop"]): None for job in STUDIES[study]}
+    kinds = {(job["preset"], job.get("loop", "ours")): None for job in STUDIES[study]}
     rows = [row for kind in kinds for row in read_scores(*kind, study)]
     assert all(math.isfinite(v) for row in rows for v in row.values() if isinstance(v, float))
-    jobs = STUDIES[study]
+    defaults = {"loop": "ours", "decoder_variance": 0.3, "beta": 1.0}
+    jobs = [defaults | job for job in STUDIES[study]]
     assert [{name: row[name] for name in jobs[0]} for row in rows] == jobs
     for row in rows:
         assert row["epochs"] == TRAINING[row["preset"]]["epochs"]
@@ -109,7 +110,7 @@ def test_committed_scores_are_of_the_runs_of_their_study(study):
 def test_no_scores_of_a_preset_and_no_such_study():
     with pytest.raises(ValueError, match="^seeds.csv has no rows of the preset 'slow'"):
         read_scores("slow")
-    with pytest.raises(SystemExit, match="^NAME must be one of seeds, got 'ablations'"):
+    with pytest.raises(SystemExit, match="^NAME must be one of seeds, ablation, got 'ablations'"):
         main("ablations")
 
 
