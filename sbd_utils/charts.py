@@ -1,5 +1,6 @@
 """Numbers of studies and benchmarks in, a matplotlib Figure out; `figures` has the rest."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -122,23 +123,28 @@ def learning(panels: Mapping[str, Mapping[str, Mapping[int, tuple]]]) -> Figure:
 
 
 def variants(
-    rows: Sequence[Mapping], panels: Mapping[str, str], log: Mapping[str, Sequence[float]]
+    rows: Sequence[Mapping], panels: Mapping[str, str], bounds: Mapping[str, float],
+    log: Mapping[str, Sequence[float]],
 ) -> Figure:
     """One line a decoder, one panel a score, one dot a seed; colored by how the decoder starts.
 
-    rows: scores as results/ablation.csv holds them. panels: score to its title. log: the scores
-    that need a log axis, to its ticks.
+    rows: scores as results/ablation.csv holds them, and the recipe's `start`. panels: score to its
+    title. bounds: score to a bound, drawn as a dotted line. log: the scores that need a log axis,
+    to its ticks.
     """
     names = list(dict.fromkeys(row["decoder"] for row in rows))
-    figure = new_figure(10, 0.22 * len(names) + 0.8)
+    colors = {"linear": DECODER_COLORS["deconv"], "broadcast": DECODER_COLORS["sbd"]}
+    figure = new_figure(10, 0.22 * len(names) + 1)
     for axes, (score, label) in zip(
         figure.subplots(1, len(panels), sharey=True), panels.items(), strict=True
     ):
         for place, name in enumerate(names):
-            values = [row[score] for row in rows if row["decoder"] == name]
-            color = DECODER_COLORS["sbd" if name.startswith(("sbd", "broadcast")) else "deconv"]
-            axes.plot(values, [place] * len(values), "o", ms=4, alpha=0.6, color=color)
-        axes.set_title(label, fontsize="small")
+            of_name = [row for row in rows if row["decoder"] == name]
+            axes.plot([row[score] for row in of_name], [place] * len(of_name), "o", ms=4, alpha=0.6,
+                      color=colors[of_name[0]["start"]])
+        axes.set_title(textwrap.fill(label, 15), fontsize="small")
+        if score in bounds:
+            axes.axvline(bounds[score], color="black", lw=0.8, ls=":")
         axes.tick_params(labelsize="small", left=False)
         if score in log:
             axes.set_xscale("log")
@@ -153,23 +159,23 @@ def variants(
 def rate_distortion(rows: Sequence[Mapping]) -> Figure:
     """Squared error an image against KL term, a dot a run, a line a decoder and number of epochs.
 
-    rows: scores as results/ablation.csv holds them, and the squared error as `error`. A line joins
-    the means over the seeds, by the weight of the KL term; a hollow dot is one with beta not 1.
+    rows: scores as results/ablation.csv holds them, with the squared error as `error` and the
+    `weight` of the KL term, decoder_variance times beta. A line joins the means over the seeds.
     """
     figure = new_figure(8, 4)
     axes = figure.subplots()
-    for marker, epochs in zip("o*", sorted({row["epochs"] for row in rows}), strict=False):
+    for epochs, marker in zip(sorted({row["epochs"] for row in rows}), "o*", strict=True):
         for decoder, color in DECODER_COLORS.items():
             points: dict[float, list] = {}
             for row in rows:
                 if (row["decoder"], row["epochs"]) == (decoder, epochs):
-                    weight = row["decoder_variance"] * row["beta"]
-                    points.setdefault(weight, []).append((row["kl"], row["error"]))
+                    points.setdefault(row["weight"], []).append((row["kl"], row["error"]))
                     axes.plot(row["kl"], row["error"], marker, ms=5, color=color, alpha=0.7,
                               mfc=color if row["beta"] == 1 else "white")
             line = [np.mean(points[weight], axis=0) for weight in sorted(points)]
             axes.plot(*np.transpose(line), color=color, lw=1)
             axes.plot([], [], marker, color=color, label=f"{NAMES[decoder]}, {epochs:.0f} epochs")
+    axes.plot([], [], "o", color="black", mfc="white", label="β other than 1")
     axes.set(yscale="log", xlabel="rate: KL term, nats an image",
              ylabel="distortion: squared error an image")
     axes.yaxis.set_major_formatter("{x:g}")

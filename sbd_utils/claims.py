@@ -120,9 +120,9 @@ def to_markdown(rows: list[dict]) -> str:
 
 
 def format_value(value: float) -> str:
-    """Whole numbers with their commas, others to three digits, or more near one."""
-    if value == int(value):
-        return f"{int(value):,}"
+    """Whole and large numbers with their commas, others to three digits, or more near one."""
+    if value == int(value) or abs(value) >= 1000:
+        return f"{value:,.0f}"
     return f"{value:.4f}" if 0.99 < abs(value) < 1 else f"{value:.3g}"
 
 
