@@ -229,8 +229,9 @@ for group, rows in groups.items():
 # map place by place; it can lay out any picture, in any way that the encoder finds convenient. A
 # broadcast code is the same at every place. Where something is to be drawn can only come from
 # comparing the code with the coordinates, and for a network of pieces that are each linear the
-# easiest comparison is a linear one. What was measured is the count. It leaves one thing open: all
-# of our linear layers lay out 2×2 places, and all broadcasts go to 8×8 or more.
+# easiest comparison is a linear one. What was measured is the count. It leaves open whether the
+# size of the first map matters: all of our linear layers lay out 2×2 places, and all broadcasts go
+# to 8×8 or more. Do not extend this to smaller ones.
 #
 # ## What zero padding tells
 #
@@ -369,11 +370,11 @@ Markdown("\n".join([
 #
 # ---
 #
-# In this notebook we have taken the SB decoder apart. In a sentence: broadcasting the code *and*
-# telling each place its coordinates comes with the affine geometry, which neither brings by itself;
-# nothing here buys the sharper reconstruction in ten epochs, but more layers and more epochs help;
-# and the geometry is cheap, for a broadcast to 8×8 pixels has it for fewer parameters,
-# multiply-adds and seconds than DeConv, at a worse reconstruction.
+# In this notebook we have taken the SB decoder apart. In a sentence: broadcasting the code over 8×8
+# places or more *and* telling each place its coordinates comes with the affine geometry, which
+# neither brings by itself; nothing here buys the sharper reconstruction in ten epochs, but more
+# layers and more epochs help; and the geometry is cheap, for a broadcast to 8×8 pixels has it for
+# fewer parameters, multiply-adds and seconds than DeConv, at a worse reconstruction.
 #
 # **On your own.** Let the linear layer lay out 8×8 places, with coordinates (`side=8`). Is it
 # straight? Write the `Recipe` into `variants.py`, then `make study NAME=ablation`.
