@@ -36,7 +36,7 @@ notebooks/%.ipynb: notebooks/%.py .venv/ready FORCE
 	SBD_PRESET=blog $(BIN)/jupyter nbconvert --log-level=WARN --execute --inplace --to notebook \
 	  --ExecutePreprocessor.record_timing=False $@
 
-study: .venv/ready ## train what a study lacks, write results/NAME.csv (NAME=seeds or ablation)
+study: .venv/ready ## train what a study lacks, write results/NAME.csv (NAME=seeds, ablation or followup)
 	$(BIN)/python -m sbd_utils.study "$(NAME)"
 
 bench: .venv/ready ## time a training step, the plain loop and ours, into results/bench.md

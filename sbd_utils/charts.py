@@ -128,20 +128,18 @@ def variants(
 ) -> Figure:
     """One line a decoder, one panel a score, one dot a seed; colored by how the decoder starts.
 
-    rows: scores as results/ablation.csv holds them, and the recipe's `start`. panels: score to its
-    title. bounds: score to a bound, drawn as a dotted line. log: the scores that need a log axis,
-    to its ticks.
+    rows: of `study.read_scores`, and the recipe's `start`. panels: score to its title. bounds:
+    score to a bound, drawn as a dotted line. log: the scores that need a log axis, to its ticks.
     """
     names = list(dict.fromkeys(row["decoder"] for row in rows))
     colors = {"linear": DECODER_COLORS["deconv"], "broadcast": DECODER_COLORS["sbd"]}
-    figure = new_figure(10, 0.22 * len(names) + 1)
+    figure = new_figure(10, 0.22 * len(names) + 1.3)
     for axes, (score, label) in zip(
         figure.subplots(1, len(panels), sharey=True), panels.items(), strict=True
     ):
-        for place, name in enumerate(names):
-            of_name = [row for row in rows if row["decoder"] == name]
-            axes.plot([row[score] for row in of_name], [place] * len(of_name), "o", ms=4, alpha=0.6,
-                      color=colors[of_name[0]["start"]])
+        for row in rows:
+            place = names.index(row["decoder"]) + 0.2 * (row["seed"] - 1)  # equal dots stay apart
+            axes.plot(row[score], place, "o", ms=3.5, alpha=0.7, color=colors[row["start"]])
         axes.set_title(textwrap.fill(label, 15), fontsize="small")
         if score in bounds:
             axes.axvline(bounds[score], color="black", lw=0.8, ls=":")
@@ -150,17 +148,22 @@ def variants(
             axes.set_xscale("log")
             axes.set_xticks(log[score], [f"{tick:g}" for tick in log[score]])
             axes.minorticks_off()
+        else:
+            axes.locator_params(axis="x", nbins=3)
         axes.set_yticks(range(len(names)), names)
         axes.grid(axis="y", lw=0.4)
     axes.set_ylim(len(names) - 0.5, -0.5)
+    for start, color in colors.items():
+        axes.plot([], [], "o", ms=4, color=color, label=f"{start} start")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2,
+                  fontsize="small")
     return figure
 
 
 def rate_distortion(rows: Sequence[Mapping]) -> Figure:
     """Squared error an image against KL term, a dot a run, a line a decoder and number of epochs.
 
-    rows: scores as results/ablation.csv holds them, with the squared error as `error` and the
-    `weight` of the KL term, decoder_variance times beta. A line joins the means over the seeds.
+    rows: of `study.read_scores`. A line joins the means over the seeds.
     """
     figure = new_figure(8, 4)
     axes = figure.subplots()
@@ -178,6 +181,7 @@ def rate_distortion(rows: Sequence[Mapping]) -> Figure:
     axes.plot([], [], "o", color="black", mfc="white", label="β other than 1")
     axes.set(yscale="log", xlabel="rate: KL term, nats an image",
              ylabel="distortion: squared error an image")
-    axes.yaxis.set_major_formatter("{x:g}")
+    axes.set_yticks((3, 10, 30, 100), ("3", "10", "30", "100"))
+    axes.minorticks_off()
     axes.legend()
     return figure

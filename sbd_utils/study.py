@@ -17,14 +17,14 @@ from sbd_utils.scores import COLORS, score
 from sbd_utils.settings import RESULTS, RUNS, TRAINING
 from sbd_utils.speed import hand_back_memory, pick_device
 from sbd_utils.training import TrainConfig, load_or_train, progress
-from sbd_utils.variants import VARIANTS
+from sbd_utils.variants import PLACES, VARIANTS
 
 STUDY_RUNS = RUNS / "seeds"  # not the notebooks' own: another number of threads, other roundings
 # How a run is trained: as we do, or with a plain loop's arithmetic, which ours must agree with.
 LOOPS = {"ours": {}, "plain": {"precision": "float32", "compiled": False}}
 # How reconstruction is traded for the KL term, besides a variance of 0.3 and a beta of 1.
-TRADES = (*({"decoder_variance": value} for value in (0.01, 0.1, 1.0)),
-          *({"beta": value} for value in (0.5, 4.0, 16.0)))
+TRADES = (*({"decoder_variance": value} for value in (0.01, 1.0)),
+          *({"beta": value} for value in (0.5, 16.0)))
 DECODERS = ("deconv", "sbd")
 # What each run of a study sets: an argument of train_and_score each.
 STUDIES = {
@@ -39,6 +39,13 @@ STUDIES = {
             *((name, {}) for name in VARIANTS),
             *((name, setting) for setting in TRADES for name in DECODERS if seed < 2),
         )
+    ],
+    "followup": [
+        *({"preset": "blog", "seed": seed, "decoder": decoder} for decoder, seed in (
+            ("resize", 0), ("broadcast8-deconv", 0), ("broadcast8-deconv", 1), ("sbd-width22", 0),
+        )),
+        *({"preset": "ablation", "seed": seed, "decoder": decoder}
+          for seed in range(3) for decoder in PLACES),
     ],
 }
 TEXT = ("preset", "loop", "decoder", "precision", "torch", "cpu")  # columns that are not numbers
@@ -61,7 +68,8 @@ def cpu_name() -> str:
 def read_scores(preset: str, loop: str = "ours", study: str = "seeds") -> list[dict]:
     """The committed scores of a preset and a loop, a dict a run; ValueError if there are none.
 
-    r2 and folded are added, the means over the three colors.
+    Added are r2 and folded, the means over the three colors; error, the squared error an image; and
+    weight, decoder_variance times beta (times 2 decoder_variance, the loss is error + 2 weight KL).
     """
     path = RESULTS / f"{study}.csv"
     with path.open(newline="") as file:
@@ -73,6 +81,8 @@ def read_scores(preset: str, loop: str = "ours", study: str = "seeds") -> list[d
     for row in rows:
         for name in ("r2", "folded"):
             row[name] = statistics.mean(row[f"{name}_{color}"] for color in COLORS)
+        row["error"] = 2 * row["decoder_variance"] * row["reconstruction"]
+        row["weight"] = round(row["decoder_variance"] * row["beta"], 6)  # 4.8, not 4.7999...
     return rows
 
 

@@ -26,7 +26,7 @@ class TrainingDivergedError(RuntimeError):
 class TrainConfig:
     """Everything that a run depends on; the defaults are the post's, its missing seed aside.
 
-    decoder: "sbd", "deconv" or another of variants.VARIANTS.
+    decoder: "sbd", "deconv" or another of variants.RECIPES.
     beta: the weight of the KL term (Higgins et al. 2017, beta-VAE).
     accumulate: in how many pieces a batch is taken, one after another, to need less memory.
     precision: "bfloat16" (autocast) or "float32"; left out, what this machine is fast at.
@@ -277,7 +277,7 @@ def run_name(config: TrainConfig, images: torch.Tensor) -> str:
     settings = {name: value for name, value in asdict(config).items()
                 if value != UNNAMED.get(name)}
     if config.decoder not in DECODERS:
-        settings["recipe"] = variants.VARIANTS[config.decoder]  # what a name means may change
+        settings["recipe"] = variants.RECIPES[config.decoder]  # what a name means may change
     digest = hashlib.blake2b(
         f"{checkpoints.FORMAT} {settings} {images.shape}".encode(), digest_size=4
     )

@@ -98,12 +98,13 @@ class ComposedDecoder(nn.Sequential):
             raise ValueError(f"a padded kernel must be odd to keep the size, got {recipe.kernel}")
         if doublings and not recipe.padded:
             raise ValueError(f"padded must be True where {doublings} doublings set the size")
-        super().__init__(*_parts(recipe, latent_dim, doublings, channels))
+        super().__init__(*parts(recipe, latent_dim, doublings, channels))
 
 
-def _parts(
+def parts(
     recipe: Recipe, latent_dim: int, doublings: int, out_channels: int
 ) -> Iterator[nn.Module]:
+    """The layers of a decoder, first to last; doublings: how many lead to the image's size."""
     width, side, kernel = recipe.width, recipe.side, recipe.kernel
     layers = doublings or recipe.depth
     if recipe.start == "linear":
@@ -135,15 +136,21 @@ def _parts(
 
 DECONV = Recipe()
 SBD = Recipe(start="broadcast", side=64, coordinates="first", kernel=3)
+# Small first maps with coordinates, or without (no-xy); transposed convolutions do the rest.
+PLACES = {
+    **{f"{start}{side}-deconv": replace(DECONV, start=start, side=side, coordinates="first")
+       for start in CHOICES["start"] for side in (2, 4, 8, 16)},
+    **{f"broadcast{side}-no-xy": replace(DECONV, start="broadcast", side=side) for side in (4, 8)},
+}
 # Each differs from one of the two in what its name says; xy stands for coordinates.
 VARIANTS = {
     "deconv": DECONV,
     "deconv-xy-first": replace(DECONV, coordinates="first"),
     "deconv-xy-every": replace(DECONV, coordinates="every"),
-    **{f"deconv-width{width}": replace(DECONV, width=width) for width in (25, 174)},
+    "deconv-width25": replace(DECONV, width=25),
     "resize": replace(DECONV, up="resize", kernel=3),
     "resize-xy-every": replace(DECONV, up="resize", kernel=3, coordinates="every"),
-    "broadcast8-deconv": replace(DECONV, start="broadcast", side=8, coordinates="first"),
+    "broadcast8-deconv": PLACES["broadcast8-deconv"],
     "sbd": SBD,
     "sbd-no-xy": replace(SBD, coordinates="none"),
     "sbd-xy-every": replace(SBD, coordinates="every"),
@@ -152,6 +159,7 @@ VARIANTS = {
     **{f"sbd-depth{depth}": replace(SBD, depth=depth) for depth in (2, 4, 5)},
     **{f"sbd-width{width}": replace(SBD, width=width) for width in (16, 22, 128)},
 }
+RECIPES = VARIANTS | PLACES
 
 
 def builder(name: str) -> Callable[[int, int], nn.Module]:
@@ -160,6 +168,6 @@ def builder(name: str) -> Callable[[int, int], nn.Module]:
     "deconv" and "sbd" are the classes of `models`, with the same weights and results as their
     recipes.
     """
-    if name not in list(VARIANTS):
-        raise ValueError(f"decoder must be one of {', '.join(VARIANTS)}, got {name!r}")
-    return DECODERS.get(name) or partial(ComposedDecoder, recipe=VARIANTS[name])
+    if name not in list(RECIPES):
+        raise ValueError(f"decoder must be one of {', '.join(RECIPES)}, got {name!r}")
+    return DECODERS.get(name) or partial(ComposedDecoder, recipe=RECIPES[name])

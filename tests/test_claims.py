@@ -53,6 +53,14 @@ def test_check_names_what_is_wrong(id, values, named):
         check(id, **values)
 
 
+@pytest.mark.parametrize("value, said", [
+    (3.0, "3"), (0.12345, "0.123"), (12.345, "12.3"), (0.99801, "0.9980"), (-0.9951, "-0.9951"),
+    (1234.6, "1,235"), (-3675, "-3,675"),
+])
+def test_numbers_are_said_in_three_digits_or_more_near_one(value, said):
+    assert claims.format_value(value) == said
+
+
 def test_report_marks_a_surprise_and_carries_its_rows():
     report = Report(check("toy", a=3, b=1), check("toy", "committed scores", a=0.123456, b=-2000))
     lines = "toy: mixed\ntoy: reproduced, recorded was mixed"
@@ -110,8 +118,8 @@ def test_committed_scores_are_of_the_runs_of_their_study(study):
 def test_no_scores_of_a_preset_and_no_such_study():
     with pytest.raises(ValueError, match="^seeds.csv has no rows of the preset 'slow'"):
         read_scores("slow")
-    with pytest.raises(SystemExit, match="^NAME must be one of seeds, ablation, got 'ablations'"):
-        main("ablations")
+    with pytest.raises(SystemExit, match="^NAME must be one of seeds, .*, followup, got 'x'"):
+        main("x")
 
 
 def test_spread_of_seeds_against_students_t_by_hand():

@@ -129,6 +129,17 @@ def test_readme_says_what_the_results_say():
     assert readme_problem((ROOT / "README.md").read_text(), facts) is None
 
 
+def test_counts_of_the_readme_are_a_notebooks():
+    prose = " ".join(TABLE.sub("", (ROOT / "README.md").read_text()).split())
+    printed = " ".join(
+        output.text for path in NOTEBOOKS.glob("*.ipynb")
+        for cell in code_cells(nbformat.read(path, as_version=4)) for output in cell.outputs
+        if output.output_type == "stream"
+    )
+    counts = re.findall(r"\d+ of \d+", prose)
+    assert counts and not [count for count in counts if f" {count} " not in printed]
+
+
 def test_ci_runs_the_make_target_test():
     assert re.search(r"^make\b.*\btest\b", (ROOT / ".ci" / "run").read_text(), re.M)
 
