@@ -110,13 +110,13 @@ Markdown("\n".join([
 #
 # Each had the same encoder, the same images of a red, green or blue disc, and the same budget: 10
 # epochs at twice the usual learning rate. By then DeConv's plane has folded and SB's is straight;
-# what the others might come to later, these runs don't say, but for two that we shall look at. The
-# one-blob rate is that of notebook [04](04_traversals.ipynb): sweep one latent at a time, and count
-# the pictures with exactly one disc. The left two panels are notebook [05](05_geometry.ipynb)'s:
-# encode a grid of places of one color and look at the two most precise latents. How far is what you
-# see an affine image of the grid, and how many of its 25 cells are turned over? The *worst* of the
-# three colors counts. (One whose discs all share a code has nothing to fold.) The dotted line is
-# the bound of 05's claim, an R² of 0.97. Each dot is a seed.
+# what the others might come to later, these runs don't say, but for three that we shall look at.
+# The one-blob rate is that of notebook [04](04_traversals.ipynb): sweep one latent at a time, and
+# count the pictures with exactly one disc. The left two panels are notebook
+# [05](05_geometry.ipynb)'s: encode a grid of places of one color and look at the two most precise
+# latents. How far is what you see an affine image of the grid, and how many of its 25 cells are
+# turned over? The *worst* of the three colors counts. (One whose discs all share a code has nothing
+# to fold.) The dotted line is the bound of 05's claim, an R² of 0.97. Each dot is a seed.
 
 # %%
 BOUND = {name: bound for name, _, bound in claims.LEDGER["geometry-sbd"].conditions}["R²"]
@@ -268,9 +268,8 @@ for name in PLACES:
 # told its coordinates. Nor does a broadcast to 2×2. To 4×4 and to 8×8 it does, in every seed; at
 # 16×16 it fails in one color a seed. Places and layers change together here, but at 64×64 two
 # layers fail as well, and three to five don't: so we blame the layers at 16×16. At 2×2 there is
-# layers fail as well, and three to five don't: so we blame the layers at 16×16. At 2×2 there is
-# another reason. And without coordinates a broadcast to 4×4 or 8×8 gets hardly a disc right, though
-# zero padding reaches further in there than in `sbd-no-xy`, below.
+# another reason, which comes next. And without coordinates a broadcast to 4×4 or 8×8 gets hardly a
+# disc right, though zero padding reaches further in there than in `sbd-no-xy`, below.
 #
 # (`linear2-deconv` is `deconv-xy-first` under another name, and `broadcast8-deconv` is the one
 # above, both trained again on another processor. Between the two trainings of one seed, the DeConv
