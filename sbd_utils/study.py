@@ -40,7 +40,7 @@ STUDIES = {
             *((name, setting) for setting in TRADES for name in DECODERS if seed < 2),
         )
     ],
-    "followup": [
+    "followup": [  # the long runs are few, as each has a core for up to an hour
         *({"preset": "blog", "seed": seed, "decoder": decoder} for decoder, seed in (
             ("resize", 0), ("broadcast8-deconv", 0), ("broadcast8-deconv", 1), ("sbd-width22", 0),
         )),

@@ -142,7 +142,8 @@ PLACES = {
        for start in CHOICES["start"] for side in (2, 4, 8, 16)},
     **{f"broadcast{side}-no-xy": replace(DECONV, start="broadcast", side=side) for side in (4, 8)},
 }
-# Each differs from one of the two in what its name says; xy stands for coordinates.
+# Each differs from one of the two in what its name says; xy stands for coordinates. What resizes
+# has a kernel of 3, and what broadcasts to 8×8 has coordinates, too.
 VARIANTS = {
     "deconv": DECONV,
     "deconv-xy-first": replace(DECONV, coordinates="first"),
