@@ -224,7 +224,8 @@ def regions(numbers: np.ndarray) -> Figure:
 
 
 def heat_maps(
-    rows: Mapping[str, Mapping[str, np.ndarray]], label: str, ticks: Sequence[int] = ()
+    rows: Mapping[str, Mapping[str, np.ndarray]], label: str, ticks: Sequence[int] = (),
+    x_label: str = "",
 ) -> Figure:
     """Maps [height, width] in rows and columns by name, in one scale, of what `label` says."""
     count = max(map(len, rows.values()))
@@ -238,5 +239,7 @@ def heat_maps(
             shown = axes.imshow(numbers, vmin=values.min(), vmax=values.max())
             axes.set(xticks=ticks, yticks=ticks)
             axes.set_title(name, fontsize="small")
+    for axes in grid[-1]:
+        axes.set_xlabel(x_label)
     figure.colorbar(shown, ax=grid, label=label)
     return figure
