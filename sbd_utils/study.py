@@ -5,6 +5,7 @@ import platform
 import statistics
 import sys
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -40,9 +41,9 @@ STUDIES = {
             *((name, setting) for setting in TRADES for name in DECODERS if seed < 2),
         )
     ],
-    "followup": [  # the long runs are few, as each has a core for up to an hour
+    "followup": [  # one seed of resize, as that has a core for an hour
         *({"preset": "blog", "seed": seed, "decoder": decoder} for decoder, seed in (
-            ("resize", 0), ("broadcast8-deconv", 0), ("broadcast8-deconv", 1), ("sbd-width22", 0),
+            ("resize", 0), *product(("broadcast8-deconv", "sbd-width22"), range(3)),
         )),
         *({"preset": "ablation", "seed": seed, "decoder": decoder}
           for seed in range(3) for decoder in PLACES),
