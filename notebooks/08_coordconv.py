@@ -222,9 +222,9 @@ Picture(
 # nothing in the training pins down; other seeds end otherwise:
 
 # %%
-share = [fits[Case("regression", "CoordConv", "quadrant", seed=seed)].test[-1] for seed in SEEDS]
+ends = [fits[Case("regression", "CoordConv", "quadrant", seed=seed)].test[-1] for seed in SEEDS]
 Markdown("Right in the quadrant, regression with CoordConv, a seed each: "
-         + ", ".join(f"{number:.1%}" for number in share))
+         + ", ".join(f"{right:.1%}" for right in ends))
 
 # %% [markdown]
 # Coordinates make the right answer *easy to represent*; they do not make it the only one.
@@ -308,7 +308,6 @@ Picture(
 # but on the quadrant its middle one fails in some seeds, and with half of the steps in more: as in
 # regression, what it was shown does not always pin down the rest. Of those that we tried, take the
 # quickest of each kind and the smallest that came to 95%:
-
 
 
 # %%
@@ -406,9 +405,8 @@ print(f"10 times fewer parameters: {fewer >= 10}; 150 times faster: {faster >= 1
 # asks for places of another kind than the training had. CoordConv is smaller and faster by large
 # factors, though not by 150 where both can be timed, and it generalizes far better, though not
 # perfectly in every seed and task. That it owes this to its coordinates, and not to its kernels of
-# one pixel or to its broadcast, is what Liu et al. say; we changed them all at once. For the SB
-# decoder, which is this idea turned into a decoder, [notebook 09](09_ablation.ipynb) takes them
-# apart.
+# one pixel or to its broadcast, is how it is read; we changed them all at once. For the SB decoder,
+# which is this idea turned into a decoder, [notebook 09](09_ablation.ipynb) takes them apart.
 #
 # **On your own.** Hold out another part of the plane: every other column, or a disc in the middle.
 # What does the plain network learn then?
