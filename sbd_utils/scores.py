@@ -37,14 +37,20 @@ def decode(vae: VAE, codes: np.ndarray, clamp: bool = True) -> np.ndarray:
     return pictures.numpy().reshape(*np.shape(codes)[:-1], *pictures.shape[1:])
 
 
-def traverse(codes: np.ndarray, values: np.ndarray = TRAVERSAL) -> np.ndarray:
-    """Set each latent in turn to each value: [..., L] to [..., L, len(values), L]."""
+def traverse(
+    codes: np.ndarray, values: np.ndarray = TRAVERSAL, axes: np.ndarray | None = None
+) -> np.ndarray:
+    """Set each latent in turn to each value: [..., L] to [..., L, len(values), L].
+
+    axes: orthonormal rows [L, L]; where given, the coordinate along each of them is set instead.
+    """
     latent_dim = codes.shape[-1]
+    axes = np.eye(latent_dim) if axes is None else axes
     sweeps = np.empty((*codes.shape[:-1], latent_dim, len(values), latent_dim))
-    sweeps[:] = codes[..., None, None, :]
-    for latent in range(latent_dim):
-        sweeps[..., latent, :, latent] = values
-    return sweeps
+    sweeps[:] = (codes @ axes.T)[..., None, None, :]
+    for axis in range(latent_dim):
+        sweeps[..., axis, :, axis] = values
+    return sweeps @ axes
 
 
 @dataclass(frozen=True)
@@ -73,9 +79,14 @@ class Moves:
         return float(((x | y) & color).sum() / max(1, (x | y | color).sum()))
 
 
-def measure_moves(vae: VAE, mu: np.ndarray, every: int = 101) -> Moves:
-    """Sweep the latents of every 101st code of mu [N, L]: places and colors of all kinds."""
-    codes = traverse(mu[::every])  # [bases, latent, value, latent]
+def measure_moves(
+    vae: VAE, mu: np.ndarray, every: int = 101, axes: np.ndarray | None = None
+) -> Moves:
+    """Sweep the latents of every 101st code of mu [N, L]: places and colors of all kinds.
+
+    axes: what to sweep along instead of the latents, as in traverse.
+    """
+    codes = traverse(mu[::every], axes=axes)  # [bases, latent, value, latent]
     bases, latents, values, _ = codes.shape
     blobs = metrics.find_blobs(decode(vae, codes).reshape(-1, 3, vae.image_size, vae.image_size))
     centroid = blobs.centroid.reshape(bases, latents, values, 2)
@@ -95,6 +106,25 @@ def measure_moves(vae: VAE, mu: np.ndarray, every: int = 101) -> Moves:
 def _median_of_seen(values: np.ndarray) -> np.ndarray:
     """The median over the codes that show anything; 0 where none does."""
     return np.nanmedian(np.where(np.isnan(values).all(axis=0), 0, values), axis=0)
+
+
+def wanted_precision(vae: VAE, mu: np.ndarray, log_var: np.ndarray) -> np.ndarray:
+    """How precisely the loss wants the codes mu [N, L] known, [N, L, L]: 1 + J^T J / variance.
+
+    J is how the picture changes with the code, by central differences over a tenth of the encoder's
+    standard deviation; the variance is the decoder's. To second order in the noise, the negative
+    ELBO wants its inverse as the posterior's covariance or, of a posterior that is diagonal in some
+    axes, the inverses of its diagonal there (Rolinek et al. 2019).
+    """
+    latent_dim = mu.shape[1]
+    steps = np.exp(log_var / 2)[:, :, None] / 10  # [N, L, 1]
+    found = []
+    for code, step in zip(mu, steps, strict=True):
+        up, down = (decode(vae, code + sign * step * np.eye(latent_dim), clamp=False)
+                    for sign in (1, -1))
+        slopes = (up - down).reshape(latent_dim, -1) / (2 * step)  # [L, pixels]
+        found.append(np.eye(latent_dim) + slopes @ slopes.T / vae.decoder_variance)
+    return np.stack(found)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from sbd_utils.models import VAE
 from sbd_utils.training import History, Run, TrainConfig
 
 SPRITES = make_sprites(positions=3)  # 27
+WEIGHTS = torch.randn(4, 12, generator=torch.Generator().manual_seed(0))
 GAIN = torch.tensor([1 / 4, 1 / 8])  # place = 0.5 + GAIN * z: -2 to 2 is all of x, half of y
 
 
@@ -67,6 +68,17 @@ def test_traverse_sets_one_latent_to_each_value():
     assert_allclose(scores.traverse(codes)[0, 0, :, 0], [-2, -4 / 3, -2 / 3, 0, 2 / 3, 4 / 3, 2])
 
 
+def test_traverse_along_axes_sets_the_coordinate_along_each(turn):
+    codes = np.arange(8.0).reshape(2, 4)
+    along = scores.traverse(codes, np.array([-1, 5]), turn) @ turn.T
+    assert_allclose(along, scores.traverse(codes @ turn.T, np.array([-1, 5])), atol=1e-12)
+
+
+@pytest.fixture
+def turn():
+    return np.linalg.qr(np.random.default_rng(0).standard_normal((4, 4)))[0]
+
+
 @pytest.mark.parametrize("decoder", ["deconv", "sbd"])
 def test_encode_and_decode_are_the_vaes_and_clamp(decoder):
     vae = VAE(decoder, latent_dim=3, image_size=32).eval()
@@ -103,6 +115,30 @@ def test_a_latent_that_moves_position_and_color_is_mixed():
     moves = scores.measure_moves(painter, np.zeros((1, 4)))
     assert_array_equal(moves.factors, [[1, 0, 1], [0, 1, 0], [0, 0, 0], [0, 0, 0]])
     assert moves.mixing == 0.5, "one of the two that move anything"
+
+
+def test_along_the_axes_of_a_turned_code_moves_are_those_of_the_painter(turn):
+    painter, codes = Painter(), np.array([[0, 0, -2, 0], [1, 1, 2, 0], [2, 2, 2, 0]])
+    expected = scores.measure_moves(painter, codes, every=1)
+    plain, back = painter.decode, torch.tensor(turn).float()
+    painter.decode = lambda z: plain(z @ back.T)
+    assert scores.measure_moves(painter, codes @ turn, every=1).mixing > 0.5
+    moves = scores.measure_moves(painter, codes @ turn, every=1, axes=turn)
+    assert_allclose(moves.x, expected.x, atol=1e-3)
+    assert_allclose(moves.color, expected.color, atol=1e-3)
+
+
+def test_wanted_precision_is_that_of_a_linear_decoder():
+    class Linear(Painter):
+        decoder_variance = 0.5
+
+        def decode(self, z):
+            return (z @ WEIGHTS).reshape(-1, 3, 2, 2)
+
+    mu, log_var = np.ones((2, 4)), np.array([[0, -2, -4, -8.0], [0, 0, 0, 0]])
+    found = scores.wanted_precision(Linear(), mu, log_var)
+    expected = np.eye(4) + (WEIGHTS @ WEIGHTS.T).numpy() / 0.5
+    assert_allclose(found, [expected, expected], rtol=1e-3)
 
 
 @pytest.mark.parametrize("base, one_blob", [(0, [1, 1, 1, 5 / 7]), (2, [0.5, 0.5, 0.5, 5 / 7])])
