@@ -44,6 +44,7 @@ STUDIES = {
     "followup": [  # one seed of resize, as that has a core for an hour
         *({"preset": "blog", "seed": seed, "decoder": decoder} for decoder, seed in (
             ("resize", 0), *product(("broadcast8-deconv", "sbd-width22"), range(3)),
+            ("sbd", 5), ("sbd", 6),  # on another processor than those of "seeds"
         )),
         *({"preset": "ablation", "seed": seed, "decoder": decoder}
           for seed in range(3) for decoder in PLACES),
