@@ -78,13 +78,13 @@ Picture(
 # %% [markdown]
 # The upper two rows: both decoders put a disc of the right color in the right place. Below, read a
 # row at a time. In the DeConv block the disc jumps, smears or splits on its way, takes bends, and
-# changes its color while it travels. In the SB block, after the long training of the preset `blog`,
-# one latent changes the color and leaves the disc where it is, two move it along straight lines,
-# slanted against the edges, and two do nothing. That looks as disentangled as the post says.
+# changes its color while it travels. In the SB block three latents move it evenly along straight
+# lines, slanted against the edges, and two do nothing. But those three change its color, too.
 #
-# But this is one seed. The post's own published traversals show a blue circle that turns green and
-# then red as a position latent is swept, so its run had color and position in the same latent. We
-# come back to that with numbers from more seeds.
+# The post calls its SB traversals "quite disentangled". In its published figure a blue circle turns
+# green and then red as a position latent is swept, so its run had color and position in the same
+# latent, as ours has. Is that the decoder, or is it the run? We come back to it with numbers, and
+# with more seeds.
 #
 # ## What the eye cannot judge
 #
@@ -152,8 +152,8 @@ Markdown("\n".join([
 # "Reconstructions right" means: exactly one blob, its centroid within a pixel of the truth, and the
 # right color. A latent of the SB model that moves the disc moves x *and* y, since its lines are
 # slanted. Why slanted? To the model x and y are alike and worth the same precision, so nothing in
-# the loss prefers one pair of axes in their plane to another. [Notebook 05](05_geometry.ipynb)
-# returns to this.
+# the loss prefers one pair of axes in their plane to another. Color is worth less, and there the
+# loss is not indifferent: [notebook 05](05_geometry.ipynb) returns to this.
 #
 # ## More seeds
 #
@@ -183,9 +183,29 @@ for seeds in (rows, study.read_scores("quick")):
 
 # %% [markdown]
 # In the DeConv model, position and color share their latents in every seed, early and late. In the
-# SB model they do early on, in most seeds, and at the end in none. So the separation in our figure
-# is no luck of the seed; it comes with training. (The post's run does not show it, though it is as
-# long.) What is it that sorts itself out there? Notebook 05 finds that little has to change.
+# SB model they do early on, in most seeds, and at the end in none of these five. So color comes
+# apart from position late in training, and in the run drawn above, as in the post's, it has not by
+# epoch 150. Our run is seed 0 as well, but on another processor and two threads: sums that are
+# rounded otherwise are enough to send a training elsewhere. Is it the processor, then? Here are all
+# SB runs of 150 epochs that we have scored, two more seeds on that processor among them (`make
+# study NAME=followup`):
+
+# %%
+every = [row for row in rows + study.read_scores("blog", study="followup")
+         if row["decoder"] == "sbd"]
+Markdown("\n".join([
+    "| seed of SBD, 150 epochs | processor | share of mixing latents | KL, nats |",
+    "|---" * 4 + "|",
+    *(f"| {row['seed']:.0f} | {row['cpu']} | {row['mixing']:.2f} | {row['kl']:.1f} |"
+      for row in every),
+]))
+
+# %% tags=["nbval-check-output"]
+print(f"most latents mix in {sum(row['mixing'] > 0.5 for row in every)} of {len(every)}")
+
+# %% [markdown]
+# It is not: the two of this processor keep most of color apart as well. So the run drawn above is a
+# rare end, and we have no more than these to say how rare.
 #
 # ## Try it
 #
@@ -239,16 +259,23 @@ Picture(
 # ## The claims
 #
 # For the reconstructions we take the share of the data's variance that they explain; 0 is the mean
-# image and 1 is perfect. The claim on the SB traversals is judged on all committed seeds, under
-# both presets, since one seed cannot decide it.
+# image and 1 is perfect. The claim on the SB traversals is judged on our run *and* on the committed
+# seeds, since one seed cannot decide it. Under `quick`, which stops before color comes apart, our
+# run is the one committed in `results/blog/`.
 
 # %%
-mixing = [row["mixing"] for row in rows if row["decoder"] == "sbd"]
+if PRESET == "blog":
+    where, mixing = claims.THIS_RUN, moves["sbd"].mixing
+else:
+    where, mixing = claims.COMMITTED, claims.committed("disentangled-sbd")["SBD"]
+seeds = [row["mixing"] for row in every]
+
+# %%
 report = claims.Report(
     claims.check("good-reconstructions", DeConv=scores.explained(sprites, pictures["deconv"]),
                  SBD=scores.explained(sprites, pictures["sbd"])),
     claims.check("entangled-deconv", DeConv=moves["deconv"].mixing),
-    claims.check("disentangled-sbd", claims.COMMITTED, SBD=max(mixing)),
+    claims.check("disentangled-sbd", where, SBD=mixing, seeds=max(seeds)),
 )
 report
 
@@ -256,11 +283,15 @@ report
 print(report.verdicts())
 
 # %% [markdown]
+# The last one is mixed: our seven other runs keep most of color apart from position, and the run
+# drawn here does not.
+#
 # ---
 #
 # In this notebook we have drawn the post's traversals from a fixed start, turned them into numbers,
-# and found that "entangled" holds for the DeConv decoder in every seed, and "quite disentangled"
-# for the SB decoder in every seed too, once it has been trained for long enough.
+# and found that "entangled" holds for the DeConv decoder in every run. "Quite disentangled" holds
+# for the SB decoder in seven runs, but in neither of the two whose traversals have been drawn: the
+# post's and ours.
 #
 # **On your own.** Sweep along a *direction* instead of a latent: from the mean code of all red
 # discs to that of all blue ones. What moves?

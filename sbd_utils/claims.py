@@ -1,9 +1,12 @@
 """The ledger: what the post says, how it is measured, where the threshold lies, the verdict."""
 
+import json
 import math
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+from sbd_utils.settings import RESULTS
 
 MIME = "application/vnd.sbd.claims+json"  # how reproduce.py finds a report among the outputs
 VERDICTS = ("reproduced", "mixed", "not reproduced")
@@ -50,7 +53,7 @@ class Result:
 
 
 THIS_RUN = "this run"
-COMMITTED = "committed scores"
+COMMITTED = "committed run"
 
 
 def check(id: str, measured_in: str = THIS_RUN, **values: float) -> Result:
@@ -73,6 +76,16 @@ def check(id: str, measured_in: str = THIS_RUN, **values: float) -> Result:
         if not math.isfinite(value):
             raise ValueError(f"{name} must be a finite number, got {value}")
     return Result(claim, values, measured_in)
+
+
+def committed(id: str) -> dict[str, float]:
+    """A claim's values in the committed run of the preset `blog`, which `quick` is too short for.
+
+    ValueError where results/blog/claims.json has no row of that id, or several.
+    """
+    rows = json.loads((RESULTS / "blog" / "claims.json").read_text())["claims"]
+    [values] = [row["values"] for row in rows if row["claim"] == id]
+    return values
 
 
 class Report:
@@ -155,7 +168,7 @@ LEDGER = {
         ),
         Claim(
             "better-kl", "SBD improves the regularization term as well", "post, loss curves",
-            LAST_EPOCH, (("SBD", "<", "DeConv"), ("upper", "<", 0)), "reproduced",
+            LAST_EPOCH, (("SBD", "<", "DeConv"), ("upper", "<", 0)), "mixed",
         ),
         Claim(
             "slower", "SBD trains longer (1.48×)", "post, drawbacks",
@@ -181,9 +194,9 @@ LEDGER = {
         Claim(
             "disentangled-sbd", 'the SBD traversals "seem quite disentangled"',
             "post, traversals",
-            "of the latents that move anything, the share that moves position and color both, the "
-            "highest over the committed seeds",
-            (("SBD", "<", 0.5),), "reproduced",
+            "of the latents that move anything, the share that moves position and color both; the "
+            "highest share over the committed seeds",
+            (("SBD", "<", 0.5), ("seeds", "<", 0.5)), "mixed",
         ),
         Claim(
             "geometry-deconv", "the DeConv geometry is highly non-linear", "post, geometry",

@@ -103,6 +103,13 @@ def test_committed_verdict_is_that_of_its_values_and_every_condition_counts(id, 
             assert check(id, **moved).verdict != "reproduced", condition
 
 
+def test_committed_values_are_those_of_the_row(rows):
+    for row in rows:
+        assert claims.committed(row["claim"]) == row["values"]
+    with pytest.raises(ValueError):
+        claims.committed("toy")
+
+
 @pytest.mark.parametrize("study", STUDIES)
 def test_committed_scores_are_of_the_runs_of_their_study(study):
     kinds = {(job["preset"], job.get("loop", "ours")): None for job in STUDIES[study]}
