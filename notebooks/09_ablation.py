@@ -353,10 +353,10 @@ for epochs, rows in ((10, RUNS), (20, study.read_scores("quick")), (150, ENDS)):
 
 # %% [markdown]
 # So SB's sharper pictures, at the end of the post's 150 epochs, are not there from the start. To
-# see which part of its recipe they come from, three decoders between the ends were trained as long:
-# `broadcast8-deconv`, which has SB's broadcast and coordinates and DeConv's deconvolution, and SB
-# with 22 channels, which are DeConv's multiply-adds, with three seeds each; and `resize`, which has
-# DeConv's linear layer and no deconvolution, with one, as it takes longest.
+# see which part of its recipe they come from, three decoders between the ends were trained as long,
+# with three seeds each: `broadcast8-deconv`, which has SB's broadcast and coordinates and DeConv's
+# deconvolution; SB with 22 channels, which are DeConv's multiply-adds; and `resize`, which has
+# DeConv's linear layer and no deconvolution.
 
 # %%
 LONG = {name: [row for row in ENDS + BETWEEN if row["decoder"] == name]
@@ -379,7 +379,7 @@ for name, rows in LONG.items():
 # Broadcast and coordinates alone don't do it: with deconvolution behind them the KL term is no
 # higher than SB's, but the reconstruction is worse than any of DeConv's in all three seeds. (Seed 2
 # draws a third of the discs wrong, as it did after ten epochs.) Nor is it enough not to deconvolve:
-# `resize`, in its one seed, ends as bent as DeConv, and less sharp. Nor is it the work, since 22
+# `resize` ends as bent as DeConv, and no sharper, in all three. Nor is it the work, since 22
 # channels draw nearly as sharply as 64. Together they do it, where the code is broadcast to the
 # full size and nothing is upsampled. Each pixel is then drawn from its own coordinates, while the
 # others have to tell fine places from a coarse map: so we read it. (And straight is not for ever:

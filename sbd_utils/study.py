@@ -41,9 +41,9 @@ STUDIES = {
             *((name, setting) for setting in TRADES for name in DECODERS if seed < 2),
         )
     ],
-    "followup": [  # one seed of resize, as that has a core for an hour
+    "followup": [
         *({"preset": "blog", "seed": seed, "decoder": decoder} for decoder, seed in (
-            ("resize", 0), *product(("broadcast8-deconv", "sbd-width22"), range(3)),
+            *product(("resize", "broadcast8-deconv", "sbd-width22"), range(3)),
             ("sbd", 5), ("sbd", 6),  # on another processor than those of "seeds"
         )),
         *({"preset": "ablation", "seed": seed, "decoder": decoder}
