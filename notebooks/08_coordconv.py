@@ -239,12 +239,11 @@ Markdown("Right in the quadrant, regression with CoordConv, a seed each: "
 # %%
 def ratio(task: str, split: str, score: float) -> str:
     plain, coordconv = (fits[Case(task, network, split)] for network in NETWORKS)
-    if not coordconv.until(score):
+    there, reference = plain.until(score), coordconv.until(score)
+    if not reference:
         return "–"
-    bound, (_, seconds) = "", plain.until(score) or (0, 0)
-    if not plain.until(score):
-        bound, seconds = "more than ", plain.seconds[-1]
-    return f"{bound}{seconds / coordconv.until(score)[1]:.1f}"
+    bound, seconds = ("", there[1]) if there else ("more than ", plain.seconds[-1])
+    return f"{bound}{seconds / reference[1]:.1f}"
 
 
 Markdown("\n".join([

@@ -150,11 +150,11 @@ def fit(
 
     The learning rate falls to 0 by the last step: held up, it keeps plain networks from settling.
     width: see new_network. Looks at the test come after first_look steps and then a fifth later
-    each time, so that all that is found to take long is known to that share, and count no seconds.
-    Raises ValueError for an unknown task or split, or steps below 1.
+    each time, so that the step at which a score is reached is found late by a fifth at most. They
+    count no seconds. Raises ValueError for an unknown task or split, steps or first_look below 1.
     """
-    if steps < 1:
-        raise ValueError(f"steps must be at least 1, got {steps}")
+    if min(steps, first_look) < 1:
+        raise ValueError(f"need at least 1 step and look, got {steps=}, {first_look=}")
     keep_freed_memory()
     places, test = centers(), held_out(split, seed)
     with torch.random.fork_rng(devices=[]):

@@ -114,6 +114,8 @@ def test_a_fit_says_when_it_first_reached_a_share():
     assert done.until(0.95) == (4, 0.2) and done.until(0.97) is None
 
 
-def test_a_fit_needs_a_step():
-    with pytest.raises(ValueError, match="^steps must be at least 1, got 0"):
+def test_a_fit_needs_a_step_and_a_look():
+    with pytest.raises(ValueError, match="^need at least 1 step and look, got steps=0"):
         fit("regression", True, "uniform", 0, 1e-3)
+    with pytest.raises(ValueError, match="first_look=0$"):
+        fit("regression", True, "uniform", 1, 1e-3, first_look=0)
