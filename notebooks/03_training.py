@@ -245,10 +245,10 @@ for decoder, terms in PUBLISHED.items():
 # %% [markdown]
 # Three of its four numbers are like those of the seeds. The fourth, the KL term of the SB decoder,
 # is higher than in any of them, and makes the post's run speak against the post's claim. It is not
-# alone: so does the run at the top of this page, with the sharpest pictures of all six and a KL
-# term above DeConv's. (It is of another processor than the seeds; `results/` names both.)
-# [Notebook 04](04_traversals.ipynb) shows what sets this run apart, and [05](05_geometry.ipynb)
-# what its axes cost it.
+# alone: so does the run drawn on this page: it reconstructs as well as the best of the seeds, and
+# its KL term is above DeConv's. (It was trained on another processor than they were; `results/`
+# names both.) [Notebook 04](04_traversals.ipynb) shows what sets this run apart, and
+# [05](05_geometry.ipynb) what its axes cost it.
 #
 # ## The claims
 #
@@ -279,7 +279,7 @@ print(report.verdicts())
 # %% [markdown]
 # ---
 #
-# In this notebook we have trained both VAEs from a seed, seen the SB decoder start behind and
+# In this notebook we have trained both VAEs from a seed, seen the SB decoder fall behind early and
 # finish ahead in reconstruction, and found the post's second claim, about the KL term, to hold in
 # each of five seeds, and to fail in the run drawn here and in the one that its author published.
 #

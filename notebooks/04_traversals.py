@@ -79,7 +79,8 @@ Picture(
 # The upper two rows: both decoders put a disc of the right color in the right place. Below, read a
 # row at a time. In the DeConv block the disc jumps, smears or splits on its way, takes bends, and
 # changes its color while it travels. In the SB block three latents move it evenly along straight
-# lines, slanted against the edges, and two do nothing. But those three change its color, too.
+# lines, slanted against the edges, and two do nothing. (Toward the ends of the sweeps, where the
+# data has no codes, the disc fades or falls apart.) But those three change its color, too.
 #
 # The post calls its SB traversals "quite disentangled". In its published figure a blue circle turns
 # green and then red as a position latent is swept, so its run had color and position in the same
@@ -122,7 +123,7 @@ Picture(
     figures.moves({n: {"x": m.x, "y": m.y, "color": m.color} for n, m in moves.items()},
                   scores.MOVES),
     "moves",
-    "Bars for x, y and color over the five latents of each decoder; for DeConv, each latent in "
+    "Bars for x, y and color over the five latents of each decoder; in both, each latent in "
     "use has all three.",
 )
 
@@ -204,8 +205,9 @@ Markdown("\n".join([
 print(f"most latents mix in {sum(row['mixing'] > 0.5 for row in every)} of {len(every)}")
 
 # %% [markdown]
-# It is not: the two of this processor keep most of color apart as well. So the run drawn above is a
-# rare end, and we have no more than these to say how rare.
+# Not the processor alone: the two seeds trained on the same one (AMD EPYC, but with one thread
+# each) have at most one mixing latent of four. So one of our eight runs ends like the one drawn
+# above, and with the post's two of nine: too few to say how often.
 #
 # ## Try it
 #
@@ -253,8 +255,9 @@ Picture(
 )
 
 # %% [markdown]
-# All other latents are zero here. On the right, every step along a row shifts the disc by the same
-# way, whatever the row; on the left, the shift depends on where you are.
+# All other latents are zero here. On the right, every step along a row shifts the disc the same
+# way, whatever the row (in two corners, far from any image's code, it fades); on the left, the
+# shift depends on where you are.
 #
 # ## The claims
 #
@@ -283,8 +286,8 @@ report
 print(report.verdicts())
 
 # %% [markdown]
-# The last one is mixed: our seven other runs keep most of color apart from position, and the run
-# drawn here does not.
+# The last one is mixed: in our seven other runs at most a quarter of the latents mix, and in the
+# run drawn here all do.
 #
 # ---
 #

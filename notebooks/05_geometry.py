@@ -93,7 +93,7 @@ Picture(
     ),
     "latent_space_geometry",
     "Three panels: a square grid of positions; its image under the DeConv encoder, a crumpled net; "
-    "its image under the Spatial Broadcast encoder, a turned, almost square grid.",
+    "its image under the Spatial Broadcast encoder, a turned and sheared grid.",
 )
 
 # %% [markdown]
@@ -104,8 +104,8 @@ Picture(
 #
 # Why turned? The prior is round, and a place is worth the same precision in every direction, so
 # that a rotation within this plane costs nothing. And why sheared? In this run three latents carry
-# position and color between them, equally precisely by the table above, and we look at the plane's
-# shadow on two of them. That does cost something, as we shall see.
+# position and color between them, about equally precisely by the table above, and we look at the
+# plane's shadow on two of them. That does cost something, as we shall see.
 #
 # ## The picture as numbers
 #
@@ -174,12 +174,14 @@ Markdown("\n".join([
 #
 # ## Turn the axes
 #
-# If a code is a sum, all that can be wrong with it is its axes, and those can be turned after
-# training, with every weight as it is: read the same code along other orthonormal directions.
-# Which? Those that the loss itself would take. $q$ is diagonal: it can know one latent precisely
-# and another vaguely, but not a direction between the two. How precisely the loss wants a code
-# known is a matrix, and to know it precisely along its latents is all that a diagonal $q$ can do
-# (Rolinek et al. 2019). Here it is for 100 codes of each model:
+# If a code is a sum, and its colors differ at right angles to its plane of positions, all that can
+# be wrong with it is its axes, and those can be turned after training, with every weight as it is:
+# read the same code along other orthonormal directions. Which? $q$ is diagonal, so it can be
+# precise along one latent and vague along another, but not along a direction between them. How
+# precise should it be? Take the decoder as linear near a code, with Jacobian $J$. Then the loss is
+# least for a posterior of precision $P = I + J^\top J / \sigma^2$, a matrix. A diagonal $q$ can
+# match only its diagonal, and loses nothing just where $P$ is diagonal, too (Rolinek et al. 2019).
+# So we compute $P$ for 100 codes of each model:
 
 # %%
 Code(inspect.getsource(scores.wanted_precision), language="python")
@@ -191,8 +193,9 @@ precision = {name: scores.wanted_precision(vaes[name], *few[name]) for name in D
 axes = {name: np.linalg.eigh(p.mean(axis=0))[1].T[::-1] for name, p in precision.items()}
 
 # %% [markdown]
-# The eigenvectors of the mean matrix are our new axes, from the most precise to the least. Nobody
-# told them what a position or a color is. Sweep along them, with the code that notebook 04 swept:
+# The eigenvectors of its mean are our new axes, from the most precise to the least: not the best
+# that there are, which would have to suit each code's own matrix, but simple. Nobody told them what
+# a position or a color is. Sweep along them, with the code that notebook 04 swept:
 
 # %%
 start = codes["sbd"][0][np.random.default_rng(SEED).choice(len(sprites.images), 7, False)[3]]
@@ -214,8 +217,9 @@ Picture(
 # %% [markdown]
 # What do the axes cost? The means of the code are as far from 0 in both, so the KL term differs
 # only by the widths of $q$. The encoder has learned widths along its latents; along the new axes we
-# take those that are best by the matrix and, to compare like with like, along the latents those as
-# well. Then we measure both terms, with eight samples a code.
+# take those that the matrix gives and, to compare like with like, along the latents those as well.
+# (They are right only while the noise stays where the decoder is about linear.) Then we measure
+# both terms, with eight samples a code.
 
 
 # %%
@@ -254,16 +258,21 @@ for name in DECODERS:
 
 # %% [markdown]
 # The same weights, the same code, and now one axis holds the color and two hold the position,
-# straight and even. Of the first two rows of the SB decoder the encoder's widths are the better, by
-# little. The third is better than both: the turned code draws as well for 0.7 nats less, so the
-# loss prefers it, and its KL term is among those of the five seeds of [notebook
-# 03](03_training.ipynb). That is what this run pays for its axes. Position is wanted known twelve
-# times as precisely as color, or more. Where each of three latents holds some of the position, $q$
-# must be precise along all three. The training has not come to the better axes by epoch 150. The
-# post's run has a KL term as high and mixes as well, so we suspect the same of it.
+# straight and even. (The color axis is good near 0; at -2 and 2, where no code of the data is, the
+# decoder draws smudges.) Of the first two rows of the SB decoder the encoder's widths are the
+# better, by little. The third is better than both: the turned code draws as well for 0.7 nats less,
+# so the loss prefers it. That is about half of what sets this run's KL term apart from the mean of
+# the seeds in [notebook 03](03_training.ipynb). Position is wanted known twelve times as precisely
+# as color, or more; where each of three latents holds some of the position, $q$ must be precise
+# along all three. The training has not come to the better axes by epoch 150. The post's run has a
+# KL term as high, and color on a position latent, so it may be a milder case of the same.
 #
-# No such turn is found for DeConv: all axes still mix, and the loss is worse than along its
-# latents. Its code is no sum, so that what one axis means changes from code to code.
+# This is a reading of one run. In runs that end with color apart the decoder is flat between two
+# colors, so that the matrix gives widths that are far too wide there, and these sums say nothing.
+#
+# For DeConv the new axes separate nothing: all of them still mix. Its code is no sum, so that what
+# one axis means changes from code to code. On the loss the table cannot decide, since the matrix's
+# widths alone cost it 0.9 nats along its own latents.
 #
 # ## Five seeds
 #
@@ -349,7 +358,7 @@ print(report.verdicts())
 # In this notebook we have drawn the post's second figure, given it numbers, and found the
 # collection's clearest result: with the Spatial Broadcast decoder, position is an affine part of
 # the code in every seed; with the DeConv decoder, in none. Whether its axes are the latents is a
-# matter of training, of most of a nat, and of luck.
+# matter of training and of luck.
 #
 # **On your own.** Subtract each color's mean code, and find the plane of the rest by PCA. How does
 # the SB grid look in it, and the DeConv one?

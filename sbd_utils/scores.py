@@ -109,12 +109,12 @@ def _median_of_seen(values: np.ndarray) -> np.ndarray:
 
 
 def wanted_precision(vae: VAE, mu: np.ndarray, log_var: np.ndarray) -> np.ndarray:
-    """How precisely the loss wants the codes mu [N, L] known, [N, L, L]: 1 + J^T J / variance.
+    """How precisely the loss wants the codes mu [N, L] known, [N, L, L]: I + J^T J / variance.
 
     J is how the picture changes with the code, by central differences over a tenth of the encoder's
-    standard deviation; the variance is the decoder's. To second order in the noise, the negative
-    ELBO wants its inverse as the posterior's covariance or, of a posterior that is diagonal in some
-    axes, the inverses of its diagonal there (Rolinek et al. 2019).
+    standard deviation; the variance is the decoder's. With the decoder taken as linear at mu, the
+    negative ELBO (beta 1) wants its inverse as the posterior's covariance or, of a posterior that
+    is diagonal in some axes, the inverses of its diagonal there (Rolinek et al. 2019).
     """
     latent_dim = mu.shape[1]
     steps = np.exp(log_var / 2)[:, :, None] / 10  # [N, L, 1]
