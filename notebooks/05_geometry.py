@@ -38,6 +38,7 @@
 import inspect
 
 import numpy as np
+import torch
 from IPython.display import Code, Markdown
 
 from sbd_utils import charts, claims, data, figures, metrics, scores, study, training
@@ -160,8 +161,19 @@ Markdown("\n".join([
     "|---|---|---|---|", *map(sums_up, DECODERS),
 ]))
 
+# %%
+labels = sprites.factors["color"][:, None] == np.unique(sprites.factors["color"])
+design = np.column_stack([sprites.factors["x"], sprites.factors["y"], labels])
+fitted = np.linalg.lstsq(design, codes["sbd"][0])[0]  # [2 + 3, 5]
+plane, lengths, _ = np.linalg.svd(fitted[:2].T, full_matrices=False)
+direction = np.linalg.svd(fitted[2:] - fitted[2:].mean(axis=0))[2][0]
+angle = np.degrees(np.arccos(np.linalg.norm(plane.T @ direction)))
+print(f"SB, over all five latents: singular values of A {lengths[0]:.2f} and {lengths[1]:.2f}; the "
+      f"main direction of the colors, to the plane of positions: {angle:.0f}°")
+
 # %% [markdown]
-# This is what the traversals could not show. The SB model's code *is* such a sum, almost exactly:
+# This is what the traversals could not show. The SB model's code *is* such a sum, almost exactly,
+# its plane of positions neither sheared nor squeezed once we look at it in all five latents:
 # position and color each have one fixed effect, whatever the other is and whatever the axes are.
 # The DeConv model's code is nothing of the kind. The architecture tells position from the rest;
 # which axes carry it is another matter.
@@ -193,9 +205,11 @@ precision = {name: scores.wanted_precision(vaes[name], *few[name]) for name in D
 axes = {name: np.linalg.eigh(p.mean(axis=0))[1].T[::-1] for name, p in precision.items()}
 
 # %% [markdown]
-# The eigenvectors of its mean are our new axes, from the most precise to the least: not the best
-# that there are, which would have to suit each code's own matrix, but simple. Nobody told them what
-# a position or a color is. Sweep along them, with the code that notebook 04 swept:
+# A $q$ that is diagonal along other axes than those of $P$ pays $\tfrac{1}{2}\left(\sum_k \ln
+# P_{kk} - \ln \det P\right)$ nats for it, 0 where $P$ is diagonal. The eigenvectors of the mean of
+# $P$ are our new axes, from the most precise to the least: not the best that there are, which would
+# have to suit each code's own matrix, but simple. Nobody told them what a position or a color is.
+# Sweep along them, with the code that notebook 04 swept:
 
 # %%
 start = codes["sbd"][0][np.random.default_rng(SEED).choice(len(sprites.images), 7, False)[3]]
@@ -205,7 +219,7 @@ values = [f"{value:.2g}" for value in scores.TRAVERSAL]
 Picture(
     figures.image_grid(
         np.concatenate([blocks[0], gap, blocks[1]], axis=1),
-        [f"{k}" for k in range(5)], [*values, "", *values], cell=0.55,
+        [f"latent {k} / axis {k}" for k in range(5)], [*values, "", *values], cell=0.55,
         x_label="value that the coordinate is set to",
         title="the SB decoder along its latents, left, and along the turned axes, right",
     ),
@@ -216,40 +230,51 @@ Picture(
 
 # %% [markdown]
 # What do the axes cost? The means of the code are as far from 0 in both, so the KL term differs
-# only by the widths of $q$. The encoder has learned widths along its latents; along the new axes we
-# take those that the matrix gives and, to compare like with like, along the latents those as well.
-# (They are right only while the noise stays where the decoder is about linear.) Then we measure
-# both terms, with eight samples a code.
-
+# only by the widths of $q$. The encoder has learned widths along its latents. To compare like with
+# like we give each axis one width, the same for all codes, and let L-BFGS search the five widths
+# for the least loss, with two draws a code and the decoder as it is. The loss is then measured with
+# eight others.
 
 # %%
-def along(name: str, turned: bool, learned: bool = False) -> tuple[float, float, float]:
-    """The share of mixing axes and both loss terms, with learned widths or the matrix's."""
-    (mu, log_var), turn = few[name], axes[name] if turned else np.eye(5)
-    best = 1 / np.sqrt(np.einsum("ai,nij,aj->na", turn, precision[name], turn))  # [100, 5]
-    width = np.exp(log_var / 2) if learned else best
-    noise = np.random.default_rng(SEED).standard_normal((8, *mu.shape)) * width
-    drawn = scores.decode(vaes[name], mu + noise @ turn, clamp=False)
-    errors = np.square(drawn - sprites.images[some].numpy()).sum(axis=(2, 3, 4))
-    kl = (mu**2 + width**2 - 1 - 2 * np.log(width)).sum(axis=1) / 2
-    moves = scores.measure_moves(vaes[name], codes[name][0], axes=turn)
-    return moves.mixing, errors.mean() / (2 * configs[name].decoder_variance), kl.mean()
+images = sprites.images[some]
+
+
+def along(name: str, turned: bool, learned: bool = False) -> tuple[float, ...]:
+    """Moves and MIG along the axes, what P says that they cost, and both loss terms, [100] each."""
+    turn, vae = axes[name].copy() if turned else np.eye(5), vaes[name].cpu()
+    wanted = np.einsum("ai,nij,aj->na", turn, precision[name], turn)  # [100, 5]
+    price = (np.log(wanted).sum(axis=1) - np.linalg.slogdet(precision[name])[1]).mean() / 2
+    mu, log_var, turned_axes = (torch.tensor(a).float() for a in (*few[name], turn))
+    search, noise = (torch.randn((n, *mu.shape), generator=torch.Generator().manual_seed(seed))
+                     for n, seed in ((2, SEED), (8, SEED + 1)))
+    start = torch.tensor(wanted.mean(axis=0)).float() ** -0.5
+    widths = (log_var / 2).exp() if learned else scores.best_widths(
+        vae, images, mu, turned_axes, start, search)
+    with torch.inference_mode():
+        terms = scores.loss_along(vae, images, mu, turned_axes, widths, noise)
+    mixing = scores.measure_moves(vae, codes[name][0], axes=turn).mixing
+    mig = metrics.mig(codes[name][0] @ turn.T, sprites.factors)
+    return mixing, mig, price, *(term.numpy() for term in terms)
 
 
 CASES = {"its latents, learned widths": (False, True), "its latents": (False,),
          "the turned axes": (True,)}
 measured = {(name, case): along(name, *CASES[case]) for name in DECODERS for case in CASES}
 Markdown("\n".join([
-    "| decoder | along | share that mixes | reconstruction, nats | KL, nats | sum |",
-    "|---" * 6 + "|",
-    *(f"| {NAMES[name]} | {case} | {mixing:.2f} | {error:.2f} | {kl:.2f} | {error + kl:.2f} |"
-      for (name, case), (mixing, error, kl) in measured.items()),
+    "| decoder | along | share that mixes | MIG | price by $P$ | reconstruction | KL | sum |",
+    "|---" * 8 + "|",
+    *(f"| {NAMES[name]} | {case} | {mixing:.2f} | {mig:.3f} | {price:.2f} | {error.mean():.2f} "
+      f"| {kl.mean():.2f} | {(error + kl).mean():.2f} |"
+      for (name, case), (mixing, mig, price, error, kl) in measured.items()),
 ]))
 
 # %%
 for name in DECODERS:
+    before, after = (sum(measured[name, case][3:]) for case in list(CASES)[1:])  # [100]
+    print(f"{NAMES[name]}, turned less not turned: {(after - before).mean():.2f} nats, standard "
+          f"error over the codes {(after - before).std(ddof=1) / 10:.2f}")
     wanted = np.linalg.eigvalsh(precision[name].mean(axis=0))[::-1]
-    print(f"{NAMES[name]}, precision wanted along the turned axes:", *(f"{w:,.0f}" for w in wanted))
+    print("  precision wanted along the turned axes:", *(f"{w:,.0f}" for w in wanted))
 
 # %% tags=["nbval-check-output"]
 for name in DECODERS:
@@ -259,20 +284,19 @@ for name in DECODERS:
 # %% [markdown]
 # The same weights, the same code, and now one axis holds the color and two hold the position,
 # straight and even. (The color axis is good near 0; at -2 and 2, where no code of the data is, the
-# decoder draws smudges.) Of the first two rows of the SB decoder the encoder's widths are the
-# better, by little. The third is better than both: the turned code draws as well for 0.7 nats less,
-# so the loss prefers it. That is about half of what sets this run's KL term apart from the mean of
-# the seeds in [notebook 03](03_training.ipynb). Position is wanted known twelve times as precisely
-# as color, or more; where each of three latents holds some of the position, $q$ must be precise
-# along all three. The training has not come to the better axes by epoch 150. The post's run has a
-# KL term as high, and color on a position latent, so it may be a milder case of the same.
-#
-# This is a reading of one run. In runs that end with color apart the decoder is flat between two
-# colors, so that the matrix gives widths that are far too wide there, and these sums say nothing.
+# decoder draws smudges.) With one width an axis, the turned code draws as well for most of a nat
+# less, as the matrix foretold: so the loss prefers it, even to the widths that the encoder learned
+# for each code on its own. Position is wanted known more precisely than color; where each of three
+# latents holds some of the position, $q$ must be precise along all three. The training has not come
+# to the better axes by epoch 150. The post's run has a KL term as high, and color on a position
+# latent, so it may be a milder case of the same. (The reconstruction term is lower here than in
+# [notebook 03](03_training.ipynb), whose curves are means over an epoch in which the weights move;
+# here they are the final ones, in float32.)
 #
 # For DeConv the new axes separate nothing: all of them still mix. Its code is no sum, so that what
-# one axis means changes from code to code. On the loss the table cannot decide, since the matrix's
-# widths alone cost it 0.9 nats along its own latents.
+# one axis means changes from code to code; and the loss is no lower. This is a reading of one run
+# each. In a run whose latents already keep color apart there is less to gain, and the mean of $P$
+# need not have the better axes.
 #
 # ## Five seeds
 #
@@ -303,10 +327,9 @@ for seeds in (rows, early):
           f"least {min(r2['sbd']):.3f}, DeConv at most {max(r2['deconv']):.3f}")
 
 # %% [markdown]
-# No seed of one decoder reaches the worst seed of the other, in any of the four. And unlike the
-# losses of [notebook 03](03_training.ipynb), the affine plane is there after a few epochs, in every
-# run. Now for the puzzle: the SB models after those few epochs, when most of them still look
-# entangled.
+# In all four, the best seed of DeConv is worse than the worst of SB. And unlike the losses of
+# [notebook 03](03_training.ipynb), the affine plane is there early in training, in every run. Now
+# for the puzzle: the SB models that early, when most of them still look entangled.
 
 # %%
 Markdown("\n".join([

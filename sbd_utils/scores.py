@@ -127,6 +127,43 @@ def wanted_precision(vae: VAE, mu: np.ndarray, log_var: np.ndarray) -> np.ndarra
     return np.stack(found)
 
 
+def loss_along(
+    vae: VAE, images: torch.Tensor, mu: torch.Tensor, axes: torch.Tensor, widths: torch.Tensor,
+    noise: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Both loss terms, in nats, [N] each, where q is diagonal along these axes: VAE.loss_terms.
+
+    images [N, 3, size, size] and their codes mu [N, L]; axes: orthonormal rows [L, L]; widths: the
+    standard deviation along each, [L] or [N, L]; noise: draws from N(0, I), [samples, N, L].
+    """
+    z = mu + (noise * widths) @ axes  # [samples, N, L]
+    drawn = vae.decode(z.flatten(0, 1)).unflatten(0, z.shape[:2])
+    squared_error = (drawn - images).square().sum(dim=(2, 3, 4)).mean(dim=0)
+    kl = ((mu @ axes.T).square() + widths.square() - 1 - 2 * widths.log()).sum(dim=1) / 2
+    return squared_error / (2 * vae.decoder_variance), kl
+
+
+def best_widths(
+    vae: VAE, images: torch.Tensor, mu: torch.Tensor, axes: torch.Tensor, start: torch.Tensor,
+    noise: torch.Tensor,
+) -> torch.Tensor:
+    """One width an axis for all codes, [L], from start [L] to where the mean loss is least.
+
+    The rest is as in loss_along, and so is the loss. It takes 12 iterations of L-BFGS.
+    """
+    log_widths = start.log().requires_grad_()
+    optimizer = torch.optim.LBFGS([log_widths], max_iter=12, line_search_fn="strong_wolfe")
+
+    def loss() -> torch.Tensor:
+        terms = loss_along(vae, images, mu, axes, log_widths.exp(), noise)
+        mean = sum(term.mean() for term in terms)
+        [log_widths.grad] = torch.autograd.grad(mean, [log_widths])
+        return mean
+
+    optimizer.step(loss)
+    return log_widths.detach().exp()
+
+
 @dataclass(frozen=True)
 class Geometry:
     """The plane of the two latents with the lowest mean log-variance, for one color.

@@ -124,21 +124,51 @@ def test_along_the_axes_of_a_turned_code_moves_are_those_of_the_painter(turn):
     painter.decode = lambda z: plain(z @ back.T)
     assert scores.measure_moves(painter, codes @ turn, every=1).mixing > 0.5
     moves = scores.measure_moves(painter, codes @ turn, every=1, axes=turn)
-    assert_allclose(moves.x, expected.x, atol=1e-3)
-    assert_allclose(moves.color, expected.color, atol=1e-3)
+    for factor in ("x", "y", "color"):
+        assert_allclose(getattr(moves, factor), getattr(expected, factor), atol=1e-3)
 
 
-def test_wanted_precision_is_that_of_a_linear_decoder():
-    class Linear(Painter):
-        decoder_variance = 0.5
+class Bent(Painter):
+    """Linear but for the bend."""
 
-        def decode(self, z):
-            return (z @ WEIGHTS).reshape(-1, 3, 2, 2)
+    decoder_variance = 0.5
 
-    mu, log_var = np.ones((2, 4)), np.array([[0, -2, -4, -8.0], [0, 0, 0, 0]])
-    found = scores.wanted_precision(Linear(), mu, log_var)
-    expected = np.eye(4) + (WEIGHTS @ WEIGHTS.T).numpy() / 0.5
-    assert_allclose(found, [expected, expected], rtol=1e-3)
+    def __init__(self, bend):
+        super().__init__()
+        self.bend = bend
+
+    def decode(self, z):
+        return ((z + self.bend * z.square()) @ WEIGHTS).reshape(-1, 3, 2, 2)
+
+
+@pytest.mark.parametrize("bend", [0, 0.3])
+def test_wanted_precision_is_that_of_the_slopes_at_the_code(bend):
+    mu, log_var = np.array([[1.0, 1, 1, 1], [0, 2, 0, -2]]), np.array([[0, -2, -4, -8.0], [0] * 4])
+    found = scores.wanted_precision(Bent(bend), mu, log_var)
+    slopes = (1 + 2 * bend * mu)[:, :, None] * WEIGHTS.numpy()
+    expected = np.eye(4) + slopes @ slopes.transpose(0, 2, 1) / 0.5
+    assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_loss_along_the_latents_is_the_vaes():
+    vae = VAE("sbd", latent_dim=4, image_size=32).eval()
+    images = make_sprites(32, positions=3).images
+    noise = torch.randn((3, 27, 4), generator=torch.Generator().manual_seed(0))
+    mu, log_var = vae.encode(images)
+    found = scores.loss_along(vae, images, mu, torch.eye(4), (log_var / 2).exp(), noise)
+    expected = [torch.stack(draws).mean(dim=0)
+                for draws in zip(*(vae.loss_terms(images, n) for n in noise), strict=True)]
+    for term, its in zip(found, expected, strict=True):
+        assert_allclose(term.detach(), its.detach(), rtol=1e-4)
+
+
+def test_best_widths_of_a_linear_decoder_are_the_precisions_that_it_wants(turn):
+    mu, axes, vae = torch.ones(2, 4), torch.tensor(turn).float(), Bent(0)
+    draws = 2 * torch.cat([torch.eye(4), -torch.eye(4)])  # mean 0 and covariance 1, exactly
+    noise = draws[:, None].expand(8, 2, 4)
+    found = scores.best_widths(vae, vae.decode(mu), mu, axes, torch.full((4,), 0.5), noise)
+    wanted = np.eye(4) + (WEIGHTS @ WEIGHTS.T).numpy() / 0.5
+    assert_allclose(found, np.diagonal(turn @ wanted @ turn.T) ** -0.5, rtol=1e-3)
 
 
 @pytest.mark.parametrize("base, one_blob", [(0, [1, 1, 1, 5 / 7]), (2, [0.5, 0.5, 0.5, 5 / 7])])
