@@ -84,8 +84,10 @@ def committed(id: str) -> dict[str, float]:
     ValueError where results/blog/claims.json has no row of that id, or several.
     """
     rows = json.loads((RESULTS / "blog" / "claims.json").read_text())["claims"]
-    [values] = [row["values"] for row in rows if row["claim"] == id]
-    return values
+    found = [row["values"] for row in rows if row["claim"] == id]
+    if len(found) != 1:
+        raise ValueError(f"id must be that of one row of claims.json, got {id!r}: {len(found)}")
+    return found[0]
 
 
 class Report:
@@ -195,7 +197,7 @@ LEDGER = {
             "disentangled-sbd", 'the SBD traversals "seem quite disentangled"',
             "post, traversals",
             "of the latents that move anything, the share that moves position and color both; the "
-            "highest share over the committed seeds",
+            "highest share over the seeds of seeds.csv and followup.csv",
             (("SBD", "<", 0.5), ("seeds", "<", 0.5)), "mixed",
         ),
         Claim(

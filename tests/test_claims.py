@@ -106,7 +106,7 @@ def test_committed_verdict_is_that_of_its_values_and_every_condition_counts(id, 
 def test_committed_values_are_those_of_the_row(rows):
     for row in rows:
         assert claims.committed(row["claim"]) == row["values"]
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="^id must be that of one row of claims.json, got 'toy'"):
         claims.committed("toy")
 
 
