@@ -94,7 +94,7 @@ def loss_curves(
     histories: Mapping[str, Mapping[str, Sequence[float]]],
     published: Mapping[str, Mapping[str, float]],
 ) -> Figure:
-    """Both loss terms by epoch, nats an image, log scale.
+    """Both loss terms by epoch, nats an image, that of the reconstruction on a log scale.
 
     histories and published: decoder to "reconstruction" and "kl"; a curve, and the post's end.
     """
@@ -107,9 +107,10 @@ def loss_curves(
             axes.plot(epochs, terms[term], color=color, label=NAMES[decoder])
             axes.axhline(published[decoder][term], color=color, ls=":", lw=1,
                          label=f"{NAMES[decoder]}, post's last epoch")
-        axes.set(yscale="log", xlabel="epoch", ylabel="nats an image", title=TERM_TITLES[term])
-        axes.yaxis.set_major_formatter(LogFormatter())  # 10, not a power of ten
-        axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
+        axes.set(xlabel="epoch", ylabel="nats an image", title=TERM_TITLES[term])
+    panels[0].set_yscale("log")
+    panels[0].yaxis.set_major_formatter(LogFormatter())  # 10, not a power of ten
+    panels[0].yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
     panels[0].legend(fontsize="small")
     return figure
 
