@@ -1,7 +1,6 @@
 # Two commands do everything: `make reproduce` and `make test`.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
-BOOKS := $(patsubst %.py,%.ipynb,$(wildcard notebooks/[0-9]*.py))
 
 .DEFAULT_GOAL := help
 .PHONY: help reproduce test lab lint notebooks study bench clean FORCE
@@ -14,11 +13,11 @@ help: ## list the targets
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
 	touch $@
 
-reproduce: .venv/ready ## train, draw every figure, judge every claim (SBD_PRESET=quick for minutes)
-	$(BIN)/python -m sbd_utils.reproduce
+reproduce: .venv/ready ## train both VAEs anew and place them among the seeds (SBD_PRESET=quick for minutes)
+	SBD_PRESET=$(or $(SBD_PRESET),blog) $(BIN)/python -m sbd_utils.reproduce
 
-test: .venv/ready ## unit tests, then every notebook re-run and compared under the preset quick
-	SBD_PRESET=quick $(BIN)/python -m pytest --nbval-lax --nbval-current-env tests notebooks
+test: .venv/ready ## unit tests, then every notebook re-run on the published runs and compared
+	SBD_PRESET=published $(BIN)/python -m pytest --nbval-lax --nbval-current-env tests notebooks
 
 # Nothing here asks the network, so JupyterLab is told to look for neither updates nor news.
 lab: .venv/ready ## open JupyterLab in notebooks/
@@ -28,19 +27,20 @@ lab: .venv/ready ## open JupyterLab in notebooks/
 lint: .venv/ready ## check the style of package, tests and notebook sources
 	$(BIN)/ruff check .
 
-notebooks: $(BOOKS) ## re-execute every notebook under the preset blog, ready to commit
+notebooks: .venv/ready ## re-execute every notebook on the published runs; results/ and README follow
+	SBD_PRESET=published $(BIN)/python -m sbd_utils.reproduce
 
 # --update keeps the cell ids. Always executed: a changed source keeps its stale outputs.
 notebooks/%.ipynb: notebooks/%.py .venv/ready FORCE
 	$(BIN)/jupytext --quiet --to ipynb --update $<
-	SBD_PRESET=blog $(BIN)/jupyter nbconvert --log-level=WARN --execute --inplace --to notebook \
+	SBD_PRESET=published $(BIN)/jupyter nbconvert --log-level=WARN --execute --inplace --to notebook \
 	  --ExecutePreprocessor.record_timing=False $@
 
-study: .venv/ready ## train what a study lacks, write results/NAME.csv (NAME=seeds, ablation or followup)
-	$(BIN)/python -m sbd_utils.study "$(NAME)"
+study: .venv/ready ## train what a study lacks, write results/NAME.csv (NAME=seeds, ablation, ...)
+	$(BIN)/python -m sbd_utils.studies.run "$(NAME)"
 
 bench: .venv/ready ## time a training step, the plain loop and ours, into results/bench.md
 	$(BIN)/python tests/benchmarks/bench.py
 
 clean: ## remove the virtual environment and what is not committed of results/, but no trained runs
-	rm -rf .venv results/quick results/blog/notebooks *.egg-info .pytest_cache .ruff_cache
+	rm -rf .venv results/quick results/blog *.egg-info .pytest_cache .ruff_cache

@@ -1,4 +1,4 @@
-"""`make reproduce`: run the notebooks in order, keep their figures, their claims and themselves."""
+"""`make notebooks` and `make reproduce`: run the notebooks in order, keep figures and claims."""
 
 import json
 import platform
@@ -12,83 +12,132 @@ from pathlib import Path
 
 import jupytext
 import nbformat
-import papermill
+import pandas as pd
 import torch
+from jupytext.combine import combine_inputs_with_outputs
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
 from tqdm import tqdm
 
-from sbd_utils import claims, study
+from sbd_utils import claims
+from sbd_utils.measures.scores import score
 from sbd_utils.settings import RESULTS, ROOT, RUNS, preset
+from sbd_utils.studies import tables
+from sbd_utils.training import published
+from sbd_utils.training.speed import cpu_name
+from sbd_utils.worlds.circles import COLORS, make_sprites
 
 NOTEBOOKS = ROOT / "notebooks"
 README = ROOT / "README.md"
-MARKS = ("<!-- claims: written by make reproduce -->\n", "<!-- end of claims -->")
-PACKAGES = ("torch", "numpy", "scipy", "pillow", "matplotlib")
+MARKS = ("<!-- claims: written by make notebooks -->\n", "<!-- end of claims -->")
+PACKAGES = ("torch", "numpy", "scipy", "pandas", "scikit-learn", "pillow", "matplotlib")
+POPULATIONS = {"blog": "seeds", "quick": "early"}  # preset to the study of the same training
 
 
 def main() -> int:
-    """Run every notebook under SBD_PRESET; 0, or 1 where one fails, or 130 where one is stopped."""
-    start = time.time()
-    target = RESULTS / preset()
+    """Run every notebook under SBD_PRESET; 0, or 1 where one fails, or 130 where one is stopped.
+
+    Under `published` the notebooks are executed in place, and README and results/ follow them; a
+    preset that trains has a folder of its own under results/, and tells where its runs lie.
+    """
+    start, name = time.time(), preset()
+    target = RESULTS if name == "published" else RESULTS / name
+    folder = NOTEBOOKS if name == "published" else target / "notebooks"
     sources = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.py"))
-    rows = []
-    for i, source in enumerate(sources, start=1):
-        try:
+    rows, draws = [], []
+    try:
+        if name != "published":
             with _epochs_line():
-                notebook = run(source, target / "notebooks", f"[{i}/{len(sources)}] {source.stem}")
-        except papermill.PapermillExecutionError as error:
-            print(f"{source.name} failed: {error}", file=sys.stderr)
-            return 1
-        except KeyboardInterrupt:
-            print("\nStopped. The same command goes on from here.", file=sys.stderr)
-            return 130
-        for name, picture in figures(notebook).items():
-            write(target / "figures" / f"{name}.png", picture)
-        rows += claim_rows(notebook)
+                draws = placed(name)
+        for i, source in enumerate(sources, start=1):
+            notebook = run(source, folder / f"{source.stem}.ipynb",
+                           f"[{i}/{len(sources)}] {source.stem}")
+            for picture, content in figures(notebook).items():
+                write(target / "figures" / f"{picture}.png", content)
+            rows += claim_rows(notebook)
+    except CellExecutionError as error:
+        print(f"{source.name} failed: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nStopped. The same command goes on from here.", file=sys.stderr)
+        return 130
     facts = {
-        "preset": target.name,
-        "seed": 0,
-        "cpu": study.cpu_name(),
-        "threads": torch.get_num_threads(),
+        "preset": name, "cpu": cpu_name(), "threads": torch.get_num_threads(),
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in PACKAGES},
-        "wall_seconds": round(time.time() - start),
-        "claims": rows,
+        "versions": {package: version(package) for package in PACKAGES},
+        "wall_seconds": round(time.time() - start), "claims": rows, "draws": draws,
     }
     write(target / "claims.json", (json.dumps(facts, indent=1, ensure_ascii=False) + "\n").encode())
     text = to_text(facts)
     write(target / "claims.md", text.encode())
-    if target.name == "blog":
+    if name == "published":
         update_readme(README, rows)
     print(text)
     return 0
 
 
-def run(source: Path, folder: Path, label: str) -> nbformat.NotebookNode:
-    """Execute a py:percent notebook into folder, saving as it goes, and return it."""
-    target = folder / f"{source.stem}.ipynb"
+def placed(name: str) -> list[dict]:
+    """The runs of a preset, trained where they are missing, each score beside the seeds'.
+
+    One row for each decoder and score: the new run's, the range over the committed seeds, and
+    whether it lies "within" that range, "below" or "above". A range of ten runs holds the next one
+    of its kind in 9 cases of 11.
+    """
+    sprites = make_sprites()
+    seeds = tables.read(POPULATIONS[name], name)
+    rows = []
+    for decoder, trained in published.runs(sprites.images).items():
+        new, known = score(published.half(trained), sprites), seeds[seeds.decoder == decoder]
+        new |= {key: sum(new[f"{key}_{color}"] for color in COLORS) / len(COLORS)
+                for key in ("r2", "folded")}
+        for key, label in tables.SCORES.items():
+            if known[key].isna().all():
+                continue
+            low, high = known[key].min(), known[key].max()
+            place = "below" if new[key] < low else "above" if new[key] > high else "within"
+            rows.append({"decoder": decoder, "score": label, "new run": new[key], "lowest": low,
+                         "highest": high, "seeds": len(known), "place": place})
+    return rows
+
+
+def run(source: Path, target: Path, label: str) -> nbformat.NotebookNode:
+    """Execute a py:percent notebook, write it to target, and return it; the cells' ids stay."""
+    notebook = jupytext.read(source)
+    if target.exists():
+        old = nbformat.read(target, as_version=4)
+        notebook = combine_inputs_with_outputs(notebook, old, fmt="ipynb")
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
     target.parent.mkdir(parents=True, exist_ok=True)
-    jupytext.write(jupytext.read(source), target, fmt="ipynb")
-    return papermill.execute_notebook(
-        target, target, cwd=NOTEBOOKS, kernel_name="python3", progress_bar={"desc": label},
-        # The kernel's notice on unencrypted TCP, to itself, would tear the progress lines.
-        extra_arguments=["--log-level=ERROR"],
-    )
+    with tqdm(total=len(notebook.cells), desc=label) as bar:
+        client = NotebookClient(
+            notebook, kernel_name="python3", timeout=None, record_timing=False,
+            resources={"metadata": {"path": str(NOTEBOOKS)}},
+            # The kernel's notice on unencrypted TCP, to itself, would tear the progress lines.
+            extra_arguments=["--log-level=ERROR"],
+            on_cell_complete=lambda cell, cell_index: bar.update(),
+        )
+        try:
+            client.execute()
+        finally:
+            nbformat.write(notebook, target)
+    return notebook
 
 
 class _epochs_line:
-    """While a notebook runs, a second line with what its training writes to progress.txt."""
+    """While runs train, a line with what they write to progress.txt."""
 
     def __enter__(self):
-        self.bar = tqdm(bar_format="{desc}", position=1, leave=False)
+        self.bar = tqdm(bar_format="{desc}", leave=False)
         self.stop = threading.Event()
         self.thread = threading.Thread(target=self._watch, args=(time.time(),), daemon=True)
         self.thread.start()
 
     def _watch(self, start: float) -> None:
         while not self.stop.wait(1):
-            files = [(path.stat().st_mtime, path) for path in RUNS.glob("*/progress.txt")]
-            if files and max(files)[0] > start:
-                self.bar.set_description_str(max(files)[1].read_text())
+            files = [path for path in RUNS.glob("*/progress.txt") if path.stat().st_mtime > start]
+            self.bar.set_description_str("; ".join(path.read_text() for path in sorted(files)))
 
     def __exit__(self, *error):
         self.stop.set()
@@ -121,35 +170,37 @@ def claim_rows(notebook: nbformat.NotebookNode) -> list[dict]:
 def to_text(facts: dict) -> str:
     """The claim table with what it was measured on, as claims.md holds it."""
     versions = ", ".join(f"{name} {number}" for name, number in facts["versions"].items())
-    minutes, seconds = divmod(facts["wall_seconds"], 60)
-    return (
-        f"# The claims under the preset `{facts['preset']}`\n\n"
-        f"Python {facts['python']}, {versions}; {facts['cpu']}, {facts['threads']} threads; "
-        f"seed {facts['seed']}; wall time {minutes} min {seconds} s, "
-        f"which loads the training that earlier calls have finished.\n\n"
-        f"{tables(facts['claims'])}\n"
-    )
-
-
-def tables(rows: list[dict]) -> str:
-    """How many claims got which verdict, the claims, and the committed seeds behind them."""
-    seeds = study.read_scores("blog")
-    counts = Counter(row["verdict"] for row in rows)
+    counts = Counter(row["verdict"] for row in facts["claims"])
     tally = ", ".join(f"{counts[verdict]} {verdict}" for verdict in claims.VERDICTS)
-    return (
-        f"Of {len(rows)} claims: {tally}.\n\n{claims.to_markdown(rows)}\n\n"
-        f"What the claims on trained models rest on, over {len(study.difference(seeds, 'kl'))} "
-        f"seeds at {seeds[0]['epochs']:.0f} epochs:\n\n{study.spread_table(seeds)}"
+    text = (
+        f"# The claims\n\nPython {facts['python']}, {versions}; {facts['cpu']}.\n\n"
+        f"Of {len(facts['claims'])} claims: {tally}.\n\n"
+        f"{claims.table(facts['claims']).to_markdown(index=False)}\n"
     )
+    if facts["draws"]:
+        text += (
+            f"\n# The runs of the preset `{facts['preset']}`\n\n"
+            f"{facts['threads']} threads; {facts['wall_seconds'] // 60} minutes in all, which "
+            f"load what earlier calls have trained.\n\n"
+            f"{pd.DataFrame(facts['draws']).to_markdown(index=False)}\n"
+        )
+    return text
+
+
+def readme_table(rows: list[dict]) -> str:
+    """The claims in three columns, as the README shows them."""
+    table = claims.table(rows)
+    table["result"] = [claims.measured(row) for row in rows]
+    return table[["claim", "result", "verdict"]].to_markdown(index=False)
 
 
 def update_readme(path: Path, rows: list[dict]) -> None:
-    """Put the tables between their two marks; ValueError where they are missing."""
-    before, mark, rest = path.read_text().partition(MARKS[0])
+    """Put the table between its two marks; ValueError where they are missing."""
+    before, mark, rest = path.read_text(encoding="utf-8").partition(MARKS[0])
     _, end, after = rest.partition(MARKS[1])
     if not mark or not end:
         raise ValueError(f"{path.name} must have the lines {MARKS[0].strip()} and {MARKS[1]}")
-    write(path, f"{before}{mark}{tables(rows)}\n{end}{after}".encode())
+    write(path, f"{before}{mark}{readme_table(rows)}\n{end}{after}".encode())
 
 
 def write(path: Path, content: bytes) -> None:

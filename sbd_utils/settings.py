@@ -4,7 +4,8 @@ import os
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-RUNS = ROOT / "runs"  # checkpoints and histories, one folder a run; git ignores it
+# Checkpoints and histories, one folder a run; git ignores it. SBD_RUNS puts them elsewhere.
+RUNS = Path(os.environ.get("SBD_RUNS") or ROOT / "runs").absolute()
 RESULTS = ROOT / "results"
 
 # `blog` is the post's setting. `quick` stops once the geometry has settled: the DeConv plane starts
@@ -14,12 +15,12 @@ TRAINING = {
     "quick": {"epochs": 20, "learning_rate": 3e-4},
     "ablation": {"epochs": 10, "learning_rate": 6e-4},  # of `make study`, no preset
 }
-PRESETS = ("blog", "quick")
+PRESETS = ("published", "blog", "quick")
 
 
 def preset() -> str:
-    """The preset that SBD_PRESET names, `blog` without it; ValueError for any other."""
-    name = os.environ.get("SBD_PRESET") or "blog"
+    """The preset that SBD_PRESET names, `published` without it; ValueError for any other."""
+    name = os.environ.get("SBD_PRESET") or "published"
     if name not in PRESETS:
         raise ValueError(f"SBD_PRESET must be one of {', '.join(PRESETS)}, got {name!r}")
     return name

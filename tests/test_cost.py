@@ -3,10 +3,11 @@
 import pytest
 import torch
 
-from sbd_utils import cost, speed
-from sbd_utils.data import make_sprites
-from sbd_utils.models import VAE
-from sbd_utils.training import TrainConfig
+from sbd_utils.measures import cost
+from sbd_utils.models.vae import VAE
+from sbd_utils.training import speed
+from sbd_utils.training.loop import TrainConfig
+from sbd_utils.worlds.circles import make_sprites
 
 
 def test_counts_of_one_layer():

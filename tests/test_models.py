@@ -4,16 +4,22 @@ import math
 
 import pytest
 import torch
+from torch import nn
 from torch.distributions import Normal, kl_divergence
+from torch.nn import functional as F
 
-from sbd_utils.cost import count_parameters, multiply_adds
-from sbd_utils.models import (
-    VAE,
-    SpatialBroadcastDecoder,
+from sbd_utils.measures.cost import count_parameters, multiply_adds
+from sbd_utils.models.decoders import (
+    AppendCoordinates,
+    Broadcast,
+    BroadcastConv2d,
+    FrugalConv2d,
     TransposedConv2d,
-    _Convolution,
     broadcast_convolution,
+    coordinate_grid,
 )
+from sbd_utils.models.recipes import builder
+from sbd_utils.models.vae import VAE
 
 both = pytest.mark.parametrize("decoder", ["deconv", "sbd"])
 
@@ -46,15 +52,40 @@ def test_shapes(decoder, image_size, latent_dim):
 
 
 def test_broadcast_tiles_z_and_appends_the_fixed_x_and_y():
-    decoder, z = SpatialBroadcastDecoder(5, image_size=32), torch.randn(4, 5)
-    out = decoder.broadcast(z)
+    layer, z = BroadcastConv2d(5, 64, kernel=3, side=32), torch.randn(4, 5)
+    out = layer.broadcast(z)
     steps = torch.linspace(-1, 1, 32)
     assert out.shape == (4, 7, 32, 32)
     assert torch.equal(out[:, :5].flatten(2), z[:, :, None].repeat(1, 1, 32 * 32))
     assert torch.equal(out[:, 5], steps.repeat(4, 32, 1)), "x grows along the width"
     assert torch.equal(out[:, 6], steps[:, None].repeat(4, 1, 32)), "y grows along the height"
-    assert [name for name, _ in decoder.named_buffers()] == ["grid"]
-    assert "grid" not in dict(decoder.named_parameters())
+    assert torch.equal(AppendCoordinates()(Broadcast(32)(z)), out)
+
+
+def test_the_grid_moves_with_the_decoder_and_is_in_no_file():
+    decoder = builder("sbd")(5, 64)
+    assert [name for name, _ in decoder.named_buffers()] == ["0.grid"]
+    assert decoder.double()[0].grid.dtype == torch.float64
+    assert set(decoder.state_dict()) == {name for name, _ in decoder.named_parameters()}
+
+
+@pytest.mark.parametrize("image_size", [32, 64])
+def test_the_sb_decoder_is_the_plain_stack_of_layers(image_size):
+    """Bit for bit, picture and gradients: what a reader would write down from the paper."""
+    torch.manual_seed(0)
+    ours, pull = builder("sbd")(5, image_size), torch.randn(3, 3, image_size, image_size)
+    plain = nn.Sequential(
+        Broadcast(image_size), AppendCoordinates(), nn.Conv2d(7, 64, 3, padding=1), nn.ReLU(),
+        nn.Conv2d(64, 64, 3, padding=1), nn.ReLU(), nn.Conv2d(64, 3, 3, padding=1),
+    )
+    for its, weights in zip(plain.parameters(), ours.parameters(), strict=True):
+        its.data.copy_(weights)
+    z, results = torch.randn(3, 5, requires_grad=True), []
+    for decoder in (ours, plain):
+        pictures = decoder(z)
+        results.append([pictures, *torch.autograd.grad(pictures, (z, *decoder.parameters()), pull)])
+    for mine, expected in zip(*results, strict=True):
+        assert torch.equal(mine, expected)
 
 
 @both
@@ -125,22 +156,29 @@ def test_inputs_are_checked_at_every_door(door, name, bad):
         getattr(VAE(image_size=32), door)(bad)
 
 
-@pytest.mark.parametrize("kernel", [1, 2, 3, 4, 5, 7])
-@pytest.mark.parametrize("height, width", [(64, 64), (8, 16), (5, 2), (1, 3)])
-def test_broadcast_convolution_is_the_convolution_of_the_tiled_code(kernel, height, width):
-    """Values and all gradients in float64, also where the kernel is larger than the picture."""
+# The padding that keeps the size, where a picture may be smaller than its kernel; none, where it
+# may not; and any between and beyond.
+@pytest.mark.parametrize("kernel, padding, height, width", [
+    (kernel, padding, height, width)
+    for kernel in (1, 2, 3, 4, 5, 7) for padding in {0, 1, 2, kernel // 2}
+    for height, width in ((64, 64), (8, 16), (5, 2), (1, 3), (7, 7))
+    if min(height, width) + 2 * padding >= kernel
+])
+@pytest.mark.parametrize("coordinates", [0, 2])
+def test_broadcast_convolution_is_the_convolution_of_the_tiled_code(
+    kernel, padding, height, width, coordinates
+):
+    """Values and all gradients in float64."""
     torch.manual_seed(kernel)
     z, weight, bias = (
         torch.randn(shape, dtype=torch.float64, requires_grad=True)
-        for shape in ((3, 5), (6, 7, kernel, kernel), (6,))
+        for shape in ((3, 5), (6, 5 + coordinates, kernel, kernel), (6,))
     )
-    grid = torch.randn(2, height, width, dtype=torch.float64)
+    grid = torch.randn(coordinates, height, width, dtype=torch.float64)
     tiled = torch.cat([z[:, :, None, None].expand(-1, -1, height, width),
                        grid.expand(3, -1, -1, -1)], dim=1)
-    before = (kernel - 1) // 2
-    padded = torch.nn.functional.pad(tiled, (before, kernel - 1 - before) * 2)
-    plain = torch.nn.functional.conv2d(padded, weight, bias)
-    short = broadcast_convolution(z, grid, weight, bias)
+    plain = F.conv2d(tiled, weight, bias, padding=padding)
+    short = broadcast_convolution(z, grid, weight, bias, padding)
     torch.testing.assert_close(short, plain, rtol=0, atol=1e-12)
     pull = torch.randn_like(plain)
     gradients = (torch.autograd.grad((y * pull).sum(), (z, weight, bias)) for y in (short, plain))
@@ -148,28 +186,21 @@ def test_broadcast_convolution_is_the_convolution_of_the_tiled_code(kernel, heig
         torch.testing.assert_close(mine, expected, rtol=0, atol=1e-11)
 
 
-@pytest.mark.parametrize("image_size", [32, 64])
-def test_shortcut_changes_nothing_but_the_rounding(image_size):
-    torch.manual_seed(0)
-    decoder, z = SpatialBroadcastDecoder(5, image_size), torch.randn(4, 5)
-    pull, results = torch.randn(4, 3, image_size, image_size), []
-    for decoder.shortcut in (False, True):
-        decoder.zero_grad()
-        pictures = decoder(z)
-        (pictures * pull).sum().backward()
-        results.append([pictures, *(weights.grad for weights in decoder.parameters())])
-    for plain, short in zip(*results, strict=True):
-        scale = float(plain.detach().abs().max())
-        torch.testing.assert_close(short, plain, rtol=1e-4, atol=1e-4 * scale)
+def test_coordinate_grid_of_an_oblong_picture():
+    x, y = coordinate_grid(2, 3)
+    assert x.tolist() == [[-1, 0, 1], [-1, 0, 1]] and y.tolist() == [[-1, -1, -1], [1, 1, 1]]
 
 
-@pytest.mark.parametrize("kernel", [1, 3, 5])
-def test_convolution_with_a_backward_in_two_steps_is_torchs(kernel):
+@pytest.mark.parametrize("kernel, padding", [(1, 0), (3, 1), (5, 2), (3, 0), (4, 0), (5, 1)])
+def test_convolution_with_a_backward_in_two_steps_is_torchs(kernel, padding, monkeypatch):
     torch.manual_seed(0)
-    inputs = [torch.randn(shape, dtype=torch.float64, requires_grad=True)
-              for shape in ((2, 4, 8, 6), (5, 4, kernel, kernel), (5,))]
-    mine = _Convolution.apply(*inputs)
-    theirs = torch.nn.functional.conv2d(*inputs, padding="same")
+    layer = FrugalConv2d(4, 5, kernel, padding=padding).double()
+    x = torch.randn(2, 4, 8, 6, dtype=torch.float64, requires_grad=True)
+    inputs = (x, *layer.parameters())
+    theirs = layer(x)
+    monkeypatch.setattr("torch.compiler.is_compiling", lambda: True)
+    mine = layer(x)
+    assert mine.grad_fn.name() != theirs.grad_fn.name(), "nothing is compared with itself"
     torch.testing.assert_close(mine, theirs)
     pull = torch.randn_like(theirs)
     torch.testing.assert_close(*(torch.autograd.grad(y, inputs, pull) for y in (mine, theirs)))

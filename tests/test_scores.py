@@ -1,17 +1,18 @@
 """The scores of a stand-in VAE that is known to the last pixel."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
-from sbd_utils import scores
-from sbd_utils.data import draw_sprite, make_sprites
-from sbd_utils.metrics import find_blobs
-from sbd_utils.models import VAE
-from sbd_utils.training import History, Run, TrainConfig
+from sbd_utils.measures.axes import best_widths, loss_along, wanted_precision
+from sbd_utils.measures.codes import decode, encode, traverse
+from sbd_utils.measures.geometry import LINES, measure_geometry, readout_r2
+from sbd_utils.measures.pictures import find_blobs, measure_moves
+from sbd_utils.measures.scores import score
+from sbd_utils.models.vae import VAE
+from sbd_utils.training.loop import History, Run, TrainConfig
+from sbd_utils.worlds.circles import COLORS, draw_sprite, make_sprites
 
 SPRITES = make_sprites(positions=3)  # 27
 WEIGHTS = torch.randn(4, 12, generator=torch.Generator().manual_seed(0))
@@ -49,6 +50,14 @@ class Blinker(Painter):
         return super().decode(z) * (z[:, 3] <= 1)[:, None, None, None]
 
 
+class Weaver(Painter):
+    """Adds a checkerboard of 4 gray levels, which goes below black."""
+
+    def decode(self, z):
+        board = torch.from_numpy(np.indices((64, 64)).sum(axis=0) % 2 * 2.0 - 1).float()
+        return super().decode(z) + 4 / 255 * board
+
+
 class Folder(Painter):
     """Its plane is folded at x = 0.7, which turns over the last of five columns of cells."""
 
@@ -59,19 +68,19 @@ class Folder(Painter):
 
 def test_traverse_sets_one_latent_to_each_value():
     codes, values = np.arange(8.0).reshape(2, 4) + 10, np.array([-1, 0, 1])
-    sweeps = scores.traverse(codes, values)
+    sweeps = traverse(codes, values)
     assert sweeps.shape == (2, 4, 3, 4)
     for (base, latent, step), sweep in zip(np.ndindex(2, 4, 3), sweeps.reshape(-1, 4), strict=True):
         expected = codes[base].copy()
         expected[latent] = values[step]
         assert_array_equal(sweep, expected)
-    assert_allclose(scores.traverse(codes)[0, 0, :, 0], [-2, -4 / 3, -2 / 3, 0, 2 / 3, 4 / 3, 2])
+    assert_allclose(traverse(codes)[0, 0, :, 0], [-2, -4 / 3, -2 / 3, 0, 2 / 3, 4 / 3, 2])
 
 
 def test_traverse_along_axes_sets_the_coordinate_along_each(turn):
     codes = np.arange(8.0).reshape(2, 4)
-    along = scores.traverse(codes, np.array([-1, 5]), turn) @ turn.T
-    assert_allclose(along, scores.traverse(codes @ turn.T, np.array([-1, 5])), atol=1e-12)
+    along = traverse(codes, np.array([-1, 5]), turn) @ turn.T
+    assert_allclose(along, traverse(codes @ turn.T, np.array([-1, 5])), atol=1e-12)
 
 
 @pytest.fixture
@@ -83,23 +92,29 @@ def turn():
 def test_encode_and_decode_are_the_vaes_and_clamp(decoder):
     vae = VAE(decoder, latent_dim=3, image_size=32).eval()
     images = make_sprites(32, positions=10).images[:260]  # more than a batch of 256
-    mu, log_var = scores.encode(vae, images)
+    mu, log_var = encode(vae, images)
     assert mu.shape == log_var.shape == (260, 3) and mu.dtype == np.float64
     for found, expected in zip((mu, log_var), vae.encode(images), strict=True):
         assert_allclose(found, expected.detach(), atol=1e-5)
     with torch.no_grad():
         next(reversed(list(vae.parameters()))).copy_(torch.tensor([-3.0, 0.5, 3.0]))
-    pictures = scores.decode(vae, mu[:130].reshape(2, 65, 3))  # more than a batch of 128
+    pictures = decode(vae, mu[:130].reshape(2, 65, 3))  # more than a batch of 128
     assert pictures.shape == (2, 65, 3, 32, 32)
     expected = vae.decode(torch.tensor(mu[:130]).float()).detach()
     assert expected.min() < -1 and expected.max() > 2
     assert_allclose(pictures.reshape(130, 3, 32, 32), expected.clamp(0, 1), atol=1e-5)
-    assert_allclose(scores.decode(vae, mu[:130], clamp=False), expected, atol=1e-5)
+    assert_allclose(decode(vae, mu[:130], clamp=False), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("codes", [0.5, np.zeros(3), np.zeros((2, 5)), np.zeros((4, 1))])
+def test_decode_refuses_codes_of_another_length(codes):
+    with pytest.raises(ValueError, match=r"^codes must be \[..., 4\], got"):
+        decode(Painter(), codes)
 
 
 def test_moves_are_those_of_the_painter():
     codes = np.array([[0, 0, -2, 0], [1, 1, 2, 0], [2, 2, 2, 0]])
-    moves = scores.measure_moves(Painter(), codes, every=1)
+    moves = measure_moves(Painter(), codes, every=1)
     assert_allclose(moves.x, [1, 0, 0, 0], atol=1e-6)
     assert_allclose(moves.y, [0, 0.5, 0, 0], atol=1e-6)
     assert_allclose(moves.color, [0, 0, 1, 0], atol=1e-6)
@@ -112,18 +127,18 @@ def test_a_latent_that_moves_position_and_color_is_mixed():
     painter = Painter()
     plain = painter.decode
     painter.decode = lambda z: plain(torch.column_stack([z[:, :2], z[:, 0] / 2 - 1, z[:, 3]]))
-    moves = scores.measure_moves(painter, np.zeros((1, 4)))
+    moves = measure_moves(painter, np.zeros((1, 4)))
     assert_array_equal(moves.factors, [[1, 0, 1], [0, 1, 0], [0, 0, 0], [0, 0, 0]])
     assert moves.mixing == 0.5, "one of the two that move anything"
 
 
 def test_along_the_axes_of_a_turned_code_moves_are_those_of_the_painter(turn):
     painter, codes = Painter(), np.array([[0, 0, -2, 0], [1, 1, 2, 0], [2, 2, 2, 0]])
-    expected = scores.measure_moves(painter, codes, every=1)
+    expected = measure_moves(painter, codes, every=1)
     plain, back = painter.decode, torch.tensor(turn).float()
     painter.decode = lambda z: plain(z @ back.T)
-    assert scores.measure_moves(painter, codes @ turn, every=1).mixing > 0.5
-    moves = scores.measure_moves(painter, codes @ turn, every=1, axes=turn)
+    assert measure_moves(painter, codes @ turn, every=1).mixing > 0.5
+    moves = measure_moves(painter, codes @ turn, every=1, axes=turn)
     for factor in ("x", "y", "color"):
         assert_allclose(getattr(moves, factor), getattr(expected, factor), atol=1e-3)
 
@@ -144,7 +159,7 @@ class Bent(Painter):
 @pytest.mark.parametrize("bend", [0, 0.3])
 def test_wanted_precision_is_that_of_the_slopes_at_the_code(bend):
     mu, log_var = np.array([[1.0, 1, 1, 1], [0, 2, 0, -2]]), np.array([[0, -2, -4, -8.0], [0] * 4])
-    found = scores.wanted_precision(Bent(bend), mu, log_var)
+    found = wanted_precision(Bent(bend), mu, log_var)
     slopes = (1 + 2 * bend * mu)[:, :, None] * WEIGHTS.numpy()
     expected = np.eye(4) + slopes @ slopes.transpose(0, 2, 1) / 0.5
     assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
@@ -155,7 +170,7 @@ def test_loss_along_the_latents_is_the_vaes():
     images = make_sprites(32, positions=3).images
     noise = torch.randn((3, 27, 4), generator=torch.Generator().manual_seed(0))
     mu, log_var = vae.encode(images)
-    found = scores.loss_along(vae, images, mu, torch.eye(4), (log_var / 2).exp(), noise)
+    found = loss_along(vae, images, mu, torch.eye(4), (log_var / 2).exp(), noise)
     expected = [torch.stack(draws).mean(dim=0)
                 for draws in zip(*(vae.loss_terms(images, n) for n in noise), strict=True)]
     for term, its in zip(found, expected, strict=True):
@@ -166,7 +181,7 @@ def test_best_widths_of_a_linear_decoder_are_the_precisions_that_it_wants(turn):
     mu, axes, vae = torch.ones(2, 4), torch.tensor(turn).float(), Bent(0)
     draws = 2 * torch.cat([torch.eye(4), -torch.eye(4)])  # mean 0 and covariance 1, exactly
     noise = draws[:, None].expand(8, 2, 4)
-    found = scores.best_widths(vae, vae.decode(mu), mu, axes, torch.full((4,), 0.5), noise)
+    found = best_widths(vae, vae.decode(mu), mu, axes, torch.full((4,), 0.5), noise)
     wanted = np.eye(4) + (WEIGHTS @ WEIGHTS.T).numpy() / 0.5
     assert_allclose(found, np.diagonal(turn @ wanted @ turn.T) ** -0.5, rtol=1e-3)
 
@@ -174,51 +189,51 @@ def test_best_widths_of_a_linear_decoder_are_the_precisions_that_it_wants(turn):
 @pytest.mark.parametrize("base, one_blob", [(0, [1, 1, 1, 5 / 7]), (2, [0.5, 0.5, 0.5, 5 / 7])])
 def test_black_pictures_are_not_blobs_and_do_not_spoil_the_moves(base, one_blob):
     """The sweeps of the second code are black, all but those of latent 3, if that is at 2."""
-    moves = scores.measure_moves(Blinker(), np.array([[0, 0, 0, 0], [0, 0, 0, base]]), every=1)
+    moves = measure_moves(Blinker(), np.array([[0, 0, 0, 0], [0, 0, 0, base]]), every=1)
     assert_allclose(moves.one_blob, one_blob)
     assert_allclose([moves.x[0], moves.y[1], moves.color[2], moves.x[3]], [1, 0.5, 1, 0], atol=1e-6)
 
 
 def test_geometry_of_an_affine_code_is_affine_and_of_a_fold_is_folded():
-    flat = scores.measure_geometry(Painter(), [1, 0], "green")
+    flat = measure_geometry(Painter(), [1, 0], "green")
     assert flat.points.shape == (31, 31, 2)
-    y, x = (scores.LINES[[5, 20]] - 0.5) * [8, 4]
+    y, x = (LINES[[5, 20]] - 0.5) * [8, 4]
     assert_allclose(flat.points[5, 20], [y, x], atol=0.2)  # y first, as the latents are
     assert_allclose(flat.fit.matrix, [[0, 8], [4, 0]], atol=0.1)
     assert flat.fit.r2 == pytest.approx(1, abs=2e-3) and flat.folded == 0
     assert flat.fit.singular_ratio == pytest.approx(0.5, abs=0.02)
     assert flat.fit.angle == pytest.approx(90, abs=1)
-    fold = scores.measure_geometry(Folder(), [0, 1], "red")
+    fold = measure_geometry(Folder(), [0, 1], "red")
     assert fold.folded == 5 and fold.fit.r2 < flat.fit.r2
 
 
 @pytest.mark.parametrize("latents", [[0], [0, 0], [0, 4], [-1, 0], [0, 1, 2], [0, 0, 1]])
 def test_geometry_needs_two_latents(latents):
     with pytest.raises(ValueError, match="^latents must"):
-        scores.measure_geometry(Painter(), latents, "red")
+        measure_geometry(Painter(), latents, "red")
 
 
 def test_score_of_the_painter_is_full_marks():
-    numbers = scores.score(Run(TrainConfig(), Painter(), History([2.5], [7.5], [60.0])), SPRITES)
+    numbers = score(Run(TrainConfig(), Painter(), History([2.5], [7.5], [60.0])), SPRITES)
     expected = {
         "reconstruction": 2.5, "kl": 7.5, "seconds": 60, "explained": 1, "right_blob": 1,
-        "mixing": 0, "factors_moved": 1, "one_blob": 1, "readout": 1, "additive": 1, "mig": 1,
+        "mixing": 0, "factors_moved": 1, "one_blob": 1, "readout_affine": 1, "additive": 1,
+        "mig": 1,
     }
-    expected |= {f"folded_{color}": 0 for color in ("red", "green", "blue")}
+    expected |= {f"folded_{color}": 0 for color in COLORS}
     assert {name: numbers[name] for name in expected} == pytest.approx(expected, abs=1e-4)
     left = {"r2": 1, "singular_ratio": 0.5, "angle": 90}
-    names = {f"{name}_{color}" for name in left for color in ("red", "green", "blue")}
-    assert set(numbers) == set(expected) | names | {"pattern"}
-    assert numbers["pattern"] < 0.05, "what is left are the discs' rims"
+    names = {f"{name}_{color}" for name in left for color in COLORS}
+    assert set(numbers) == set(expected) | names | {"readout", "pattern", "gray_levels"}
+    assert numbers["pattern"] == numbers["gray_levels"] == 0, "drawn to the last pixel"
+    places = np.column_stack([SPRITES.factors["x"], SPRITES.factors["y"]])
+    mu, _ = encode(Painter(), SPRITES.images)
+    assert numbers["readout"] == readout_r2(mu[:, :2], places) > 0.7, "of nine places"
     assert all(numbers[n] == pytest.approx(left[n.rsplit("_", 1)[0]], rel=0.02) for n in names)
 
 
-def test_right_blobs():
-    truth = replace(SPRITES, images=SPRITES.images[9:18])  # x = 0.5, with room to both sides
-    pictures = truth.images.numpy()
-    assert scores.right_blobs(truth, pictures).all()
-    assert scores.right_blobs(truth, np.roll(pictures, 1, axis=3)).all(), "a pixel is within reach"
-    moved, recolored = np.roll(pictures, 2, axis=3), np.roll(pictures, 1, axis=1)
-    tripled = pictures + np.roll(pictures, 20, axis=3) + np.roll(pictures, -20, axis=3)
-    for wrong in (moved, recolored, tripled, 0 * pictures):
-        assert not scores.right_blobs(truth, wrong).any()
+def test_score_tells_of_a_pattern_before_it_is_clamped():
+    numbers = score(Run(TrainConfig(), Weaver(), History([2.5], [7.5], [60.0])), SPRITES)
+    assert numbers["pattern"] == pytest.approx(1, abs=1e-4)
+    assert numbers["gray_levels"] == pytest.approx(4, abs=1e-3)
+    assert numbers["right_blob"] == numbers["mig"] == 1 and numbers["mixing"] == 0

@@ -1,6 +1,8 @@
 """What makes a step fast must not change it, and must say where it cannot be had."""
 
 import copy
+import json
+import math
 import subprocess
 import sys
 from dataclasses import replace
@@ -8,9 +10,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sbd_utils import checkpoints, speed
-from sbd_utils.data import make_sprites
-from sbd_utils.training import TrainConfig, batches, new_model, new_step
+from sbd_utils.training import checkpoints, speed
+from sbd_utils.training.loop import TrainConfig, batches, new_model, new_step
+from sbd_utils.worlds.circles import make_sprites
 
 CPU = torch.device("cpu")
 CONFIG = TrainConfig(precision="float32", compiled=False)
@@ -33,6 +35,93 @@ def test_without_a_compiler_one_line_says_so(hidden, monkeypatch, tmp_path, capl
     [record] = caplog.records
     assert "training runs eagerly" in record.message
     speed.pick_compiled.cache_clear()
+
+
+@pytest.fixture
+def measure(monkeypatch, tmp_path):
+    """Have pick_precision measure a gain that is given, on a machine that has a bfloat16 flag.
+
+    It returns the precision, and whether it was measured.
+    """
+    monkeypatch.setattr(speed, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: False)
+    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: True)
+
+    def pick(gain):
+        calls = []
+        monkeypatch.setattr(speed, "bfloat16_gain", lambda: calls.append(1) or gain)
+        return speed.pick_precision(CPU), bool(calls)
+
+    return pick
+
+
+@pytest.mark.parametrize("gain, expected", [
+    (0.55, "float32"), (1.0, "float32"), (speed.LEAST_GAIN - 0.01, "float32"),
+    (speed.LEAST_GAIN, "bfloat16"), (8.0, "bfloat16"),
+])
+def test_bfloat16_must_gain_and_is_measured_once(gain, expected, measure, tmp_path):
+    assert measure(gain) == (expected, True)
+    assert measure(9 - gain) == (expected, False)
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["bfloat16.json"]
+
+
+def test_a_gain_next_to_the_least_is_judged_the_same_from_the_file(measure):
+    """The file holds two digits: rounded after the judgement, it would turn round the next."""
+    near = speed.LEAST_GAIN - 0.001
+    assert measure(near)[0] == measure(near)[0]
+
+
+@pytest.mark.parametrize("other", ["cpu_name", "torch"])
+def test_another_processor_or_torch_is_measured_anew_and_both_are_kept(
+    other, measure, monkeypatch
+):
+    assert measure(2.0) == ("bfloat16", True)
+    with monkeypatch.context() as patch:
+        if other == "torch":
+            patch.setattr("torch.__version__", "1.0")
+        else:
+            patch.setattr(speed, "cpu_name", lambda: "8086")
+        assert [measure(gain) for gain in (0.5, 2.0)] == [("float32", True), ("float32", False)]
+    assert measure(0.5) == ("bfloat16", False)
+
+
+@pytest.mark.parametrize("content", [
+    b"", b"{", b"[]", b"[1]", b"7", b"null", b'"a"', b"\xff\xfe", b'{"a": 1.5}',
+    *(b'{"machine": %s}' % bad for bad in (b"null", b'"2.0"', b"NaN", b"Infinity", b"-2.0", b"{}")),
+])
+def test_a_damaged_gain_is_measured_anew_and_replaced(content, measure, monkeypatch, tmp_path):
+    monkeypatch.setattr(speed, "cpu_name", lambda: "x")
+    content = content.replace(b"machine", f"x, torch {torch.__version__}".encode())
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "bfloat16.json").write_bytes(content)
+    assert [measure(gain) for gain in (2.0, 0.5)] == [("bfloat16", True), ("bfloat16", False)]
+    kept = json.loads((tmp_path / "runs" / "bfloat16.json").read_bytes())
+    assert kept[f"x, torch {torch.__version__}"] == 2.0
+
+
+@pytest.mark.parametrize("in_the_way", ["runs", "runs/bfloat16.json/"])
+def test_with_nowhere_to_keep_the_gain_it_is_measured_every_time(in_the_way, measure, tmp_path):
+    if in_the_way.endswith("/"):  # a folder where the file should be
+        (tmp_path / in_the_way).mkdir(parents=True)
+    else:  # a file where the folder should be
+        (tmp_path / in_the_way).touch()
+    assert [measure(gain) for gain in (2.0, 0.5)] == [("bfloat16", True), ("float32", True)]
+
+
+def test_without_a_flag_nothing_is_measured(measure, monkeypatch, tmp_path):
+    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: False)
+    assert measure(2.0) == ("float32", False) and not (tmp_path / "runs").exists()
+    monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: True)
+    assert measure(2.0) == ("bfloat16", True), "either flag will do"
+    assert speed.pick_precision(torch.device("mps")) == "float32"
+
+
+def test_the_gain_is_a_ratio_of_times_and_threads_come_back():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    assert 0 < speed.bfloat16_gain() < math.inf
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("batch_size", [16, 27, 64])
@@ -126,7 +215,7 @@ def test_memory_kept_goes_back():
 import resource
 import torch
 from pathlib import Path
-from sbd_utils import speed
+from sbd_utils.training import speed
 def resident():
     return resource.getpagesize() * int(Path("/proc/self/statm").read_text().split()[1])
 speed.keep_freed_memory()

@@ -10,12 +10,22 @@ import numpy as np
 import pytest
 import torch
 
-from sbd_utils import checkpoints, speed, training
-from sbd_utils.checkpoints import CheckpointError
-from sbd_utils.data import make_sprites
-from sbd_utils.models import VAE
+from sbd_utils.models.recipes import RECIPES
+from sbd_utils.models.vae import VAE
 from sbd_utils.settings import ROOT
-from sbd_utils.training import TrainConfig, load_or_train, run_name, train
+from sbd_utils.training import checkpoints, speed
+from sbd_utils.training.checkpoints import CheckpointError
+from sbd_utils.training.loop import (
+    History,
+    Run,
+    TrainConfig,
+    TrainingDivergedError,
+    load_or_train,
+    progress,
+    run_name,
+    train,
+)
+from sbd_utils.worlds.circles import make_sprites
 
 EXACT = {"rtol": 0, "atol": 0}
 COMPILES = pytest.mark.skipif(
@@ -26,8 +36,8 @@ CONFIG = TrainConfig(epochs=4, precision="float32", compiled=False)
 SCRIPT = """
 import os, signal, sys, time, torch
 from pathlib import Path
-from sbd_utils.data import make_sprites
-from sbd_utils.training import TrainConfig, load_or_train, train
+from sbd_utils.worlds.circles import make_sprites
+from sbd_utils.training.loop import TrainConfig, load_or_train, train
 torch.set_num_threads(1)
 images = make_sprites(image_size=32, sizes=(8,), positions=3).images
 config = TrainConfig(epochs=4, precision="float32", compiled=False)
@@ -65,7 +75,7 @@ def contents(path):
     return state
 
 
-def never(*args):
+def never(run):
     pytest.fail("it trained")
 
 
@@ -140,14 +150,14 @@ def test_resumed_run_is_the_uninterrupted_one(decoder, precision, compiled, whol
     twice = tmp_path / "twice.pt"
     seen = []
 
-    def stop_after_two(config, history):
-        if len(history) == 2:
+    def stop_after_two(run):
+        if len(run.history) == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         train(config, IMAGES, str(twice), stop_after_two)
     assert len(contents(twice)["history"]["kl"]) == 2
-    resumed = train(config, IMAGES, twice, lambda config, history: seen.append(len(history)))
+    resumed = train(config, IMAGES, twice, lambda run: seen.append(len(run.history)))
     assert seen == [3, 4]
     assert_same(resumed, once)
     assert (curves(once) == curves(whole[0])) == (config == CONFIG), "precision is heeded"
@@ -158,9 +168,11 @@ def test_resumed_run_is_the_uninterrupted_one(decoder, precision, compiled, whol
 def test_finished_run_is_loaded_without_training(tmp_path):
     config = replace(CONFIG, epochs=2)
     seen = []
-    first = load_or_train(config, IMAGES, str(tmp_path), lambda *args: seen.append(args))
+    first = load_or_train(config, IMAGES, str(tmp_path), seen.append)
     [folder] = tmp_path.iterdir()
-    assert len(seen) == 2 and seen[0][0] == config and folder.name == run_name(config, IMAGES)
+    assert folder.name == run_name(config, IMAGES)
+    assert len(seen) == 2 and seen[0].config == config
+    assert seen[1].vae is first.vae and seen[1].history is first.history, "the run so far"
     assert (folder / "progress.txt").read_text() == "sbd seed 0: epoch 2/2, 0:00 left"
     written = (folder / "checkpoint.pt").read_bytes()
     before = torch.get_rng_state()
@@ -252,7 +264,7 @@ train(config, images, folder / "checkpoint.pt")
     assert process.returncode == -signal.SIGKILL
     path, seen = tmp_path / "checkpoint.pt", []
     assert len(contents(path)["history"]["kl"]) == 2
-    run = train(CONFIG, IMAGES, path, lambda config, history: seen.append(len(history)))
+    run = train(CONFIG, IMAGES, path, lambda run: seen.append(len(run.history)))
     assert seen == [3, 4]
     assert_same(run, whole[0])
     torch.testing.assert_close(contents(path), contents(whole[1]), **EXACT)
@@ -260,8 +272,8 @@ train(config, images, folder / "checkpoint.pt")
 
 def test_second_process_waits_and_then_loads(whole, tmp_path):
     process = python(SCRIPT + """
-def reporter(config, history):
-    print(len(history), flush=True)
+def reporter(run):
+    print(len(run.history), flush=True)
     time.sleep(0.3)
 load_or_train(config, images, folder, reporter)
 """, tmp_path)
@@ -276,7 +288,7 @@ load_or_train(config, images, folder, reporter)
     ({"learning_rate": 1e39, "batch_size": 27}, "epoch 1 left weights that are not finite"),
 ], ids=["loss", "weights"])
 def test_divergence_is_named_and_nothing_bad_is_saved(changes, message, tmp_path):
-    with pytest.raises(training.TrainingDivergedError, match=message):
+    with pytest.raises(TrainingDivergedError, match=message):
         train(replace(CONFIG, **changes), IMAGES, tmp_path / "checkpoint.pt")
     assert os.listdir(tmp_path) == []
 
@@ -290,7 +302,7 @@ def test_divergence_keeps_the_last_good_checkpoint(whole, tmp_path, monkeypatch)
         return reconstruction, kl * float("nan") if len(calls) == 6 else kl  # two steps an epoch
 
     monkeypatch.setattr(VAE, "loss_terms", poisoned)
-    with pytest.raises(training.TrainingDivergedError, match=r"3, step 2\b"):
+    with pytest.raises(TrainingDivergedError, match=r"3, step 2\b"):
         train(CONFIG, IMAGES, path)
     monkeypatch.undo()
     assert len(contents(path)["history"]["kl"]) == 2
@@ -336,11 +348,11 @@ def test_bad_images_are_refused(door, bad, named, tmp_path):
     ([0.4], "sbd seed 7: epoch 1/150, 1:00 left"),
 ])
 def test_progress_uses_the_last_ten_epochs(seconds, expected):
-    history = training.History([0.0] * len(seconds), [0.0] * len(seconds), seconds)
-    assert training.progress(TrainConfig(seed=7), history) == expected
+    history = History([0.0] * len(seconds), [0.0] * len(seconds), seconds)
+    assert progress(Run(TrainConfig(seed=7), None, history)) == expected
 
 
-def test_run_name_changes_with_every_setting_and_with_the_images():
+def test_run_name_changes_with_every_setting_the_recipe_and_the_images(monkeypatch):
     changes = {
         "decoder": "deconv", "seed": 1, "epochs": 5, "batch_size": 18, "learning_rate": 3.1e-4,
         "latent_dim": 6, "decoder_variance": 0.31, "accumulate": 2, "precision": "bfloat16",
@@ -353,3 +365,5 @@ def test_run_name_changes_with_every_setting_and_with_the_images():
     names += [run_name(replace(CONFIG, **{name: value}), IMAGES) for name, value in changes.items()]
     assert len({name.split("-")[-1] for name in names}) == 14
     assert run_name(CONFIG, IMAGES.clone()) == names[0] and names[0].startswith("sbd-seed0-")
+    monkeypatch.setitem(RECIPES, "sbd", replace(RECIPES["sbd"], depth=4))
+    assert run_name(CONFIG, IMAGES) not in names

@@ -18,19 +18,22 @@ from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing.connection import Connection
 
+import pandas as pd
 import torch
 from torch import nn
-from torch.nn.functional import conv2d
+from torch.nn.functional import conv2d, relu
 from torch.utils.data import DataLoader, TensorDataset
 from torch.utils.flop_counter import FlopCounterMode
 
-from sbd_utils import cost, models, speed, training
+from sbd_utils.measures import cost
+from sbd_utils.models import decoders
+from sbd_utils.models.vae import VAE
 from sbd_utils.settings import RESULTS
-from sbd_utils.study import cpu_name
-from sbd_utils.training import PRECISIONS, TrainConfig
+from sbd_utils.training import loop, speed
+from sbd_utils.training.loop import PRECISIONS, TrainConfig
 
 ROUNDS, GROWTH_ROUNDS, SECONDS = 40, 5, 0.5  # a round is as many steps as fill the seconds
-DECODERS = ("deconv", "sbd")
+DECODERS = ("deconv", "sbd", "sbd-width22")  # the last has DeConv's multiply-adds
 BASE = {"image_size": 64, "batch_size": 16, "latent_dim": 5}  # the post's
 GROWTH = {"image_size": (32, 64, 128, 256), "batch_size": (4, 16, 64), "latent_dim": (5, 20, 80)}
 CONVOLUTIONS = "convolution"  # the contestant that is only the widest layer's convolution
@@ -38,7 +41,7 @@ CONVOLUTIONS = "convolution"  # the contestant that is only the widest layer's c
 
 def plain_steps(config: TrainConfig, images: torch.Tensor, device: torch.device) -> Iterator[None]:
     """The plain loop, step by step: DataLoader, float32, default layout, `.item()` every step."""
-    vae = models.VAE(config.decoder, config.latent_dim, image_size=images.shape[-1]).to(device)
+    vae = VAE(config.decoder, config.latent_dim, image_size=images.shape[-1]).to(device)
     optimizer = torch.optim.Adam(vae.parameters(), lr=config.learning_rate)
     loader = DataLoader(TensorDataset(images), config.batch_size, shuffle=True)
     totals = [0.0, 0.0]
@@ -62,23 +65,24 @@ def our_steps(
     if without == "channels_last":
         speed.LAYOUT = torch.contiguous_format
     elif without == "bias apart":
-        models.TransposedConv2d.forward = nn.ConvTranspose2d.forward
+        decoders.TransposedConv2d.forward = nn.ConvTranspose2d.forward
     elif without == "kept memory":
         speed.keep_freed_memory = lambda: None
-    vae, optimizer = training.new_model(config, images.shape[-1], device)
+    elif without == "shortcut":
+        decoders.BroadcastConv2d.forward = lambda layer, z: relu(
+            nn.Conv2d.forward(layer, layer.broadcast(z)))
+    elif without == "recomputing":
+        decoders.checkpoint = lambda function, *inputs, **options: function(*inputs)
+    vae, optimizer = loop.new_model(config, images.shape[-1], device)
     if without == "fused Adam":
         optimizer = torch.optim.Adam(
             vae.parameters(), lr=config.learning_rate, capturable=device.type == "cuda"
         )
-    elif without == "shortcut":
-        vae.decoder.shortcut = False
-    elif without == "recomputing":
-        models.checkpoint = lambda function, *inputs, **options: function(*inputs)
     images = images.to(device)
-    step = training.new_step(config, vae, optimizer, images, capture=without != "CUDA graph")
+    step = loop.new_step(config, vae, optimizer, images, capture=without != "CUDA graph")
     generator = torch.Generator().manual_seed(0)
     while True:
-        for batch in training.batches(len(images), config, generator, device):
+        for batch in loop.batches(len(images), config, generator, device):
             step(*batch)
             yield
 
@@ -121,7 +125,7 @@ def serve(pipe: Connection, name: str, config: TrainConfig, image_size: int, wit
     if device.type == "cuda":
         pipe.send(torch.cuda.max_memory_reserved())  # a graph's own memory included
     else:  # and what a step finds: weights and Adam's two moments
-        vae = models.VAE(config.decoder, config.latent_dim, image_size=image_size)
+        vae = VAE(config.decoder, config.latent_dim, image_size=image_size)
         pipe.send(cost.resident_bytes(vae) + cost.peak_bytes(next, steps))
 
 
@@ -164,7 +168,7 @@ def race(entries: dict[str, tuple], rounds: int) -> tuple[dict, dict]:
 def pieces(decoder: str, native: TrainConfig) -> dict[str, TrainConfig]:
     """What makes a step of this decoder fast on this device, with the settings without it."""
     found = {"channels_last": native, "fused Adam": native}
-    names = ("shortcut", "recomputing") if decoder == "sbd" else ("bias apart",)
+    names = ("bias apart",) if decoder == "deconv" else ("shortcut", "recomputing")
     found |= dict.fromkeys(names, native)
     found["CUDA graph" if speed.pick_device().type == "cuda" else "kept memory"] = native
     if native.compiled:
@@ -192,7 +196,7 @@ def measure_steps() -> tuple[list[dict], list[dict]]:
         entries |= {f"without {piece}": ("ours", config, 64, piece)
                     for piece, config in pieces(decoder, native).items()}
         times, peaks = race(entries, ROUNDS)
-        vae, _ = training.new_model(native, 64, torch.device("cpu"))
+        vae, _ = loop.new_model(native, 64, torch.device("cpu"))
         with FlopCounterMode(display=False) as counter:
             terms = vae.loss_terms(torch.rand(16, 3, 64, 64), torch.randn(16, 5))
             torch.stack(terms).sum().backward()
@@ -207,8 +211,9 @@ def measure_steps() -> tuple[list[dict], list[dict]]:
                 "ceiling_tflops": wide / statistics.median(times[f"ceiling {p}"]) / 1e9,
                 "plain_bytes": peaks["plain"], "ours_bytes": peaks[p],
             })
-            for name, key in (("plain", "plain"), ("ours", p)):
-                both.setdefault((name, p), []).append(times[key])
+            if decoder in ("deconv", "sbd"):
+                for name, key in (("plain", "plain"), ("ours", p)):
+                    both.setdefault((name, p), []).append(times[key])
         rivals = {piece: f"without {piece}" for piece in pieces(decoder, native)}
         if native.precision != "float32":
             rivals[native.precision] = "float32"
@@ -217,7 +222,7 @@ def measure_steps() -> tuple[list[dict], list[dict]]:
              "bytes": peaks[key]}
             for piece, key in rivals.items()
         ]
-    for p in precisions:  # the two trainings together, a step of each
+    for p in precisions:  # the post's two trainings together, a step of each
         plain, ours = ([sum(pair) for pair in zip(*both[name, p], strict=True)]
                        for name in ("plain", "ours"))
         rows.append({"decoder": "both", "precision": p, "plain_ms": statistics.median(plain),
@@ -237,7 +242,7 @@ def measure_growth() -> list[dict]:
                     loop, TrainConfig(decoder, batch_size=batch_size, latent_dim=latent_dim),
                     image_size, "",
                 )
-                for decoder in DECODERS for loop in ("plain", "ours")
+                for decoder in DECODERS[:2] for loop in ("plain", "ours")
             }, GROWTH_ROUNDS)
         times, peaks = measured[key]
         rows += [{"what": what, "value": value, "decoder": decoder, "loop": loop,
@@ -253,52 +258,39 @@ def main() -> None:
     rows, losses = measure_steps()
     on_gpu = speed.pick_device().type == "cuda"
     facts = {
-        "device": torch.cuda.get_device_name() if on_gpu else cpu_name(),
+        "device": torch.cuda.get_device_name() if on_gpu else speed.cpu_name(),
         "threads": torch.get_num_threads(), "torch": torch.__version__, "rounds": ROUNDS,
         "seconds": SECONDS, "rows": rows, "without": losses, "growth": measure_growth(),
     }
-    (RESULTS / "bench.json").write_text(json.dumps(facts, indent=1) + "\n")
+    (RESULTS / "bench.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     text = to_text(facts)
-    (RESULTS / "bench.md").write_text(text)
+    (RESULTS / "bench.md").write_text(text, encoding="utf-8")
     print(text)
 
 
 def to_text(facts: dict) -> str:
-    """The tables as results/bench.md holds them."""
-    def span(row: dict) -> str:
-        return f"{row['ratio']:.2f} ({row['low']:.2f} to {row['high']:.2f})"
+    """The tables as results/bench.md holds them; bytes in MB."""
+    def table(name: str, drop: tuple[str, ...] = ()) -> str:
+        rows = pd.DataFrame(facts[name]).drop(columns=list(drop))
+        sizes = rows.columns[rows.columns.str.endswith("bytes")]
+        rows[sizes] /= 1e6
+        rows.columns = rows.columns.str.replace("bytes", "MB")
+        return rows.to_markdown(index=False, floatfmt=".3g")
 
-    lines = [
-        "# A training step of 16 images, the plain loop and ours", "",
+    return (
+        "# A training step of 16 images, the plain loop and ours\n\n"
         f"{facts['device']}, {facts['threads']} threads, torch {facts['torch']}; medians of "
         f"{facts['rounds']} rounds of about {facts['seconds']} seconds, taken in turns, each "
         "contestant in a process of its own. Plain: DataLoader, float32, default layout, `.item()` "
-        "at every step. TFLOP/s are those of our step, and of the widest layer's convolution "
-        "alone, forward. Memory is the peak of a step, weights and Adam's moments included.", "",
-        "| decoder | precision | plain, ms | ours, ms | plain / ours (quartiles) | TFLOP/s "
-        "| widest layer | plain, MB | ours, MB |", "|---" * 9 + "|",
-    ]
-    for r in facts["rows"]:
-        cells = [r["decoder"], r["precision"], f"{r['plain_ms']:.1f}", f"{r['ours_ms']:.1f}",
-                 span(r)]
-        if "tflops" in r:
-            cells += [f"{r['tflops']:.2f}", f"{r['ceiling_tflops']:.2f}",
-                      f"{r['plain_bytes'] / 1e6:.0f}", f"{r['ours_bytes'] / 1e6:.0f}"]
-        else:
-            cells += [""] * 4
-        lines.append("| " + " | ".join(cells) + " |")
-    lines += ["", "What each piece is worth: our step without it, over our step.", "",
-              "| decoder | without | slower by (quartiles) | MB |", "|---" * 4 + "|"]
-    lines += [f"| {r['decoder']} | {r['piece']} | {span(r)} | {r['bytes'] / 1e6:.0f} |"
-              for r in facts["without"]]
-    lines += ["", "How a step grows, the post's settings but for the one that is named; "
-              f"{GROWTH_ROUNDS} rounds each, so that the post's own may differ from above.", "",
-              "| what | value | decoder | loop | ms | MB |",
-              "|---" * 6 + "|"]
-    lines += [f"| {r['what']} | {r['value']} | {r['decoder']} | {r['loop']} | {r['ms']:.1f} | "
-              f"{r['bytes'] / 1e6:.1f} |" for r in facts["growth"]
-              if r["what"] == "image_size" or r["value"] != BASE[r["what"]]]
-    return "\n".join(lines) + "\n"
+        "at every step. `ratio` is plain over ours, with its quartiles `low` and `high`; TFLOP/s "
+        "are those of our step, and of the widest layer's convolution alone, forward. Memory is "
+        f"the peak of a step, weights and Adam's moments included.\n\n{table('rows')}\n\n"
+        "What each piece is worth: our step without it, over our step.\n\n"
+        f"{table('without')}\n\n"
+        "How a step grows, the post's settings but for the one that is named; "
+        f"{GROWTH_ROUNDS} rounds each, so that the post's own may differ from above.\n\n"
+        f"{table('growth')}\n"
+    )
 
 
 if __name__ == "__main__":

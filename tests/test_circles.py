@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from sbd_utils.data import draw_sprite, make_sprites
+from sbd_utils.worlds.circles import draw_sprite, make_sprites
 
 
 def test_defaults_are_the_posts_3675_images_in_order():

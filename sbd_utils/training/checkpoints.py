@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-FORMAT = 2  # raise it when a change makes older runs incomparable
+FORMAT = 3  # raise it when a change makes older runs incomparable
 CURVES = ("reconstruction", "kl", "seconds")
 
 

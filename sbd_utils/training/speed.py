@@ -1,22 +1,29 @@
 """What makes a training step fast, a named piece each; `make bench` measures each alone."""
 
 import ctypes
+import json
 import logging
 import os
+import platform
 import shutil
 import sys
 import sysconfig
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
 import torch
+from torch.nn import functional as F
 
-from sbd_utils.models import VAE
+from sbd_utils.models.vae import VAE
+from sbd_utils.settings import RUNS
 
 LAYOUT = torch.channels_last  # what the convolutions of oneDNN and cuDNN are fastest in
+# How many times faster bfloat16 must be to be taken: where it gains less, rounding is not worth it.
+LEAST_GAIN = 1.25  # measured: about 2 on AMD's Zen 5, above 2 with AMX, 0.55 on Intel without
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
@@ -28,14 +35,74 @@ def pick_device() -> torch.device:
 
 
 def pick_precision(device: torch.device) -> str:
-    """bfloat16 where the hardware multiplies it natively; elsewhere it is slower than float32."""
+    """"bfloat16" where it makes our convolutions faster, else "float32".
+
+    On a CPU its flags do not tell: with AMX, and on AMD, bfloat16 is faster, with Intel's
+    AVX512-BF16 alone it is slower. So the operation itself is timed, once for each machine and
+    version of torch; the answer is kept beside the runs.
+    """
     if device.type == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        native = device.type == "cpu" and (
-            torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
-        )
-    return "bfloat16" if native else "float32"
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    if device.type != "cpu" or not (
+        torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    ):
+        return "float32"
+    return "bfloat16" if kept_gain(RUNS / "bfloat16.json") >= LEAST_GAIN else "float32"
+
+
+def kept_gain(path: Path) -> float:
+    """`bfloat16_gain()`, from a file where it is kept for this machine; kept where it can be."""
+    machine = f"{cpu_name()}, torch {torch.__version__}"
+    try:
+        gains = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        gains = {}  # none yet, or damaged
+    gain = gains.get(machine)
+    if isinstance(gain, float) and 0 < gain < float("inf"):
+        return gain
+    gains[machine] = gain = round(bfloat16_gain(), 2)
+    with suppress(OSError):  # nowhere to keep it: measure again next time
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f"{path.name}.{os.getpid()}.part")
+        part.write_text(json.dumps(gains), encoding="utf-8")
+        part.replace(path)
+    return gain
+
+
+def bfloat16_gain() -> float:
+    """How many times faster than in float32 a convolution of ours is, forward and backward."""
+    def seconds(dtype: torch.dtype) -> float:
+        x, pull = (torch.ones(4, 64, 64, 64, dtype=dtype).to(memory_format=LAYOUT)
+                   for _ in range(2))
+        weight = torch.ones(64, 64, 3, 3, dtype=dtype, requires_grad=True)
+        start = time.perf_counter()
+        y = F.conv2d(x.requires_grad_(), weight, padding=1)
+        torch.autograd.grad(y, (x, weight), pull)
+        return time.perf_counter() - start
+
+    with one_thread():  # a study's workers have one, and they must all agree
+        times = [(seconds(torch.float32), seconds(torch.bfloat16)) for _ in range(6)]
+    float32, bfloat16 = (min(column) for column in zip(*times[1:], strict=True))  # one to warm up
+    return float32 / bfloat16
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch computes on one thread inside."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def cpu_name() -> str:
+    """The processor, by its model name where Linux tells it."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
 
 
 @cache

@@ -11,9 +11,10 @@ from pathlib import Path
 import torch
 from filelock import FileLock
 
-from sbd_utils import checkpoints, speed, variants
-from sbd_utils.models import DECODERS, VAE, check_images
+from sbd_utils.models.recipes import RECIPES, builder
+from sbd_utils.models.vae import VAE, check_images
 from sbd_utils.settings import RUNS, TRAINING
+from sbd_utils.training import checkpoints, speed
 
 PRECISIONS = ("bfloat16", "float32")
 
@@ -26,7 +27,7 @@ class TrainingDivergedError(RuntimeError):
 class TrainConfig:
     """Everything that a run depends on; the defaults are the post's, its missing seed aside.
 
-    decoder: "sbd", "deconv" or another of variants.RECIPES.
+    decoder: "sbd", "deconv" or another of recipes.RECIPES.
     beta: the weight of the KL term (Higgins et al. 2017, beta-VAE).
     accumulate: in how many pieces a batch is taken, one after another, to need less memory.
     precision: "bfloat16" (autocast) or "float32"; left out, what this machine is fast at.
@@ -46,7 +47,7 @@ class TrainConfig:
     compiled: bool = field(default_factory=lambda: speed.pick_compiled(speed.pick_device()))
 
     def __post_init__(self):
-        variants.builder(self.decoder)  # a wrong name raises
+        builder(self.decoder)  # a wrong name raises
         if self.precision not in PRECISIONS:
             raise ValueError(
                 f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}"
@@ -96,7 +97,7 @@ class Run:
     history: History
 
 
-Reporter = Callable[[TrainConfig, History], None]
+Reporter = Callable[[Run], None]
 
 
 def train(
@@ -109,7 +110,7 @@ def train(
 
     checkpoint: a file to save every epoch to and, where it is there, to go on from. Stopping and
         going on gives the same weights, bit for bit on a CPU, as never having stopped.
-    reporter: called after every epoch with the config and the history so far.
+    reporter: called after every epoch with the run so far.
     Raises ValueError for images outside [0, 1] or of a wrong shape, CheckpointError for a file
     that is no checkpoint of this run, and TrainingDivergedError when a loss or weights are not
     finite.
@@ -125,7 +126,7 @@ def train(
     if checkpoint is not None and checkpoint.exists():
         history = History(**checkpoints.load(checkpoint, name, vae, optimizer, generator))
 
-    images = images.to(device)
+    images, run = images.to(device), Run(config, vae, history)
     if len(history) < config.epochs:
         step = new_step(config, vae, optimizer, images)
     while len(history) < config.epochs:
@@ -139,8 +140,9 @@ def train(
         if checkpoint is not None:
             checkpoints.save(checkpoint, name, vae, optimizer, generator, asdict(history))
         if reporter is not None:
-            reporter(config, history)
-    return Run(config, vae.eval(), history)
+            reporter(run)
+    vae.eval()
+    return run
 
 
 def _check_size(images: torch.Tensor) -> int:
@@ -155,11 +157,8 @@ def new_model(
     """A VAE with its first weights from the seed, in the layout that is fast, and its Adam."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(config.seed)
-        decoder = variants.builder(config.decoder)
-        vae = VAE(decoder, config.latent_dim, config.decoder_variance, image_size)
+        vae = VAE(config.decoder, config.latent_dim, config.decoder_variance, image_size)
     vae = vae.to(device, memory_format=speed.LAYOUT)
-    if config.decoder == "sbd":
-        vae.decoder.shortcut = config.compiled  # only compiled is it the faster of the two
     return vae, torch.optim.Adam(vae.parameters(), lr=config.learning_rate, fused=True)
 
 
@@ -255,10 +254,10 @@ def load_or_train(
     folder = Path(runs) / run_name(config, images)
     folder.mkdir(parents=True, exist_ok=True)
 
-    def report(config: TrainConfig, history: History) -> None:
-        (folder / "progress.txt").write_text(progress(config, history))
+    def report(run: Run) -> None:
+        (folder / "progress.txt").write_text(progress(run), encoding="utf-8")
         if reporter is not None:
-            reporter(config, history)
+            reporter(run)
 
     with FileLock(folder / "lock"):
         return train(config, images, folder / "checkpoint.pt", report)
@@ -276,8 +275,7 @@ def run_name(config: TrainConfig, images: torch.Tensor) -> str:
     """Decoder, seed and a hash of all that the run depends on."""
     settings = {name: value for name, value in asdict(config).items()
                 if value != UNNAMED.get(name)}
-    if config.decoder not in DECODERS:
-        settings["recipe"] = variants.RECIPES[config.decoder]  # what a name means may change
+    settings["recipe"] = RECIPES[config.decoder]  # what a name means may change
     digest = hashlib.blake2b(
         f"{checkpoints.FORMAT} {settings} {images.shape}".encode(), digest_size=4
     )
@@ -285,10 +283,10 @@ def run_name(config: TrainConfig, images: torch.Tensor) -> str:
     return f"{config.decoder}-seed{config.seed}-{digest.hexdigest()}"
 
 
-def progress(config: TrainConfig, history: History) -> str:
+def progress(run: Run) -> str:
     """Epochs done and time left, from the pace of the last ten epochs."""
-    recent = history.seconds[-10:]
-    left = round(statistics.median(recent) * (config.epochs - len(history)))
+    config, history = run.config, run.history
+    left = round(statistics.median(history.seconds[-10:]) * (config.epochs - len(history)))
     return (
         f"{config.decoder} seed {config.seed}: epoch {len(history)}/{config.epochs}, "
         f"{left // 60}:{left % 60:02d} left"

@@ -1,45 +1,23 @@
-"""Decoders between DeConv and Spatial Broadcast, all from the same four parts."""
+"""How a decoder is made: DeConv, Spatial Broadcast, and what lies between and around them."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 
-import torch
 from torch import nn
 
-from sbd_utils.models import (
-    DECODERS,
-    WIDTH,
+from sbd_utils.models.decoders import (
+    AppendCoordinates,
+    Broadcast,
+    BroadcastConv2d,
+    FrugalConv2d,
     TransposedConv2d,
-    append_coordinates,
-    coordinate_grid,
 )
 
 CHOICES = {
     "start": ("linear", "broadcast"), "up": ("deconv", "resize"),
-    "coordinates": ("none", "first", "every"),
+    "coordinates": ("none", "first", "every"), "padded": (True, False),
 }
-
-
-class AppendCoordinates(nn.Module):
-    """[batch, channels, height, width] to [batch, channels + 2, height, width]; CoordConv's half.
-
-    A convolution behind it is a CoordConv layer (Liu et al. 2018, arXiv 1807.03247).
-    """
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return append_coordinates(x, coordinate_grid(*x.shape[2:], x.device))
-
-
-class Broadcast(nn.Module):
-    """A code [batch, latent_dim] tiled to [batch, latent_dim, side, side]."""
-
-    def __init__(self, side: int):
-        super().__init__()
-        self.side = side
-
-    def forward(self, z: torch.Tensor) -> torch.Tensor:
-        return z[:, :, None, None].expand(-1, -1, self.side, self.side)
 
 
 @dataclass(frozen=True)
@@ -47,7 +25,8 @@ class Recipe:
     """How a decoder gets from a code to an image. The defaults are the post's DeConv decoder.
 
     start: the first map by a "linear" layer, or the code "broadcast" over it.
-    side: the first map's, a power of two; what it lacks of the image size is made up by doublings.
+    side: the first map's, a power of two, and doublings make up what it lacks of the image's size;
+        None is the image's own.
     up: a doubling is a transposed convolution of stride 2 ("deconv"), or a nearest-neighbor
         "resize" and a convolution.
     depth: how many convolutions of stride 1 there are where nothing is doubled.
@@ -58,25 +37,25 @@ class Recipe:
     """
 
     start: str = "linear"
-    side: int = 2
+    side: int | None = 2
     up: str = "deconv"
     depth: int = 3
     coordinates: str = "none"
-    width: int = WIDTH
+    width: int = 64
     kernel: int = 4
     padded: bool = True
 
     def __post_init__(self):
         for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
-                raise ValueError(
-                    f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}"
-                )
+                raise ValueError(f"{name} must be one of {', '.join(map(str, allowed))}, "
+                                 f"got {getattr(self, name)!r}")
         for name in ("side", "depth", "width", "kernel"):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
-                raise ValueError(
-                    f"{name} must be a whole number of at least 1, got {getattr(self, name)!r}"
-                )
+            value = getattr(self, name)
+            if name == "side" and value is None:
+                continue
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
 
 
 class ComposedDecoder(nn.Sequential):
@@ -89,53 +68,57 @@ class ComposedDecoder(nn.Sequential):
                  channels: int = 3):
         if recipe.kernel > image_size:
             raise ValueError(f"kernel must fit into {image_size} pixels, got {recipe.kernel}")
-        ratio, rest = divmod(image_size, recipe.side)
+        side = recipe.side or image_size
+        ratio, rest = divmod(image_size, side)
         if rest or ratio & (ratio - 1) or not ratio:
-            raise ValueError(f"side must lead to {image_size} by doublings, got {recipe.side}")
+            raise ValueError(f"side must lead to {image_size} by doublings, got {side}")
         doublings = ratio.bit_length() - 1
         plain = not doublings or recipe.up == "resize"
         if plain and recipe.padded and recipe.kernel % 2 == 0:
             raise ValueError(f"a padded kernel must be odd to keep the size, got {recipe.kernel}")
         if doublings and not recipe.padded:
             raise ValueError(f"padded must be True where {doublings} doublings set the size")
-        super().__init__(*parts(recipe, latent_dim, doublings, channels))
+        super().__init__(*layers(recipe, latent_dim, side, doublings, channels))
 
 
-def parts(
-    recipe: Recipe, latent_dim: int, doublings: int, out_channels: int
+def layers(
+    recipe: Recipe, latent_dim: int, side: int, doublings: int, out_channels: int
 ) -> Iterator[nn.Module]:
-    """The layers of a decoder, first to last; doublings: how many lead to the image's size."""
-    width, side, kernel = recipe.width, recipe.side, recipe.kernel
-    layers = doublings or recipe.depth
-    if recipe.start == "linear":
+    """The layers of a decoder, first to last; doublings: how many lead from side to the image."""
+    width, kernel, count = recipe.width, recipe.kernel, doublings or recipe.depth
+    padding = kernel // 2 if recipe.padded else 0
+    # Where padding does not make it up, a map starts larger by what the convolutions take off.
+    first_side = side if recipe.padded else side + count * (kernel - 1)
+    merged = recipe.start == "broadcast" and not doublings and count > 1
+    if merged:
+        yield BroadcastConv2d(latent_dim, width, kernel, first_side,
+                              recipe.coordinates != "none", padding)
+    elif recipe.start == "broadcast":
+        yield Broadcast(first_side)
+    else:
         yield from (nn.Linear(latent_dim, width * side**2), nn.ReLU(),
                     nn.Unflatten(1, (width, side, side)))
-        channels = width
-    else:
-        margin = 0 if recipe.padded or doublings else layers * (kernel - 1)
-        yield Broadcast(side + margin)
-        channels = latent_dim
-    for layer in range(layers):
-        last = layer == layers - 1
-        resized = doublings and recipe.up == "resize"
-        if resized:
+    channels = width if merged or recipe.start == "linear" else latent_dim
+    for layer in range(int(merged), count):
+        if doublings and recipe.up == "resize":
             yield nn.Upsample(scale_factor=2)  # nearest
         if recipe.coordinates == "every" or (recipe.coordinates == "first" and layer == 0):
             yield AppendCoordinates()
             channels += 2
+        last = layer == count - 1
         out = out_channels if last else width
-        if doublings and not resized:
+        if doublings and recipe.up == "deconv":
             yield TransposedConv2d(channels, out, kernel, stride=2, padding=(kernel - 1) // 2,
                                    output_padding=kernel % 2)
         else:
-            yield nn.Conv2d(channels, out, kernel, padding=kernel // 2 if recipe.padded else 0)
+            yield FrugalConv2d(channels, out, kernel, padding=padding)
         if not last:
             yield nn.ReLU()
         channels = out
 
 
 DECONV = Recipe()
-SBD = Recipe(start="broadcast", side=64, coordinates="first", kernel=3)
+SBD = Recipe(start="broadcast", side=None, coordinates="first", kernel=3)  # the paper's kernel is 4
 # Small first maps with coordinates, or without (no-xy); transposed convolutions do the rest.
 PLACES = {
     **{f"{start}{side}-deconv": replace(DECONV, start=start, side=side, coordinates="first")
@@ -160,15 +143,19 @@ VARIANTS = {
     **{f"sbd-depth{depth}": replace(SBD, depth=depth) for depth in (2, 4, 5)},
     **{f"sbd-width{width}": replace(SBD, width=width) for width in (16, 22, 128)},
 }
-RECIPES = VARIANTS | PLACES
+# What tells the post's two arguments apart, trained to the end.
+APART = {
+    "broadcast8-resize": replace(DECONV, start="broadcast", side=8, up="resize", kernel=3,
+                                 coordinates="first"),
+    "linear64-width22": replace(SBD, start="linear", width=22),
+    "deconv-kernel3": replace(DECONV, kernel=3),
+    "deconv-kernel5": replace(DECONV, kernel=5),
+}
+RECIPES = VARIANTS | PLACES | APART
 
 
 def builder(name: str) -> Callable[[int, int], nn.Module]:
-    """What builds the decoder of a name from latent_dim and image_size; ValueError for no name.
-
-    "deconv" and "sbd" are the classes of `models`, with the same weights and results as their
-    recipes.
-    """
+    """What builds the decoder of a name from latent_dim and image_size; ValueError for no name."""
     if name not in list(RECIPES):
         raise ValueError(f"decoder must be one of {', '.join(RECIPES)}, got {name!r}")
-    return DECODERS.get(name) or partial(ComposedDecoder, recipe=RECIPES[name])
+    return partial(ComposedDecoder, recipe=RECIPES[name])

@@ -10,7 +10,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from sbd_utils import training
+from sbd_utils.training import loop
 
 # The profiler's library prints two lines at every start and stop; it reads this when it starts.
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")
@@ -54,12 +54,12 @@ def peak_bytes(function: Callable, *inputs: object) -> int:
     return peak
 
 
-def step_bytes(config: training.TrainConfig, images: torch.Tensor) -> int:
+def step_bytes(config: loop.TrainConfig, images: torch.Tensor) -> int:
     """Bytes of a training step at its peak on the CPU, weights and Adam's moments included."""
     cpu = torch.device("cpu")
-    vae, optimizer = training.new_model(config, images.shape[-1], cpu)
-    step = training.new_step(config, vae, optimizer, images)
-    batch = next(training.batches(len(images), config, torch.Generator(), cpu))
+    vae, optimizer = loop.new_model(config, images.shape[-1], cpu)
+    step = loop.new_step(config, vae, optimizer, images)
+    batch = next(loop.batches(len(images), config, torch.Generator(), cpu))
     step(*batch)  # Adam's moments come with the first step
     optimizer.zero_grad()
     return resident_bytes(vae) + peak_bytes(step, *batch)

@@ -10,6 +10,7 @@ import torch
 from PIL import Image, ImageColor, ImageDraw
 
 SHAPES = {"circle": ImageDraw.ImageDraw.ellipse, "square": ImageDraw.ImageDraw.rectangle}
+COLORS = ("red", "green", "blue")  # the post's
 FACTORS = ("x", "y", "shape", "size", "color")
 
 
@@ -50,7 +51,7 @@ def make_sprites(
     sizes: Sequence[int] = (16,),
     positions: int = 35,
     shapes: Sequence[str] = ("circle",),
-    colors: Sequence[str] = ("red", "green", "blue"),
+    colors: Sequence[str] = COLORS,
 ) -> Sprites:
     """Draw every combination of the factors once; the defaults are the post's 3675 circles.
 

@@ -1,0 +1,1 @@
+"""Results in, a matplotlib Figure out. Nothing here trains, saves or shows."""

@@ -1,0 +1,175 @@
+"""Pictures in grids, and maps of them."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from sbd_utils.figures.style import DECODER_COLORS, FACTOR_COLORS, NAMES, new_figure
+
+
+def draw_image(axes: Axes, image: np.ndarray) -> None:
+    """Show an image [3, height, width] in [0, 1] in a thin frame; an all-white one is a gap."""
+    axes.imshow(np.clip(np.moveaxis(np.asarray(image), 0, -1), 0, 1), interpolation="nearest")
+    axes.set(xticks=[], yticks=[])
+    for spine in axes.spines.values():
+        spine.set_color("#888888" if np.min(image) < 1 else "white")
+
+
+def image_grid(
+    images: np.ndarray,
+    row_labels: Sequence[str] = (),
+    column_labels: Sequence[str] = (),
+    title: str = "",
+    x_label: str = "",
+    cell: float = 0.8,
+) -> Figure:
+    """Images [rows, columns, 3, height, width] in a grid, with a label a row and a column."""
+    rows, columns = np.shape(images)[:2]
+    figure = new_figure(columns * cell + 1.0, rows * cell + 0.5 * bool(title) + 0.3)
+    _fill_grid(figure, images, row_labels, column_labels)
+    figure.suptitle(title)
+    figure.supxlabel(x_label, fontsize="medium")
+    return figure
+
+
+def _fill_grid(figure, images, row_labels, column_labels) -> None:
+    rows, columns = np.shape(images)[:2]
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for cells, pictures in zip(grid, images, strict=True):
+        for axes, image in zip(cells, pictures, strict=True):
+            draw_image(axes, image)
+    for axes, label in zip(grid[:, 0], row_labels, strict=False):
+        axes.set_ylabel(label, rotation=0, ha="right", va="center")
+    for axes, label in zip(grid[-1], column_labels, strict=False):
+        axes.set_xlabel(label)
+
+
+LAYER_WORDS = {"Linear": "linear", "Unflatten": "reshape", "TransposedConv2d": "deconv",
+               "Broadcast": "broadcast", "AppendCoordinates": "append\nx and y", "Conv2d": "conv"}
+
+
+def schematic(steps: Mapping[str, Sequence[tuple[str, str, Sequence[int]]]]) -> Figure:
+    """Decoders as rows of blocks, whose sides grow as the root of their pixels.
+
+    steps: decoder to, per layer, its class, its kernel ("3×3" or "") and its output's shape, which
+    is [channels] or [channels, height, width]. The first step is the code itself.
+    """
+    figure = new_figure(8, 2.1 * len(steps))
+    rows = figure.subplots(len(steps), 1, squeeze=False)[:, 0]
+    ends = []
+    for axes, (decoder, layers) in zip(rows, steps.items(), strict=True):
+        right = 0.0
+        for i, (layer, kernel, shape) in enumerate(layers):
+            if i > 0:
+                axes.annotate("", (right + 0.64, 0), (right + 0.06, 0), arrowprops={
+                    "arrowstyle": "-|>", "color": "#555555", "shrinkA": 0, "shrinkB": 0})
+                axes.text(right + 0.34, 0.06, f"{LAYER_WORDS[layer]}\n{kernel}".strip(),
+                          ha="center", va="bottom", fontsize=8)
+                right += 0.7
+            colors = [DECODER_COLORS[decoder]] * shape[0]
+            if layer == "AppendCoordinates":
+                colors[-2:] = FACTOR_COLORS["x"], FACTOR_COLORS["y"]
+            left, right = right, _draw_block(axes, right, shape, colors)
+            name = "(code)" if i == 0 else "(image)" if i == len(layers) - 1 else ""
+            size = " channels\nof " + "×".join(map(str, shape[1:])) if shape[1:] else "\nnumbers"
+            axes.text((left + right) / 2, -0.7, f"{shape[0]}{size}\n{name}".strip(), ha="center",
+                      va="top", fontsize=8)
+        ends.append(right)
+        axes.set(ylim=(-1.3, 0.75), aspect="equal")
+        axes.set_axis_off()
+        axes.set_title(f"{NAMES[decoder]} decoder", color=DECODER_COLORS[decoder], loc="left")
+    for axes in rows:
+        axes.set_xlim(-0.4, max(ends) + 0.1)
+    return figure
+
+
+def _draw_block(axes: Axes, left: float, shape: Sequence[int], colors: Sequence[str]) -> float:
+    """Numbers as a bar, channels as sheets from back to front; returns where the block ends."""
+    count = shape[0]
+    side = 0.1 if len(shape) == 1 else 0.11 * shape[1] ** 0.5
+    few = count < 20
+    if len(shape) == 1:
+        height = 0.05 * count ** 0.55
+        corners = [(left, height * (0.5 - (k + 1) / count)) for k in range(count)]
+        size, depth = (side, height / count), 0.0
+    else:
+        depth = 0.04 * (count - 1) if few else 0.035 * count ** 0.5
+        shifts = [depth * (count - 1 - k) / max(1, count - 1) for k in range(count)]
+        corners = [(left + shift, shift - (side + depth) / 2) for shift in shifts]
+        size = side, side
+    for k, (corner, color) in enumerate(zip(corners, colors, strict=True)):
+        edge = "white" if few or (depth and k == count - 1) else color
+        axes.add_patch(Rectangle(corner, *size, facecolor=color, edgecolor=edge, linewidth=0.6))
+    return left + side + depth
+
+
+def broadcast(tiled: np.ndarray) -> Figure:
+    """The input of the SB decoder [latent_dim + 2, height, width], channel by channel."""
+    latent_dim = len(tiled) - 2
+    figure = new_figure(8, 1.6)
+    bound = max(1.0, float(np.abs(tiled).max()))
+    labels = [f"latent {k}" for k in range(1, latent_dim + 1)] + ["x", "y"]
+    panels = figure.subplots(1, len(tiled))
+    for axes, channel, label in zip(panels, tiled, labels, strict=True):
+        shown = axes.imshow(channel, cmap="RdBu_r", vmin=-bound, vmax=bound)
+        axes.set(xticks=[0, channel.shape[1] - 1], yticks=[], title=label)
+    panels[0].set(yticks=[0, tiled.shape[1] - 1], ylabel="pixel row")
+    figure.supxlabel("pixel column", fontsize="medium")
+    figure.colorbar(shown, ax=panels, shrink=0.8, label="value")
+    return figure
+
+
+def traversals(
+    inputs: np.ndarray,
+    reconstructions: Mapping[str, np.ndarray],
+    sweeps: Mapping[str, np.ndarray],
+    values: Sequence[float],
+) -> Figure:
+    """The post's figure: reconstructions above, latent traversals below, decoders side by side.
+
+    inputs: [n, 3, height, width]. reconstructions: decoder to the same. sweeps: decoder to
+    [latent_dim, n, 3, height, width], the middle input's code with one latent set to each value.
+    """
+    figure = new_figure(8.6, 4.3)
+    for part, decoder in zip(figure.subfigures(1, len(sweeps)), sweeps, strict=True):
+        latent_dim = len(sweeps[decoder])
+        rows = np.concatenate([inputs[None], reconstructions[decoder][None], sweeps[decoder]])
+        labels = ["input", "recons"] + [f"lat dim {k}" for k in range(latent_dim)]
+        _fill_grid(part, rows, labels, [f"{value:.2g}" for value in values])
+        part.suptitle(NAMES[decoder], color=DECODER_COLORS[decoder])
+        part.supxlabel("value the latent is set to", fontsize="medium")
+    return figure
+
+
+def regions(numbers: np.ndarray) -> Figure:
+    """Cells [height, width] colored by the number that they hold."""
+    figure = new_figure(2.6, 2.6)
+    axes = figure.subplots()
+    axes.pcolormesh(numbers, cmap="Set3", edgecolors="white", linewidth=1)
+    axes.set(aspect="equal", xticks=[], yticks=[])
+    return figure
+
+
+def heat_maps(
+    rows: Mapping[str, Mapping[str, np.ndarray]], label: str, ticks: Sequence[int] = (),
+    x_label: str = "",
+) -> Figure:
+    """Maps [height, width] in rows and columns by name, in one scale, of what `label` says."""
+    count = max(map(len, rows.values()))
+    cell = min(7.2 / count, 6 / len(rows))
+    figure = new_figure(count * cell + 0.8, len(rows) * cell + 0.4)
+    grid = figure.subplots(len(rows), count, squeeze=False)
+    values = np.concatenate([m.ravel() for maps in rows.values() for m in maps.values()])
+    for cells, (row, maps) in zip(grid, rows.items(), strict=True):
+        cells[0].set_ylabel(row)
+        for axes, (name, numbers) in zip(cells, maps.items(), strict=True):
+            shown = axes.imshow(numbers, vmin=values.min(), vmax=values.max())
+            axes.set(xticks=ticks, yticks=ticks)
+            axes.set_title(name, fontsize="small")
+    for axes in grid[-1]:
+        axes.set_xlabel(x_label)
+    figure.colorbar(shown, ax=grid, label=label)
+    return figure

@@ -1,0 +1,1 @@
+"""Arrays or a trained VAE in, numbers out."""

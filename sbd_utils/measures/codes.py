@@ -1,0 +1,45 @@
+"""Images to codes and back with a trained VAE, and codes swept along their axes."""
+
+import numpy as np
+import torch
+
+from sbd_utils.models.vae import VAE
+
+TRAVERSAL = np.linspace(-2, 2, 7)  # the post's seven values
+
+
+@torch.inference_mode()
+def encode(vae: VAE, images: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """mu and log_var of images [N, 3, size, size] as float64 arrays [N, latent_dim]."""
+    device = next(vae.parameters()).device
+    pairs = [vae.encode(batch.to(device)) for batch in images.split(256)]
+    mu, log_var = (torch.cat(parts).cpu().double().numpy() for parts in zip(*pairs, strict=True))
+    return mu, log_var
+
+
+@torch.inference_mode()
+def decode(vae: VAE, codes: np.ndarray, clamp: bool = True) -> np.ndarray:
+    """Pictures of codes [..., latent_dim], clamped to [0, 1] or not, [..., 3, size, size]."""
+    if np.ndim(codes) == 0 or np.shape(codes)[-1] != vae.latent_dim:
+        raise ValueError(f"codes must be [..., {vae.latent_dim}], got {list(np.shape(codes))}")
+    device = next(vae.parameters()).device
+    z = torch.as_tensor(np.asarray(codes), dtype=torch.float32).reshape(-1, vae.latent_dim)
+    pictures = torch.cat([vae.decode(batch.to(device)).cpu() for batch in z.split(128)])
+    pictures = pictures.clamp(0, 1) if clamp else pictures
+    return pictures.numpy().reshape(*np.shape(codes)[:-1], *pictures.shape[1:])
+
+
+def traverse(
+    codes: np.ndarray, values: np.ndarray = TRAVERSAL, axes: np.ndarray | None = None
+) -> np.ndarray:
+    """Set each latent in turn to each value: [..., L] to [..., L, len(values), L].
+
+    axes: orthonormal rows [L, L]; where given, the coordinate along each of them is set instead.
+    """
+    latent_dim = codes.shape[-1]
+    axes = np.eye(latent_dim) if axes is None else axes
+    sweeps = np.empty((*codes.shape[:-1], latent_dim, len(values), latent_dim))
+    sweeps[:] = (codes @ axes.T)[..., None, None, :]
+    for axis in range(latent_dim):
+        sweeps[..., axis, :, axis] = values
+    return sweeps @ axes

@@ -1,0 +1,148 @@
+"""What can be seen in pictures: blobs, what moves them, and patterns that repeat."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from sbd_utils.measures.codes import decode, traverse
+from sbd_utils.models.vae import VAE
+from sbd_utils.worlds.circles import Sprites
+
+VISIBLE = 0.2  # brightness of a pixel that belongs to a blob; Pillow's green is 0.5 at full
+LEAST_AREA = 20  # pixels of a blob that the eye would count; the post's circle has 221
+MOVES = 0.1  # share of its full range that a sweep must move a factor by to count
+
+
+@dataclass(frozen=True)
+class Blobs:
+    """What can be seen in N pictures.
+
+    count: blobs of at least LEAST_AREA pixels brighter than VISIBLE, [N].
+    centroid: x and y in pixels, weighted by brightness, [N, 2]; NaN where nothing is visible.
+    color: shares of red, green and blue, [N, 3], which sum to 1; NaN where nothing is visible.
+    """
+
+    count: np.ndarray
+    centroid: np.ndarray
+    color: np.ndarray
+
+
+def find_blobs(images: np.ndarray) -> Blobs:
+    """Count the blobs in images [N, 3, height, width] and locate what is visible of them."""
+    if np.ndim(images) != 4 or np.shape(images)[1] != 3:
+        raise ValueError(f"images must be [N, 3, height, width], got {np.shape(images)}")
+    images = np.clip(images, 0, 1)
+    brightness = images.max(axis=1)
+    mask = brightness > VISIBLE
+    weight = np.where(mask, brightness, 0)  # [N, height, width]
+    total = weight.sum(axis=(1, 2))
+    total = np.where(total > 0, total, np.nan)[:, None]
+    rows, columns = np.indices(mask.shape[1:])
+    centroid = np.stack([(weight * c).sum(axis=(1, 2)) for c in (columns, rows)], axis=1) / total
+    color = (images * mask[:, None]).sum(axis=(2, 3))
+    color = color / np.where(np.isnan(total), np.nan, color.sum(axis=1, keepdims=True))
+    count = []
+    for picture in mask:
+        labels, _ = ndimage.label(picture)
+        count.append((np.bincount(labels.ravel())[1:] >= LEAST_AREA).sum())
+    return Blobs(np.array(count), centroid, color)
+
+
+def fixed_pattern(images: np.ndarray, period: int) -> float:
+    """How much of the images' variance is a pattern that all of them repeat every period pixels.
+
+    images: [N, channels, height, width]. The variance of the means over all pixels of one phase
+    (row mod period, column mod period), over the variance of all pixels, each within its channel; 0
+    where no pixel varies. ValueError unless period divides height and width.
+    """
+    if np.ndim(images) != 4:
+        raise ValueError(f"images must be [N, channels, height, width], got {np.shape(images)}")
+    _, channels, height, width = np.shape(images)
+    if period < 2 or height % period or width % period:
+        raise ValueError(f"period must be 2 or more and divide {height} and {width}, got {period}")
+    mean = images.mean(axis=0, dtype=float)  # [channels, height, width]
+    phases = mean.reshape(channels, height // period, period, width // period, period)
+    # Not images.var, whose copy in double precision would be twice as large as the images.
+    squares = np.einsum("nchw,nchw->c", images, images, dtype=float) / (len(images) * mean[0].size)
+    variance = (squares - mean.mean(axis=(1, 2)) ** 2).mean()
+    return float(phases.mean(axis=(1, 3)).var(axis=(1, 2)).mean() / variance) if variance else 0.0
+
+
+def gray_levels(images: np.ndarray, period: int) -> float:
+    """The standard deviation of the fixed pattern, on a screen's scale from 0 to 255.
+
+    images [N, channels, height, width] with black 0 and white 1, as in fixed_pattern. A screen
+    shows whole levels.
+    """
+    variance = images.var(axis=(0, 2, 3), dtype=float).mean()
+    return float(255 * (fixed_pattern(images, period) * variance) ** 0.5)
+
+
+def explained(sprites: Sprites, pictures: np.ndarray) -> float:
+    """The share of the images' variance that is in the pictures [N, 3, size, size] of them."""
+    truth = sprites.images.numpy()
+    return 1 - np.square(pictures - truth).mean() / np.square(truth - truth.mean(axis=0)).mean()
+
+
+def right_blobs(sprites: Sprites, pictures: np.ndarray) -> np.ndarray:
+    """Which pictures show one blob, within a pixel of its place and of the right color, [N]."""
+    truth, seen = find_blobs(sprites.images.numpy()), find_blobs(pictures)
+    with np.errstate(invalid="ignore"):
+        close = np.linalg.norm(truth.centroid - seen.centroid, axis=1) <= 1
+    return (seen.count == 1) & close & (truth.color.argmax(axis=1) == seen.color.argmax(axis=1))
+
+
+@dataclass(frozen=True)
+class Moves:
+    """What a sweep of each latent does to the picture, in the median over many codes.
+
+    x, y: how far the blob's centroid goes, as a share of the way that is free, [latent_dim].
+    color: how far its color goes, as a share of the way from red to green, [latent_dim].
+    one_blob: share of the sweep's pictures that hold exactly one blob, [latent_dim] (a mean).
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    color: np.ndarray
+    one_blob: np.ndarray
+
+    @property
+    def factors(self) -> np.ndarray:
+        """Which of x, y and color each latent moves, [latent_dim, 3] of bool."""
+        return np.stack([self.x, self.y, self.color], axis=1) > MOVES
+
+    @property
+    def mixing(self) -> float:
+        """Of the latents that move anything, the share that moves position and color both."""
+        x, y, color = self.factors.T
+        return float(((x | y) & color).sum() / max(1, (x | y | color).sum()))
+
+
+def measure_moves(
+    vae: VAE, mu: np.ndarray, every: int = 101, axes: np.ndarray | None = None, size: int = 16
+) -> Moves:
+    """Sweep the latents of every 101st code of mu [N, L]: places and colors of all kinds.
+
+    axes: what to sweep along instead of the latents, as in traverse. size: the sprites', in pixels.
+    """
+    codes = traverse(mu[::every], axes=axes)  # [bases, latent, value, latent]
+    bases, latents, values, _ = codes.shape
+    blobs = find_blobs(decode(vae, codes).reshape(-1, 3, vae.image_size, vae.image_size))
+    centroid = blobs.centroid.reshape(bases, latents, values, 2)
+    color = blobs.color.reshape(bases, latents, values, 3)
+    free = vae.image_size - 2 - size
+    apart = np.linalg.norm(color[:, :, :, None] - color[:, :, None], axis=-1) / np.sqrt(2)
+    # A black picture has no place and no color; unlike nanmax, fmax passes over it silently.
+    way = np.fmax.reduce(centroid, axis=2) - np.fmin.reduce(centroid, axis=2)
+    x, y = _median_of_seen(way).T / free  # way: [bases, latent, 2]
+    return Moves(
+        x, y,
+        color=_median_of_seen(np.fmax.reduce(apart, axis=(2, 3))),
+        one_blob=(blobs.count.reshape(bases, latents, values) == 1).mean(axis=(0, 2)),
+    )
+
+
+def _median_of_seen(values: np.ndarray) -> np.ndarray:
+    """The median over the codes that show anything; 0 where none does."""
+    return np.nanmedian(np.where(np.isnan(values).all(axis=0), 0, values), axis=0)

@@ -1,0 +1,65 @@
+"""Every number of one trained run that a claim or a figure needs."""
+
+import numpy as np
+
+from sbd_utils.measures.codes import decode, encode
+from sbd_utils.measures.disentanglement import mig
+from sbd_utils.measures.geometry import (
+    additive_r2,
+    affine_fit,
+    informative_latents,
+    measure_geometry,
+    readout_r2,
+)
+from sbd_utils.measures.pictures import (
+    explained,
+    fixed_pattern,
+    gray_levels,
+    measure_moves,
+    right_blobs,
+)
+from sbd_utils.training.loop import Run
+from sbd_utils.worlds.circles import COLORS, Sprites
+
+
+def score(run: Run, sprites: Sprites) -> dict[str, float]:
+    """Every number of one run that a claim or a figure of the seeds needs.
+
+    sprites: the post's kind, circles of one size in red, green and blue; ValueError for another.
+    """
+    vae, images, factors = run.vae, sprites.images, sprites.factors
+    kinds = {name: sorted(set(factors[name])) for name in ("shape", "size", "color")}
+    if kinds["shape"] != ["circle"] or len(kinds["size"]) > 1 or kinds["color"] != sorted(COLORS):
+        raise ValueError(f"sprites must be circles of one size in {', '.join(COLORS)}, got {kinds}")
+    size = int(kinds["size"][0])
+    mu, log_var = encode(vae, images)
+    order = informative_latents(log_var)
+    places = np.column_stack([factors["x"], factors["y"]])
+    moves = measure_moves(vae, mu, size=size)
+    drawn = decode(vae, mu, clamp=False)
+    pictures, residual = np.clip(drawn, 0, 1), drawn - images.numpy()
+    numbers = {
+        "reconstruction": run.history.reconstruction[-1],
+        "kl": run.history.kl[-1],
+        "explained": explained(sprites, pictures),
+        "right_blob": right_blobs(sprites, pictures).mean(),
+        "mixing": moves.mixing,
+        "factors_moved": moves.factors.sum() / max(1, moves.factors.any(axis=1).sum()),
+        "one_blob": moves.one_blob.mean(),
+        "readout": readout_r2(mu[:, order[:2]], places),
+        "readout_affine": affine_fit(mu[:, order[:2]], places).r2,
+        "additive": additive_r2(mu, places, factors["color"]),
+        "mig": mig(mu, factors),
+        "pattern": fixed_pattern(residual, period=2),
+        "gray_levels": gray_levels(residual, period=2),
+        "seconds": run.history.undisturbed_seconds,
+    }
+    for color in COLORS:
+        geometry = measure_geometry(vae, order[:2], color, size)
+        numbers |= {
+            f"r2_{color}": geometry.fit.r2,
+            f"singular_ratio_{color}": geometry.fit.singular_ratio,
+            f"angle_{color}": geometry.fit.angle,
+            f"folded_{color}": geometry.folded,
+        }
+    return {name: float(value) for name, value in numbers.items()}

@@ -1,0 +1,1 @@
+"""The encoder, the decoders and the VAE. No training, no plotting, no device handling."""

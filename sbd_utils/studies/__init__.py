@@ -1,0 +1,1 @@
+"""Many runs, one table: what `make study` trains and scores."""

@@ -1,0 +1,354 @@
+"""Three tasks of coordinates, networks for them, and the study `coordconv` (Liu et al. 2018)."""
+
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
+from torch import nn
+from torch.nn import functional as F
+
+from sbd_utils.models.decoders import AppendCoordinates
+from sbd_utils.models.recipes import DECONV, ComposedDecoder, Recipe
+from sbd_utils.settings import RESULTS, RUNS
+from sbd_utils.training.speed import (
+    LAYOUT,
+    cpu_name,
+    flushed_denormals,
+    hand_back_memory,
+    keep_freed_memory,
+    one_thread,
+)
+from sbd_utils.worlds.not_so_clevr import (
+    CANVAS,
+    centers,
+    coordinates,
+    held_out,
+    one_hot,
+    pixel_numbers,
+    squares,
+)
+
+PLAIN = replace(DECONV, width=32)
+COORDCONV = Recipe(start="broadcast", side=None, coordinates="first", kernel=1, depth=5, width=16)
+ENDS = ("plain", "coordconv")
+# Each differs from one of the two ends in what its name says; xy stands for coordinates.
+DECODERS = {
+    "plain": PLAIN,
+    "plain-xy-every": replace(PLAIN, coordinates="every"),
+    "plain-kernel2": replace(PLAIN, kernel=2),
+    "plain-width16": replace(PLAIN, width=16),
+    "plain-broadcast": replace(PLAIN, start="broadcast"),
+    "plain-broadcast-xy-every": replace(PLAIN, start="broadcast", coordinates="every"),
+    "plain-side8": replace(PLAIN, side=8),  # three doublings, not five: two layers less
+    "plain-side8-xy-first": replace(PLAIN, side=8, coordinates="first"),
+    "plain-side8-broadcast-xy-first":
+        replace(PLAIN, side=8, start="broadcast", coordinates="first"),
+    "coordconv-linear": replace(COORDCONV, start="linear"),
+    "coordconv-depth6": replace(COORDCONV, depth=6),
+    "coordconv-kernel3": replace(COORDCONV, kernel=3),
+    "coordconv-width32": replace(COORDCONV, width=32),
+    "coordconv-width8": replace(COORDCONV, width=8),
+    "coordconv": COORDCONV,
+}
+# What cannot tell enough pixels apart to be worth a training: see `distinct_pixels`.
+BLIND = {
+    "plain-kernel1": replace(PLAIN, kernel=1),
+    "plain-side8-broadcast": replace(PLAIN, side=8, start="broadcast"),
+    "coordconv-no-xy": replace(COORDCONV, coordinates="none"),
+    "coordconv-kernel3-no-xy": replace(COORDCONV, coordinates="none", kernel=3),
+}
+
+STEPS = {"classification": 2000, "regression": 4000, "rendering": 2000}
+# For each end, whichever of TRIED left the least training loss on the uniform split of one seed
+# that is not used again; what differs from an end in one thing takes that end's rate.
+TRIED, PILOT_SEED = (1e-3, 2e-3, 5e-3, 1e-2), 100
+RATES = {
+    "classification": {"plain": 1e-2, "coordconv": 1e-2},
+    "regression": {"plain": 2e-3, "coordconv": 1e-2},
+    "rendering": {"plain": 1e-2, "coordconv": 1e-2},
+}
+SEEDS = (0, 1, 2)
+DRAWN = ((20, 44), (38, 38), (52, 52))  # centers that are drawn after training: one seen, two not
+
+
+@dataclass(frozen=True)
+class Task:
+    """What goes in, what should come out, the loss, and a score from 0 to 1 for each example."""
+
+    given: Callable
+    wanted: Callable
+    loss: Callable
+    score: Callable
+
+
+def _overlap(drawn: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    """Intersection over union of what is drawn, [N]."""
+    drawn, wanted = drawn.flatten(1) > 0, wanted.flatten(1) > 0
+    return (drawn & wanted).sum(dim=1) / (drawn | wanted).sum(dim=1)
+
+
+TASKS = {
+    # Of all pixels, which is it? Right or wrong.
+    "classification": Task(
+        coordinates, pixel_numbers, lambda drawn, wanted: F.cross_entropy(drawn.flatten(1), wanted),
+        lambda drawn, wanted: (drawn.flatten(1).argmax(dim=1) == wanted).float(),
+    ),
+    # Where is the bright pixel? Right within half a pixel.
+    "regression": Task(
+        one_hot, coordinates, F.mse_loss,
+        lambda told, wanted: ((told - wanted).abs() < 1 / (CANVAS - 1)).all(dim=1).float(),
+    ),
+    # Draw the square. The score is the intersection over the union.
+    "rendering": Task(coordinates, squares, F.binary_cross_entropy_with_logits, _overlap),
+}
+
+
+def new_network(task: str, network: str) -> nn.Module:
+    """A stack of convolutions for a task.
+
+    What draws is a decoder of a "code" of two numbers, one of DECODERS; what reads is "plain" or
+    "coordconv". ValueError for an unknown task or network.
+    """
+    if task not in TASKS:
+        raise ValueError(f"task must be one of {', '.join(TASKS)}, got {task!r}")
+    names = ENDS if task == "regression" else tuple(DECODERS)
+    if network not in names:
+        raise ValueError(f"network for {task} must be one of {', '.join(names)}, got {network!r}")
+    if task != "regression":
+        return ComposedDecoder(2, CANVAS, DECODERS[network], channels=1)
+    width = 16
+    if network == "coordconv":
+        return nn.Sequential(
+            AppendCoordinates(), nn.Conv2d(3, width, 1), nn.ReLU(), nn.AdaptiveMaxPool2d(1),
+            nn.Flatten(), nn.Linear(width, 2),
+        )
+    layers = []
+    for channels in (1, width, width, width):
+        layers += [nn.Conv2d(channels, width, 4, stride=2, padding=1), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(width * 4 * 4, 2))
+
+
+@torch.inference_mode()
+def distinct_pixels(recipe: Recipe) -> int:
+    """Of the 3136 pixels that can be a center, how many a decoder draws differently, at most.
+
+    Whatever the weights, a pixel of the same kind is the same function of the code, so that of
+    each kind one can win a classification. Counted with random weights and codes.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        drawn = [ComposedDecoder(2, CANVAS, recipe, channels=1).double()(torch.rand(8, 2).double())
+                 for _ in range(3)]
+    x, y = centers().T
+    return len(torch.cat(drawn)[:, 0, y, x].T.mul(1e9).round().unique(dim=0))
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A training: the seconds and the mean score in the test after some steps, the last included.
+
+    seconds: of the processor, not of the clock. scores: of each center, as the network was left,
+    [3136]; train: their mean over those shown; train_loss: the loss there.
+    """
+
+    network: nn.Module
+    steps: list[int]
+    seconds: list[float]
+    test: list[float]
+    train: float
+    train_loss: float
+    scores: torch.Tensor
+
+    def until(self, share: float) -> tuple[float, float]:
+        """Steps and seconds until the test score first reached a share; nan if it never did."""
+        for steps, seconds, score in zip(self.steps, self.seconds, self.test, strict=True):
+            if score >= share:
+                return steps, seconds
+        return float("nan"), float("nan")
+
+
+def fit(
+    task: str, network: str, split: str, steps: int, learning_rate: float, seed: int = 0,
+    batch_size: int = 16, first_look: int = 25,
+) -> Fit:
+    """Train a network with Adam for so many steps, whatever the test says.
+
+    The learning rate falls to 0 by the last step: held up, it keeps plain networks from settling.
+    Looks at the test come after first_look steps and then a fifth later each time, so that the step
+    at which a score is reached is found late by a fifth at most. They count no seconds. Raises
+    ValueError for an unknown task, network or split, steps or first_look below 1.
+    """
+    if min(steps, first_look) < 1:
+        raise ValueError(f"need at least 1 step and look, got {steps=}, {first_look=}")
+    keep_freed_memory()
+    places, test = centers(), held_out(split, seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = new_network(task, network).to(memory_format=LAYOUT)
+    given, wanted = TASKS[task].given(places), TASKS[task].wanted(places)
+    generator = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1, 0, total_iters=steps)
+    known = (~test).nonzero()[:, 0]
+    at_steps, at_seconds, test_scores = [], [], []
+    look, seconds = first_look, 0.0
+    with flushed_denormals():
+        for step in range(1, steps + 1):
+            start = time.process_time()
+            rows = known[torch.randint(len(known), (batch_size,), generator=generator)]
+            optimizer.zero_grad()
+            TASKS[task].loss(model(given[rows]), wanted[rows]).backward()
+            optimizer.step()
+            schedule.step()
+            seconds += time.process_time() - start
+            if step >= look or step == steps:
+                at_steps.append(step)
+                at_seconds.append(seconds)
+                tested, _ = _judge(task, model, given[test], wanted[test])
+                test_scores.append(tested.mean().item())
+                look *= 1.2
+        trained, train_loss = _judge(task, model, given[~test], wanted[~test])
+    scores = torch.empty(len(places))
+    scores[test], scores[~test] = tested, trained
+    hand_back_memory()
+    return Fit(model, at_steps, at_seconds, test_scores, trained.mean().item(), train_loss, scores)
+
+
+@torch.inference_mode()
+def _judge(task: str, model: nn.Module, given: torch.Tensor,
+           wanted: torch.Tensor) -> tuple[torch.Tensor, float]:
+    """The score of each example, [N], and the mean loss."""
+    scores, losses = [], []
+    for x, y in zip(given.split(32), wanted.split(32), strict=True):
+        told = model(x)
+        scores.append(TASKS[task].score(told, y))
+        losses.append(TASKS[task].loss(told, y).item() * len(x))
+    return torch.cat(scores), sum(losses) / len(given)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One training of the study."""
+
+    task: str
+    split: str
+    network: str
+    seed: int
+    rate: float
+
+    @property
+    def end(self) -> str:
+        """The network that this one is, or differs from."""
+        return self.network.partition("-")[0]
+
+
+def _cases() -> list[Case]:
+    """The pilots; then, seed by seed, all decoders that classify and draw, and the two that read.
+
+    Drawing is tried with the uniform split, too, by the ends alone.
+    """
+    cases = [Case(task, "uniform", end, PILOT_SEED, rate)
+             for task in TASKS for end in ENDS for rate in TRIED]
+    for seed in SEEDS:
+        for task in TASKS:
+            for split in ("quadrant", "uniform"):
+                short = task == "regression" or (task, split) == ("rendering", "uniform")
+                cases += [Case(task, split, network, seed, RATES[task][network.partition("-")[0]])
+                          for network in (ENDS if short else DECODERS)]
+    return cases
+
+
+CASES = [asdict(case) for case in _cases()]
+
+
+def _kept(case: Case) -> Path:
+    """The path of what is kept of a training, by all that it depends on."""
+    facts = (case, STEPS[case.task], new_network(case.task, case.network), torch.__version__,
+             cpu_name())
+    digest = hashlib.blake2b("".join(map(repr, facts)).encode(), digest_size=6).hexdigest()
+    return RUNS / "coordconv" / f"{case.network}-{case.task}-{digest}.safetensors"
+
+
+def train_and_score(**case: str | int | float) -> dict:
+    """A row of the table, of a training that is kept, else trained now on one core.
+
+    case: the fields of a Case. The row says when the test first reached 95% and 100%, in steps and
+    seconds; nothing where it never did.
+    """
+    case = Case(**case)
+    path = _kept(case)
+    if not path.exists():
+        with one_thread():
+            done = fit(case.task, case.network, case.split, STEPS[case.task], case.rate, case.seed)
+        row = {
+            **asdict(case), "parameters": sum(p.numel() for p in done.network.parameters()),
+            "steps": done.steps[-1], "seconds": done.seconds[-1], "train": done.train,
+            "train_loss": done.train_loss, "test": done.test[-1],
+        }
+        for share in (95, 100):
+            row[f"steps_to_{share}"], row[f"seconds_to_{share}"] = done.until(share / 100)
+        row |= {"torch": torch.__version__, "cpu": cpu_name()}
+        arrays = {"scores": done.scores.view(56, 56).half().numpy(),
+                  "curve": np.array([done.steps, done.test], dtype=np.float32)}
+        if case.task == "rendering":
+            with torch.inference_mode():
+                drawn = done.network(coordinates(torch.tensor(DRAWN))).sigmoid()
+            arrays["drawn"] = (255 * drawn[:, 0]).round().byte().numpy()  # [3, 64, 64]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".part")
+        save_file(arrays, part, {"row": json.dumps(row)})
+        part.replace(path)
+        print(f"{case}: {done.train:.3f}, {done.test[-1]:.3f}, {done.seconds[-1]:.0f} s",
+              file=sys.stderr)
+    with safe_open(path, "numpy") as file:
+        return json.loads(file.metadata()["row"])
+
+
+MAPS = RESULTS / "coordconv_maps.safetensors"
+
+
+def write_maps() -> None:
+    """Put what the figures show of seed 0 into one small file, out of what is kept of trainings.
+
+    By "task/split/network/what": "scores" [56, 56] of all that were shown no quadrant, and of the
+    ends; "drawn" [3, 64, 64] of the centers DRAWN, by what was shown no quadrant; both in bytes.
+    "curve" [2, looks], steps and the score in the test, of classification.
+    """
+    found = {}
+    for case in (Case(**case) for case in CASES):
+        if case.seed:
+            continue
+        arrays = load_file(_kept(case))
+        name = f"{case.task}/{case.split}/{case.network}"
+        if case.split == "quadrant" or case.network in ENDS:
+            scores = arrays["scores"].astype(float)
+            found[f"{name}/scores"] = (255 * scores).round().astype(np.uint8)
+        if "drawn" in arrays and case.split == "quadrant" and "width" not in case.network:
+            found[f"{name}/drawn"] = arrays["drawn"]
+        if case.task == "classification":
+            found[f"{name}/curve"] = arrays["curve"]
+    save_file(found, MAPS)
+
+
+def read_maps() -> dict[str, np.ndarray]:
+    """What write_maps wrote, bytes from 0 to 1."""
+    return {name: values / 255 if values.dtype == np.uint8 else values
+            for name, values in load_file(MAPS).items()}
+
+
+def read_rows() -> pd.DataFrame:
+    """The committed rows, one per training, and `end`, the network that each is or differs from.
+
+    The pilots are those of the seed PILOT_SEED.
+    """
+    rows = pd.read_csv(RESULTS / "coordconv.csv")
+    return rows.assign(end=rows.network.str.partition("-")[0])

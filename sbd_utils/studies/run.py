@@ -1,0 +1,117 @@
+"""`make study NAME=...`: train what a study lacks, score it, write results/NAME.csv."""
+
+import sys
+from collections.abc import Callable
+from itertools import product
+
+import numpy as np
+import torch
+from joblib import Parallel, delayed, parallel_config
+from numpy.lib.format import open_memmap
+
+from sbd_utils.measures.codes import encode
+from sbd_utils.measures.geometry import LINES
+from sbd_utils.measures.scores import score
+from sbd_utils.models.recipes import PLACES, VARIANTS
+from sbd_utils.settings import RUNS, TRAINING
+from sbd_utils.studies import coordconv, tables
+from sbd_utils.training.loop import Run, TrainConfig, load_or_train, progress, run_name
+from sbd_utils.training.published import half
+from sbd_utils.training.speed import cpu_name, hand_back_memory, pick_device
+from sbd_utils.worlds.circles import draw_sprite, make_sprites
+
+# How a run is trained: as we do, or with a plain loop's arithmetic, which ours must agree with.
+LOOPS = {"ours": {}, "plain": {"precision": "float32", "compiled": False}}
+# How reconstruction is traded for the KL term, besides a variance of 0.3 and a beta of 1.
+TRADES = (*({"decoder_variance": value} for value in (0.01, 1.0)),
+          *({"beta": value} for value in (0.5, 16.0)))
+DECODERS = ("deconv", "sbd")
+# What each run of a study sets: an argument of train_and_score each.
+STUDIES = {
+    "seeds": [
+        {"preset": "blog", "seed": seed, "decoder": decoder}
+        for seed in range(10) for decoder in (*DECODERS, "sbd-width22")
+    ],
+    "early": [
+        {"preset": "quick", "loop": loop, "seed": seed, "decoder": decoder}
+        for loop in LOOPS for seed in range(5) for decoder in DECODERS
+    ],
+    "ablation": [
+        {"preset": "ablation", "seed": seed, "decoder": decoder, **setting}
+        for seed in range(3) for decoder, setting in (
+            *((name, {}) for name in VARIANTS),
+            *((name, setting) for setting in TRADES for name in DECODERS if seed < 2),
+        )
+    ],
+    "followup": [
+        *({"preset": "blog", "seed": seed, "decoder": decoder}
+          for decoder, seed in product(("resize", "broadcast8-deconv"), range(3))),
+        *({"preset": "ablation", "seed": seed, "decoder": decoder}
+          for seed in range(3) for decoder in PLACES),
+    ],
+}
+
+
+def train_and_score(
+    preset: str, decoder: str, seed: int, loop: str = "ours", **settings: float
+) -> dict:
+    """A row of the table, from the run where there is one, else trained.
+
+    Scored is what a published file would hold: the weights, rounded to 16 bits.
+    """
+    sprites = make_sprites()
+    config = TrainConfig(decoder, seed, **TRAINING[preset], **LOOPS[loop], **settings)
+    run = load_or_train(config, sprites.images, RUNS, watch(config, sprites.images))
+    row = {
+        "preset": preset, "loop": loop, "seed": seed, "decoder": decoder,
+        "decoder_variance": config.decoder_variance, "beta": config.beta, "epochs": config.epochs,
+        **score(half(run), sprites), **provenance(run),
+    }
+    hand_back_memory()
+    return row
+
+
+def provenance(run: Run) -> dict:
+    """What a run was trained on."""
+    return {"precision": run.config.precision, "threads": torch.get_num_threads(),
+            "torch": torch.__version__, "cpu": cpu_name()}
+
+
+def watch(config: TrainConfig, images: torch.Tensor) -> Callable[[Run], None]:
+    """A reporter that tells of each epoch, and keeps in lattice.npy where places are encoded.
+
+    The file holds [epochs, 11, 11, latent_dim] of float16: red circles over the post's window,
+    [0.2, 0.8]², as measure_geometry has them, after every epoch.
+    """
+    path = RUNS / run_name(config, images) / "lattice.npy"
+    circles = torch.stack([draw_sprite(x, y, image_size=images.shape[-1])
+                           for y in LINES[::3] for x in LINES[::3]])
+
+    def report(run: Run) -> None:
+        print(progress(run), file=sys.stderr)
+        shape = (config.epochs, 11, 11, config.latent_dim)
+        kept = open_memmap(path, "r+" if path.exists() else "w+", np.float16, shape)
+        kept[len(run.history) - 1] = encode(run.vae, circles)[0].reshape(shape[1:])
+        kept.flush()
+
+    return report
+
+
+def main(study: str) -> None:
+    """Score every run of a study, training those that are missing, and write its table.
+
+    On a CPU each run has a process and a core of its own, which makes more steps a second than all
+    cores on one run after another; on a GPU they take turns.
+    """
+    jobs = {**STUDIES, "coordconv": coordconv.CASES}
+    if study not in jobs:
+        raise SystemExit(f"NAME must be one of {', '.join(jobs)}, got {study!r}")
+    work = coordconv.train_and_score if study == "coordconv" else train_and_score
+    with parallel_config("loky", inner_max_num_threads=1):
+        workers = Parallel(n_jobs=-1 if pick_device().type == "cpu" else 1)
+        rows = workers(delayed(work)(**job) for job in jobs[study])
+    tables.write(study, rows)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1] if len(sys.argv) > 1 else "")

@@ -1,0 +1,66 @@
+"""The scores of many runs as one DataFrame: the only place that reads or writes results/*.csv."""
+
+import pandas as pd
+
+from sbd_utils.settings import RESULTS
+from sbd_utils.worlds.circles import COLORS
+
+# What the claims on trained models rest on, with its label.
+SCORES = {
+    "reconstruction": "reconstruction term, nats per image", "kl": "KL term, nats per image",
+    "right_blob": "share of right reconstructions", "mixing": "share of mixing latents",
+    "additive": "R² of the sum", "r2": "affine R²", "folded": "folded cells of 25",
+    "readout": "readout R²", "readout_affine": "affine readout R²",
+    "gray_levels": "checkerboard, gray levels of 255",
+}
+
+
+def read(study: str, preset: str, loop: str = "ours") -> pd.DataFrame:
+    """The committed scores of a study's runs under a preset and a loop, one row per run.
+
+    Added are r2 and folded, the means over the three colors; error, the squared error per image;
+    and weight, decoder_variance times beta (times 2 decoder_variance, the loss is error + 2 weight
+    KL). ValueError where there are none.
+    """
+    path = RESULTS / f"{study}.csv"
+    if not path.exists():
+        raise ValueError(f"study must be one of {', '.join(studies())}, got {study!r}")
+    rows = pd.read_csv(path)
+    rows = rows[(rows.preset == preset) & (rows.loop == loop)].reset_index(drop=True)
+    if rows.empty:
+        raise ValueError(f"{path.name} has no rows of the preset {preset!r}, loop {loop!r}")
+    return rows.assign(
+        **{name: rows[[f"{name}_{color}" for color in COLORS]].mean(axis=1)
+           for name in ("r2", "folded")},
+        error=2 * rows.decoder_variance * rows.reconstruction,
+        weight=(rows.decoder_variance * rows.beta).round(6),  # 4.8, not 4.7999...
+    )
+
+
+def studies() -> list[str]:
+    """The names that results/ has scores of."""
+    return sorted(path.stem for path in RESULTS.glob("*.csv"))
+
+
+def write(study: str, rows: list[dict]) -> None:
+    """Replace a study's committed scores; a kill leaves the old ones whole."""
+    path = RESULTS / f"{study}.csv"
+    part = path.with_name(path.name + ".part")
+    pd.DataFrame(rows).to_csv(part, index=False, float_format="%.5g", lineterminator="\n",
+                              encoding="utf-8")
+    part.replace(path)
+
+
+def by_seed(rows: pd.DataFrame, score: str) -> pd.DataFrame:
+    """A score with one row per seed and one column per decoder; ValueError where one is missing."""
+    table = rows.pivot(index="seed", columns="decoder", values=score)
+    if table.isna().any(axis=None):
+        raise ValueError(f"rows must have {score} for the same seeds of all decoders, got\n{table}")
+    return table
+
+
+def difference(rows: pd.DataFrame, score: str, decoder: str = "sbd",
+               base: str = "deconv") -> pd.Series:
+    """A score of one decoder less that of another, one value per seed."""
+    table = by_seed(rows[rows.decoder.isin((decoder, base))], score)
+    return table[decoder] - table[base]

@@ -1,0 +1,1 @@
+"""One training loop, what makes it fast, its checkpoints, and the published runs."""

@@ -1,0 +1,1 @@
+"""Factors in, images out. Pure functions of their arguments and a generator."""

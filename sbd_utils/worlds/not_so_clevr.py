@@ -1,0 +1,53 @@
+"""CoordConv's toy world (Liu et al. 2018, arXiv 1807.03247): one square on a canvas.
+
+A center is a pixel (x, y); networks see it as coordinates in [-1, 1], those of `coordinate_grid`.
+"""
+
+import torch
+
+CANVAS, SQUARE = 64, 9
+SPLITS = ("uniform", "quadrant")
+
+
+def centers() -> torch.Tensor:
+    """Every (x, y) at which the square fits, [3136, 2] of int64, row by row."""
+    line = torch.arange(SQUARE // 2, CANVAS - SQUARE // 2)
+    y, x = torch.meshgrid(line, line, indexing="ij")
+    return torch.stack([x.flatten(), y.flatten()], dim=1)
+
+
+def held_out(split: str, seed: int = 0) -> torch.Tensor:
+    """Which centers are for the test, [3136] of bool.
+
+    "uniform": a random fifth. "quadrant": the lower right quarter. ValueError for anything else.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
+    if split == "quadrant":
+        return (centers() >= CANVAS // 2).all(dim=1)
+    places = centers()
+    order = torch.randperm(len(places), generator=torch.Generator().manual_seed(seed))
+    return order < len(places) // 5
+
+
+def coordinates(places: torch.Tensor) -> torch.Tensor:
+    """Pixels [N, 2] as coordinates in [-1, 1], [N, 2]."""
+    return places * 2 / (CANVAS - 1) - 1
+
+
+def one_hot(places: torch.Tensor) -> torch.Tensor:
+    """A canvas with one bright pixel, [N, 1, 64, 64]."""
+    canvas = torch.zeros(len(places), CANVAS**2)
+    return canvas.scatter_(1, pixel_numbers(places)[:, None], 1).view(-1, 1, CANVAS, CANVAS)
+
+
+def pixel_numbers(places: torch.Tensor) -> torch.Tensor:
+    """Pixels [N, 2] numbered row by row, [N]."""
+    return places[:, 1] * CANVAS + places[:, 0]
+
+
+def squares(places: torch.Tensor) -> torch.Tensor:
+    """The 9x9 squares around pixels [N, 2], 1 on 0, [N, 1, 64, 64]."""
+    line = torch.arange(CANVAS)
+    x, y = ((line - place[:, None]).abs() <= SQUARE // 2 for place in places.T)
+    return (x[:, None, :] & y[:, :, None]).float()[:, None]

@@ -1,0 +1,124 @@
+"""The measures of a map against maps whose geometry is known beforehand."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from sbd_utils.measures.geometry import (
+    additive_r2,
+    affine_fit,
+    folded_cells,
+    informative_latents,
+    readout_r2,
+)
+
+LATTICE = np.stack(np.meshgrid(np.linspace(-1, 1, 7), np.linspace(-1, 1, 5)), axis=-1)  # [5, 7, 2]
+POINTS = LATTICE.reshape(-1, 2)
+TURN = np.sqrt(0.5) * np.array([[1, -1], [1, 1]])
+FOLD = np.column_stack([np.abs(POINTS[:, 0]), POINTS[:, 1]])
+X, Y, COLOR = (part.ravel() for part in np.meshgrid(range(35), range(35), range(3), indexing="ij"))
+
+
+@pytest.mark.parametrize("matrix, singular_ratio, angle", [
+    (2.1 * TURN, 1, 90),
+    ([[3, 0], [0, -1]], 1 / 3, 90),  # a reflection
+    ([[2, 1], [0, 1]], (3 - 5**0.5) / 2, 45),  # a shear: the golden ratio squared, inverted
+    ([[2, -1], [0, 1]], (3 - 5**0.5) / 2, 135),
+])
+def test_affine_fit_recovers_an_affine_map(matrix, singular_ratio, angle):
+    fit = affine_fit(POINTS, POINTS @ np.transpose(matrix) + [5, -7])
+    assert_allclose(fit.matrix, matrix, atol=1e-12)
+    assert_allclose(fit.offset, [5, -7])
+    assert (fit.r2, fit.singular_ratio) == pytest.approx((1, singular_ratio))
+    assert fit.angle == pytest.approx(angle)
+
+
+def test_r2_of_a_fold_is_what_is_left_of_the_variance_and_no_rotation_changes_it():
+    left = FOLD[:, 1].var() / (FOLD[:, 0].var() + FOLD[:, 1].var())  # |x| has no slope in x
+    assert affine_fit(POINTS, FOLD).r2 == pytest.approx(left)
+    assert affine_fit(POINTS, FOLD @ TURN.T).r2 == pytest.approx(left)
+    radius, angle = 1 + POINTS[:, 0], np.pi * POINTS[:, 1]
+    circles = np.column_stack([radius * np.cos(angle), radius * np.sin(angle)])
+    assert affine_fit(POINTS, circles).r2 < 0.5
+
+
+BAD = (POINTS[:, :1], POINTS[0], POINTS * np.nan, POINTS + np.inf, None)
+
+
+@pytest.mark.parametrize("named, source, target", [
+    *(("source", bad, POINTS) for bad in BAD), *(("target", POINTS, bad) for bad in BAD[:4]),
+    ("source and target", POINTS, POINTS[1:]), ("source", POINTS * [1, 0], POINTS),
+    ("source", POINTS[:2], POINTS[:2]), ("source", POINTS[:0], POINTS[:0]),
+])
+def test_affine_fit_refuses(named, source, target):
+    with pytest.raises(ValueError, match=f"^{named} must"):
+        affine_fit(source, target)
+
+
+@pytest.mark.parametrize("value", [0.5, 0.1])  # the mean of 35 times 0.1 need not be 0.1
+def test_the_same_point_every_time_is_no_geometry(value):
+    fit = affine_fit(POINTS, POINTS * 0 + value)
+    assert (fit.r2, fit.singular_ratio) == (0, 0) and (fit.offset == value).all()
+
+
+@pytest.mark.parametrize("matrix", [TURN, [[1, 4], [0, 1]], [[-1, 0], [0, 1]], [[0, 0.1], [9, 0]]])
+def test_no_affine_map_folds(matrix):
+    assert folded_cells(LATTICE @ np.transpose(matrix) + 3) == 0
+
+
+@pytest.mark.parametrize("columns, folded", [
+    ([0, 1, 2, 3, 4, 5, 4], 4), ([0, 1, 2, 3, 2, 1, 2], 8), ([0, -1, -2, -3, -2, -1, 0], 12),
+    ([0, 1, 2, 3, 3, 3, 3], 0), ([0, 1, 2, 3, 3, 3, 2], 4),
+])
+def test_folded_cells_are_counted_and_degenerate_ones_are_not(columns, folded):
+    """Four rows of six cells, whose seven columns of corners go to and fro."""
+    lattice = LATTICE.copy()
+    lattice[..., 0] = columns
+    for view in (lattice, lattice @ TURN.T, -lattice[:, ::-1]):  # the last is mirrored
+        assert folded_cells(view) == folded
+
+
+@pytest.mark.parametrize("bad", [POINTS, LATTICE[:1], LATTICE[:, :, :1], LATTICE[:, :1]])
+def test_folded_cells_refuses(bad):
+    with pytest.raises(ValueError, match="^lattice must"):
+        folded_cells(bad)
+
+
+def test_informative_latents_go_up_from_the_lowest_mean():
+    assert list(informative_latents(np.array([[0, -9, -1, 0.1], [0, 1, -5, -0.1]]))) == [1, 2, 0, 3]
+
+
+def test_additive_r2_is_one_in_any_directions_and_loses_the_interaction():
+    places, shift = np.column_stack([X, Y]), np.array([[5, -3], [0, 40], [9, 9]])[COLOR]
+    sheared = places @ [[1, 2], [0, 3]] + shift
+    assert additive_r2(sheared, places, COLOR) == pytest.approx(1)
+    product = (X - 17) * (COLOR - 1)  # no sum of a place and a color explains any of it
+    for share, codes in ((0, product), (X.var() / (X + product).var(), X + product)):
+        assert additive_r2(codes[:, None], places, COLOR) == pytest.approx(share)
+
+
+SCATTERED = np.random.default_rng(0).uniform(size=(2500, 2))  # [0, 1]², nowhere twice
+
+
+def test_readout_finds_places_in_whatever_form():
+    """Also on a square that is wound into a tube, of which no affine map makes a square again."""
+    angle = 1.9 * np.pi * SCATTERED[:, 0]
+    tube = np.column_stack([np.cos(angle), np.sin(angle), 3 * SCATTERED[:, 1]])
+    for codes in (SCATTERED, SCATTERED @ TURN.T + 7, tube):
+        assert 0.99 < readout_r2(codes, SCATTERED) < 1
+    assert affine_fit(tube[:, :2], SCATTERED).r2 < 0.5
+
+
+def test_readout_of_what_is_lost_is_that_of_a_guess():
+    """The mean of five places at random misses by 6/5 of their variance: an R² of -0.2."""
+    noise = np.random.default_rng(1).normal(size=SCATTERED.shape)
+    assert readout_r2(noise, SCATTERED) == pytest.approx(-0.2, abs=0.04)
+    fold = np.column_stack([abs(SCATTERED[:, 0] - 0.5), SCATTERED[:, 1]])
+    assert readout_r2(fold, SCATTERED) == pytest.approx((1 - 0.2) / 2, abs=0.04)
+
+
+def test_readout_is_cross_validated_and_the_same_every_time():
+    """A code that tells every image apart tells nothing of its place."""
+    numbers = np.random.default_rng(1).permutation(len(SCATTERED))[:, None].astype(float)
+    assert readout_r2(numbers, SCATTERED) < 0
+    assert readout_r2(numbers, SCATTERED) == readout_r2(numbers, SCATTERED)

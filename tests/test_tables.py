@@ -1,0 +1,132 @@
+"""Tables of scores: what is written is what is read, and nothing is missing from a comparison."""
+
+import math
+
+import pandas as pd
+import pytest
+
+from sbd_utils.settings import RESULTS, TRAINING
+from sbd_utils.studies import run, tables
+
+SCORED = ("reconstruction", "kl", "right_blob", "mixing", "additive", "readout_affine")
+
+
+def row(seed=0, decoder="sbd", preset="quick", loop="ours", **scores):
+    kinds = {"preset": preset, "loop": loop, "seed": seed, "decoder": decoder}
+    settings = {"decoder_variance": 0.3, "beta": 16.0, "epochs": 20}
+    colors = {f"{name}_{color}": value + (color == "red")
+              for name, value in (("r2", 0.25), ("folded", 2)) for color in tables.COLORS}
+    return kinds | settings | {"reconstruction": 1 / 3, "kl": 12345.678} | colors | scores
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "RESULTS", tmp_path)
+    return tmp_path
+
+
+def test_what_is_written_is_read_to_five_digits(results):
+    rows = [row(seed, decoder, cpu="Intel, of 2 cores", precision="bfloat16")
+            for seed in (0, 1) for decoder in ("deconv", "sbd")]
+    tables.write("toy", rows)
+    found = tables.read("toy", "quick")
+    added = ["r2", "folded", "error", "weight"]
+    assert list(found.columns) == [*rows[0], *added]
+    for written, read in zip(rows, found.to_dict("records"), strict=True):
+        for name, value in written.items():
+            near = value if isinstance(value, str) else pytest.approx(value, rel=5e-5)
+            assert read[name] == near, name
+        assert {name: read[name] for name in added} == pytest.approx(
+            {"r2": 0.25 + 1 / 3, "folded": 2 + 1 / 3, "error": 0.2, "weight": 4.8}, rel=5e-5)
+        assert read["weight"] == 4.8, "exactly, for a label"
+    assert found.seed.dtype == "int64"
+    text = (results / "toy.csv").read_bytes()
+    assert b"\r" not in text and b"0.33333," in text and b"12346," in text
+    assert tables.studies() == ["toy"] == [path.stem for path in results.iterdir()]
+
+
+def test_a_kill_in_the_middle_of_a_write_leaves_the_old_table(results, monkeypatch):
+    tables.write("toy", [row()])
+
+    def torn(frame, path, **options):
+        path.write_text("preset,lo")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pd.DataFrame, "to_csv", torn)
+    with pytest.raises(KeyboardInterrupt):
+        tables.write("toy", [row(), row(1)])
+    assert len(tables.read("toy", "quick")) == 1 and tables.studies() == ["toy"]
+
+
+def test_read_takes_the_rows_of_one_preset_and_loop(results):
+    tables.write("toy", [row(0), row(1, loop="plain"), row(2, preset="blog"), row(3)])
+    assert list(tables.read("toy", "quick").seed) == [0, 3]
+    assert list(tables.read("toy", "quick", "plain").seed) == [1]
+    assert list(tables.read("toy", "blog").index) == [0]
+
+
+def test_what_is_not_there_is_told(results):
+    tables.write("toy", [row()])
+    with pytest.raises(ValueError, match="^study must be one of toy, got 'seeds'"):
+        tables.read("seeds", "quick")
+    for wrong in (("blog",), ("quick", "plain"), (None,)):
+        with pytest.raises(ValueError, match=f"^toy.csv has no rows of the preset {wrong[0]!r}"):
+            tables.read("toy", *wrong)
+    with pytest.raises(SystemExit, match="^NAME must be one of seeds, .*, coordconv, got 'x'"):
+        run.main("x")
+
+
+def frame(**kinds):
+    return pd.DataFrame([{"seed": seed, "decoder": decoder, "kl": value}
+                         for decoder, values in kinds.items() for seed, value in values.items()])
+
+
+def test_by_seed_and_difference_pair_the_seeds():
+    rows = frame(sbd={2: 1.0, 0: 5.0, 1: 3.0}, deconv={0: 50.0, 1: 30.0, 2: 10.0},
+                 resize={0: 7.0, 1: 8.0, 2: 9.0})
+    found = tables.by_seed(rows.sample(frac=1, random_state=0), "kl")
+    assert list(found.index) == [0, 1, 2] and set(found) == {"sbd", "deconv", "resize"}
+    assert list(found["sbd"]) == [5, 3, 1]
+    assert tables.difference(rows, "kl").to_dict() == {0: -45, 1: -27, 2: -9}
+    assert tables.difference(rows, "kl", "deconv", "resize").to_dict() == {0: 43, 1: 22, 2: 1}
+
+
+def test_a_missing_seed_is_refused_unless_its_decoder_is_not_asked_for():
+    rows = frame(sbd={0: 5.0, 1: 3.0}, deconv={0: 50.0, 1: 30.0}, resize={0: 7.0})
+    with pytest.raises(ValueError, match="^rows must have kl for the same seeds of all decoders"):
+        tables.by_seed(rows, "kl")
+    with pytest.raises(ValueError, match="^rows must have kl"):
+        tables.difference(rows, "kl", "resize")
+    assert list(tables.difference(rows, "kl")) == [-45, -27]
+
+
+@pytest.mark.parametrize("rows", [
+    frame(sbd={0: 5.0, 1: math.nan}, deconv={0: 50.0, 1: 30.0}),
+    pd.concat([frame(sbd={0: 5.0}, deconv={0: 6.0}), frame(sbd={0: 4.0})]),
+], ids=["NaN", "twice"])
+def test_no_number_and_two_numbers_of_a_seed_are_refused(rows):
+    with pytest.raises(ValueError):
+        tables.difference(rows, "kl")
+
+
+def test_the_ablation_is_read():
+    found = tables.read("ablation", "ablation")
+    assert {"deconv", "sbd", "resize", "sbd-width22"} <= set(found.decoder)
+    assert found[[*SCORED, "r2", "folded", "error", "weight"]].notna().all(axis=None)
+    mean = (found.r2_red + found.r2_green + found.r2_blue) / 3
+    pd.testing.assert_series_equal(found.r2, mean, check_names=False)
+    assert found.right_blob.between(0, 1).all() and found.r2.between(0, 1).all()
+
+
+@pytest.mark.parametrize("study", run.STUDIES)
+def test_committed_scores_are_of_the_runs_of_their_study(study):
+    if study in ("seeds", "followup"):
+        pytest.skip(f"{study}.csv is being trained anew")
+    found = pd.read_csv(RESULTS / f"{study}.csv")
+    defaults = {"loop": "ours", "decoder_variance": 0.3, "beta": 1.0}
+    jobs = [defaults | job for job in run.STUDIES[study]]
+    assert found[list(jobs[0])].to_dict("records") == jobs
+    assert (found.epochs == [TRAINING[job["preset"]]["epochs"] for job in jobs]).all()
+    numbers = found.select_dtypes("number")
+    assert set(SCORED) <= set(numbers) and numbers.abs().max(axis=None) < math.inf
+    assert numbers.notna().all(axis=None)
