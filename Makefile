@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test lab lint notebooks study bench clean FORCE
+.PHONY: help reproduce test lab lint notebooks study publish bench clean FORCE
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
@@ -38,6 +38,9 @@ notebooks/%.ipynb: notebooks/%.py .venv/ready FORCE
 
 study: .venv/ready ## train what a study lacks, write results/NAME.csv (NAME=seeds, ablation, ...)
 	$(BIN)/python -m sbd_utils.studies.run "$(NAME)"
+
+publish: .venv/ready ## put the weights of the typical seed of `make study NAME=seeds` into results/published
+	$(BIN)/python -m sbd_utils.studies.publish
 
 bench: .venv/ready ## time a training step, the plain loop and ours, into results/bench.md
 	$(BIN)/python tests/benchmarks/bench.py

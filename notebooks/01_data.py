@@ -17,197 +17,201 @@
 # %% [markdown]
 # # Draw a world with three factors of variation
 #
-# Before a model can be asked whether it *disentangles* anything, there must be something to tell
-# apart, and we must know what it is. So we build the smallest world that can fail in an interesting
-# way: one disc on a black background, which can be anywhere and has one of three colors.
+# **Takeaway.** Our world is one disc, anywhere on a black square, in one of three colors. Every
+# combination of place and color occurs exactly once, so nothing in the data ties the two together.
 #
-# **What you'll do.** Draw all 3675 pictures of that world, look at them, and check that they are
-# what the blog post describes.
+# Why would you want a model that tells them apart? Suppose that a network describes each picture by
+# five numbers. If one of them is the color and two others are the place, you can move the disc
+# without repainting it, or ask for a blue disc where you have only seen red ones. If every number
+# holds a bit of everything, you can do neither. We call a description of the first kind
+# **disentangled**.
 #
-# **What you'll learn.** What a *factor of variation* is, why it matters that every combination of
-# factors occurs exactly once, and three details of this data set that leave traces in every later
-# result.
+# The network will be a **VAE** (variational autoencoder), which is an encoder that turns a picture
+# into a few numbers and a decoder that draws the picture from them. Together these numbers are the
+# picture's **code**, and each of them is a **latent**. Only somebody who knows what made the
+# pictures can judge whether a code is disentangled, so we make them ourselves.
 #
-# **What you'll need.** NumPy and PyTorch tensors. Nothing is downloaded; Pillow draws everything.
+# We repeat an experiment from a blog post by Markus Borea, [*Spatial Broadcast Decoder: A Simple
+# Architecture for Learning Disentangled Representations in
+# VAEs*](https://borea17.github.io/paper_summaries/spatial_broadcast_decoder) (2020). It
+# reimplements the core of the [paper](https://arxiv.org/abs/1901.07017) of the same name by
+# Watters, Matthey, Burgess and Lerchner (2019), on data small enough for one GPU and half an hour.
+#
+# You need to know NumPy and PyTorch tensors, and nothing is downloaded.
 #
 # ---
 
 # %%
 import numpy as np
+import pandas as pd
 
-from sbd_utils import claims, data
-from sbd_utils.figures import Picture, image_grid
-
-COLORS = ("red", "green", "blue")
+from sbd_utils import claims
+from sbd_utils.figures.pictures import image_grid
+from sbd_utils.figures.style import Picture
+from sbd_utils.measures.intervals import exactly
+from sbd_utils.worlds.circles import COLORS, draw_sprite, make_sprites
 
 # %% [markdown]
-# ## One sprite
+# ## One disc
 #
-# A sprite is given by five factors: `x` and `y` say where it is, as a fraction of the way that is
-# free, and `shape`, `size` and `color` say what it is. `draw_sprite` turns them into a picture, a
-# float tensor in $[0, 1]$.
+# A sprite is a small shape in a picture. Five factors describe each of ours: `x` and `y` say where
+# it is, as a fraction of the available range, while `shape`, `size` and `color` say what it is. The
+# function `draw_sprite` turns them into a picture, a float tensor with values in $[0, 1]$.
 
 # %% tags=["nbval-check-output"]
-sprite = data.draw_sprite(x=0.5, y=0.25, shape="circle", size=16, color="red")
-print(sprite.shape, sprite.dtype)  # [channels, height, width]
+sprite = draw_sprite(x=0.5, y=0.25, shape="circle", size=16, color="red")
+print(list(sprite.shape), sprite.dtype)  # [channels, height, width]
 
 # %% [markdown]
-# The rule that places it is worth writing down, because a decoder will have to learn it. On an
-# image $S$ pixels wide, a sprite of size $s$ gets the box whose upper left corner is
+# A decoder will have to learn the rule that places the disc. In an image $S$ pixels wide, a sprite
+# of size $s$ has the upper left corner
 #
 # $$(x_0, y_0) = (S - 2 - s)\,(x, y), \qquad \text{here } 46\,(x, y).$$
 #
-# Two things follow. Pillow includes the last row and column of a box, so our disc of size 16 is 17
-# pixels across. And it receives the corner as a fraction of a pixel but draws without
-# anti-aliasing, so a small step in $x$ sometimes moves the picture and sometimes does not:
+# Pillow, the library that draws, receives this corner as a fraction of a pixel but paints whole
+# pixels only. A small step in $x$ therefore sometimes moves the picture and sometimes does not:
 
 # %% tags=["nbval-check-output"]
-occupied = sprite[0].any(dim=0).sum(), sprite[0].any(dim=1).sum()
-print("columns and rows that the disc covers:", *(int(n) for n in occupied))
-
-fine = [data.draw_sprite(x, 0.5) for x in np.linspace(0.2, 0.8, 31)]
+fine = [draw_sprite(float(x), 0.5) for x in np.linspace(0.2, 0.8, 31)]
 changes = sum(bool((a != b).any()) for a, b in zip(fine, fine[1:], strict=False))
-print("30 small steps in x change the picture", changes, "times")
+print(f"{len(fine) - 1} small steps in x change the picture {changes} times")
 
 # %% [markdown]
-# So the picture is a staircase in $x$, with steps one pixel high. A latent code that follows it
-# perfectly is a staircase too, and even the best straight line through its codes misses by a part
-# of a pixel. Keep that in mind when notebook 05 fits straight lines and finds $R^2$ just below 1.
+# So the picture follows $x$ like a staircase, with steps one pixel high. A code that tracks the
+# picture perfectly is a staircase too, and even the best straight line misses it by part of a
+# pixel. Remember this when [the notebook on geometry](05_geometry.ipynb) fits straight lines and
+# finds scores just below one.
 #
 # ## Every combination, once
 #
-# The data set is the full grid: 35 values of $x$, 35 of $y$ and three colors, with one shape and
-# one size.
+# The data set is a full grid, with every $x$, every $y$ and every color in one shape and one size.
+# The table counts how many values each factor takes.
 
 # %% tags=["nbval-check-output"]
-sprites = data.make_sprites(
+sprites = make_sprites(
     image_size=64, sizes=(16,), positions=35, shapes=("circle",), colors=COLORS
 )
-print("images", list(sprites.images.shape), sprites.images.dtype)
-for name, values in sprites.factors.items():
-    print(f"{name}: {len(np.unique(values))} values")
+print("images:", list(sprites.images.shape), sprites.images.dtype)
+pd.DataFrame(sprites.factors).nunique().to_frame("values")
 
 # %% [markdown]
-# A **factor of variation** is one of the knobs that made the picture, if it is turned at all. Shape
-# and size have a single value here, so three factors remain: $x$, $y$ and color. The full grid
-# makes them *independent*: knowing the color tells nothing about the place. That is what licenses
-# the later question. If two factors always changed together, no model could know that they are two.
+# A **factor of variation** is a property that varies across the data set. Shape and size have a
+# single value here, so only $x$, $y$ and color remain. In a full grid they are also *independent*,
+# which means that knowing the color tells you nothing about the place. If two factors always
+# changed together, no model could find out that they are two.
 #
-# A contact sheet, 40 pictures taken evenly from the set:
+# The figure shows the grid at five of the 35 places per side. Along a row of a block only $x$
+# changes, down a column only $y$, and the three blocks differ only in color.
 
 # %%
-rows, columns = 4, 10
-every = len(sprites.images) // (rows * columns)
-sample = sprites.images[::every][: rows * columns].reshape(rows, columns, 3, 64, 64)
-Picture(
-    image_grid(sample.numpy(), title=f"every {every}th of {len(sprites.images)} images", cell=0.7),
-    "contact_sheet",
-    "Forty small pictures, each with one red, green or blue disc on black.",
-)
-
-# %% [markdown]
-# The pictures come in a fixed order: $x$ changes slowest, then $y$, and color fastest, which is why
-# the discs drift to the right as you read on, bobbing up and down on the way. Training shuffles
-# them.
-#
-# Now the same world as a grid of factors. Along a row of a block only $x$ changes, down a block
-# only $y$; the blocks differ only in color.
-
-# %%
-steps = np.linspace(0, 1, 5)
-blocks = [
-    [data.draw_sprite(x, y, color=color).numpy() for color in COLORS for x in steps]
-    for y in steps
-]
+steps = np.linspace(0, 1, 5).tolist()
+gap = np.ones((len(steps), 1, 3, 64, 64))  # [rows, columns, channels, height, width]
+blocks = []
+for color in COLORS:
+    blocks += [[[draw_sprite(x, y, color=color).numpy() for x in steps] for y in steps], gap]
 Picture(
     image_grid(
-        np.array(blocks), [f"y = {y:.2f}" for y in steps], [f"{x:.2f}" for x in steps] * 3,
-        title="the factor grid: five of 35 places a side, three colors", x_label="x", cell=0.52,
+        np.concatenate(blocks[:-1], axis=1), [f"y = {y:.2f}" for y in steps],
+        ([f"{x:.2f}" for x in steps] + [""]) * 3, x_label="x", cell=0.41,
     ),
     "factor_grid",
-    "Three blocks of five by five pictures: in each, a disc moves right along x and down along y.",
+    "Three blocks of five by five pictures, red, green and blue: in each block a disc moves to the "
+    "right along a row and down along a column.",
 )
 
 # %% [markdown]
+# You can see that larger $y$ is further *down*, as usual in images. The models will get these
+# pictures without their factors, so nobody ever tells a VAE what $x$ is.
+#
 # ## Green is darker than it looks
 #
-# Look at the green block again. HTML's `green` is not full green: that one is called `lime`.
+# In the green block the discs are dim, because HTML's `green` has half the brightness of the color
+# that it calls `lime`. The last column sums the squares of a picture's pixel values.
 
 # %% tags=["nbval-check-output"]
+rows = []
 for color in ("red", "green", "lime", "blue"):
-    disc = data.draw_sprite(0.5, 0.5, color=color)
-    print(f"{color:>5}: brightest {disc.max():.2f}, squared norm {float(disc.square().sum()):.0f}")
+    disc = draw_sprite(0.5, 0.5, color=color)
+    rows.append((color, round(float(disc.max()), 2), round(float(disc.square().sum()))))
+pd.DataFrame(rows, columns=["color", "brightest value", "sum of squares"]).set_index("color")
 
 # %% [markdown]
-# Our loss will be a squared error, and half the brightness is a quarter of the squared error. A
-# model that drops a green disc altogether pays a quarter of what dropping a red one costs. When a
-# reconstruction is going to be wrong somewhere, expect it there.
+# We will train the models on squared errors, and half the brightness makes a quarter of the squared
+# error. A model that forgets a green disc altogether pays a quarter of what a forgotten red one
+# costs. If a reconstruction goes wrong somewhere, we should expect it there.
 #
-# ## More than the post needs
+# ## The claims
 #
-# The generator draws squares as well, any set of sizes and of Pillow's colors, on an image of any
-# size. Whatever you ask for comes as a full grid in the same order.
+# The post says that there are 3675 images and three factors of variation. We count the *different*
+# images and the factors with more than one value. Every notebook ends with such a table of the
+# post's claims, our results and a verdict.
 
-# %%
-zoo = data.make_sprites(
-    image_size=48, sizes=(8, 16, 24), positions=2, shapes=("circle", "square"),
-    colors=("orange", "#8060ff"),
+# %% tags=["nbval-check-output"]
+flat = sprites.images.numpy().reshape(len(sprites.images), -1)
+different = len(np.unique(flat, axis=0))
+varying = sum(len(np.unique(values)) > 1 for values in sprites.factors.values())
+claims.Report(
+    claims.check("images", exactly(different)), claims.check("factors", exactly(varying))
 )
-print("2 x 2 places, 2 shapes, 3 sizes, 2 colors:", len(zoo.images), "images")
+
+# %% [markdown]
+# ---
+#
+# **What you have seen**
+#
+# * Three independent factors, $x$, $y$ and color, make every picture of this world.
+# * Places come in whole pixels, so a perfect code is a fine staircase and not quite a line.
+# * An error in green costs a quarter of the same error in red or blue.
+#
+# **On your own** (solutions below)
+#
+# 1. Let color depend on $x$: red on the left, green in the middle, blue on the right. Would you
+#    still call color a factor of variation?
+# 2. Take 100 or 200 places per side in place of 35. How many of them can you tell apart?
+# 3. Draw a world with two shapes, three sizes and two colors. How many factors does it have?
+#
+# **Further reading.** [dSprites](https://github.com/google-deepmind/dsprites-dataset) and
+# [Spriteworld](https://github.com/google-deepmind/spriteworld) are larger worlds of this kind, made
+# because real pictures come without a list of their factors.
+#
+# **Next.** In [the next notebook](02_models.ipynb) we build the two decoders that will draw these
+# discs.
+#
+# ## Solutions
+#
+# **1.** We keep only the images whose color fits their place, and count the colors per value of
+# $x$. Color still varies, but $x$ gives it away, so that these images have only two independent
+# factors.
+
+# %% tags=["solution", "hide-input", "nbval-check-output"]
+factors = pd.DataFrame(sprites.factors)
+third = np.minimum(factors["x"] * 3, 2).astype(int)
+tied = factors[factors["color"] == np.array(COLORS)[third]]
+for name, table in (("full grid", factors), ("tied", tied)):
+    per_x = table.groupby("x")["color"].nunique().max()
+    print(f"{name}: {len(table)} images, {table['color'].nunique()} colors, {per_x} per value of x")
+
+# %% [markdown]
+# **2.** However fine the grid, there are only as many places as whole pixels in the available
+# range. With 35 places, neighbors are more than one pixel apart and all of them stay different.
+
+# %% tags=["solution", "hide-input", "nbval-check-output"]
+for places in (35, 100, 200):
+    pictures = {draw_sprite(x, 0.5).numpy().tobytes() for x in np.linspace(0, 1, places).tolist()}
+    print(f"{places} values of x make {len(pictures)} different pictures")
+
+# %% [markdown]
+# **3.** The answer is five, since `x` and `y` vary as well. The figure shows the discs and squares
+# in one of the corners.
+
+# %% tags=["solution", "hide-input"]
+zoo = make_sprites(48, (8, 16, 24), 2, ("circle", "square"), ("orange", "#8060ff"))
+print("factors:", sum(len(np.unique(values)) > 1 for values in zoo.factors.values()))
 Picture(
     image_grid(
         zoo.images[:12].reshape(2, 6, 3, 48, 48).numpy(), ["circle", "square"],
-        [str(size) for size in np.repeat((8, 16, 24), 2)], x_label="size", cell=1.0,
+        [str(size) for size in np.repeat((8, 16, 24), 2)], x_label="size in pixels", cell=1.0,
     ),
     "other_sprites",
-    "Circles above, squares below, in three sizes and two colors, all in the upper left corner.",
+    "Circles above and squares below, in three sizes and two colors, all in the upper left corner.",
 )
-
-# %% [markdown]
-# What cannot be drawn is refused at the door, with the reason:
-
-# %% tags=["nbval-check-output"]
-for wrong in ({"colors": ("ruby red",)}, {"sizes": (63,)}, {"shapes": ()}):
-    try:
-        data.make_sprites(**wrong)
-    except ValueError as error:
-        print(error)
-
-# %% [markdown]
-# ## The claim
-#
-# The post says: 3675 images and three factors of variation. Count the images, and the factors that
-# take more than one value.
-
-# %%
-report = claims.Report(
-    claims.check(
-        "data-3675",
-        images=len(np.unique(sprites.images.numpy().reshape(len(sprites.images), -1), axis=0)),
-        factors=sum(len(np.unique(values)) > 1 for values in sprites.factors.values()),
-    )
-)
-report
-
-# %% tags=["nbval-check-output"]
-print(report.verdicts())
-
-# %% [markdown]
-# The count is of *different* images: `np.unique` would have dropped any that were drawn twice. All
-# 35 places stay apart because neighbors are $46 / 34 = 1.35$ pixels from each other.
-#
-# ---
-#
-# In this notebook we have drawn the whole data set, seen what its three factors are, and found
-# three traces to watch for: positions come in whole pixels, green weighs a quarter, and the factors
-# are independent by construction.
-#
-# **On your own.** Draw a world in which color depends on $x$ (red on the left, blue on the right).
-# Would you still call color a factor of variation?
-#
-# **In practice.** Real data has no list of factors. Synthetic sets such as this one, dSprites or
-# Spriteworld exist because a measure of disentanglement needs the truth to compare with.
-#
-# **Further reading.** The paper: Watters, Matthey, Burgess and Lerchner, *Spatial Broadcast
-# Decoder*, 2019, [arXiv 1901.07017](https://arxiv.org/abs/1901.07017). Next: [02, build two
-# decoders](02_models.ipynb).

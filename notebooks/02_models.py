@@ -17,186 +17,279 @@
 # %% [markdown]
 # # Build two decoders and see what each must learn
 #
-# A VAE has to draw a disc at the place that its code names. This notebook builds the two decoders
-# that the whole collection compares, one piece at a time, with the shape after each step.
+# **Takeaway.** The Spatial Broadcast decoder (SB decoder) copies the code to every pixel and tells
+# each pixel where it is, so that drawing a disc *somewhere* becomes a comparison of numbers. It
+# needs less than a sixth of the usual decoder's parameters, but about seven times its
+# multiplications.
 #
-# **What you'll do.** Take the encoder, the deconvolutional decoder and the Spatial Broadcast (SB)
-# decoder apart; draw what the SB decoder sees; count parameters and multiply-adds; compute the loss
-# by hand and against `torch.distributions`.
+# A **VAE** (variational autoencoder) is an encoder that turns a picture into a few numbers and a
+# decoder that draws the picture from them. These numbers are the picture's **code** $z$, and each
+# of them is a **latent**. Our two VAEs have five latents each and differ in nothing but their
+# decoder.
 #
-# **What you'll learn.** Why tiling a code over the image beats upsampling it when something has to
-# be put *somewhere*, and what that costs.
-#
-# **What you'll need.** Convolutions and the idea of a VAE. [Notebook 01](01_data.ipynb) made the
+# You need to know what a convolution does, and [the notebook on data](01_data.ipynb) draws the
 # pictures.
 #
 # ---
 
 # %%
 import inspect
+from dataclasses import replace
 
+import pandas as pd
 import torch
 from IPython.display import Code
+from torch import nn
 from torch.distributions import Independent, Normal, kl_divergence
+from torch.nn.functional import relu
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from sbd_utils import claims, cost, data, models
-from sbd_utils.figures import Picture, broadcast
+from sbd_utils import claims
+from sbd_utils.figures import pictures
+from sbd_utils.figures.style import NAMES, Picture
+from sbd_utils.measures import cost
+from sbd_utils.measures.intervals import exactly
+from sbd_utils.models import decoders, recipes
+from sbd_utils.models.vae import VAE, Encoder
+from sbd_utils.worlds.circles import make_sprites
 
 LATENT_DIM, BATCH = 5, 16
 
 # %% [markdown]
-# We seed the weights, so that the pictures below are the same for everybody, and take a batch of 16
-# images, spread over the data set.
+# The helper `walk` sends a batch through some layers and lists what comes out of each. It leaves
+# out the ReLUs, since they have no weights and change no shape.
 
 # %%
 torch.manual_seed(0)
-images = data.make_sprites().images
+images = make_sprites().images
 x = images[:: len(images) // BATCH][:BATCH].clone()  # [batch, channels, height, width]
+z = torch.randn(BATCH, LATENT_DIM)
 
 
-def show_shapes(layers: torch.nn.Module, value: torch.Tensor) -> torch.Tensor:
-    """Send value through the layers and print its shape after each."""
+@torch.no_grad()
+def walk(layers: nn.Sequential, value: torch.Tensor) -> pd.DataFrame:
+    """Each layer's kernel, output shape of one image, parameters and multiply-adds per image."""
+    rows = [("input", "", list(value.shape[1:]), 0, 0)]
     for layer in layers:
+        work = cost.multiply_adds(layer, value[:1])
         value = layer(value)
-        print(f"{type(layer).__name__:>16}  {list(value.shape)}")
-    return value
+        if not isinstance(layer, nn.ReLU):
+            kernel = "×".join(map(str, getattr(layer, "kernel_size", ())))
+            rows.append((type(layer).__name__, kernel, list(value.shape[1:]),
+                         cost.count_parameters(layer), work))
+    return pd.DataFrame(rows, columns=["layer", "kernel", "output", "parameters", "multiply-adds"])
 
 
 # %% [markdown]
 # ## The encoder
 #
-# Both models share it: four convolutions of stride 2 halve the image to 4×4, and two linear heads
-# read off the mean and the log-variance of $q(z \mid x) = \mathcal N(\mu, \operatorname{diag}
-# \sigma_z^2)$.
+# Both VAEs share this encoder: four convolutions of stride 2, a hidden layer and two linear layers.
+# The last two give the **posterior** $q(z \mid x)$, the encoder's guess at the code, as a normal
+# distribution with a mean $\mu$ and a log-variance per latent.
 
 # %% tags=["nbval-check-output"]
-encoder = models.Encoder(LATENT_DIM)
-hidden = encoder.hidden(show_shapes(encoder.convolutions, x))
-print("after the hidden layer", list(hidden.shape))
-print("mu", list(encoder.mu(hidden).shape), " log_var", list(encoder.log_var(hidden).shape))
+encoder = Encoder(LATENT_DIM)
+mu, log_var = encoder(x)
+print("mu", list(mu.shape), "log_var", list(log_var.shape))  # [batch, latent_dim]
+walk(encoder.convolutions, x)[["layer", "kernel", "output"]]
 
 # %% [markdown]
 # ## The usual way: upsample
 #
-# A DeConv decoder turns the code into a 2×2 feature map and doubles it five times.
+# The DeConv decoder turns the code into a 2×2 feature map and doubles it five times by transposed
+# convolutions, also called deconvolutions. `TransposedConv2d` is PyTorch's `nn.ConvTranspose2d`,
+# except that its bias trains faster.
 
 # %% tags=["nbval-check-output"]
-deconv = models.DeConvDecoder(LATENT_DIM)
-z = torch.randn(BATCH, LATENT_DIM)
-small = deconv.linear(z).view(-1, models.WIDTH, 2, 2)
-print("linear, as a feature map", list(small.shape))
-_ = show_shapes(deconv.deconvolutions, small)
+def double(out):
+    """A transposed convolution that doubles the sides of 64 feature maps."""
+    return decoders.TransposedConv2d(64, out, kernel_size=4, stride=2, padding=1)
+
+
+deconv = nn.Sequential(
+    nn.Linear(LATENT_DIM, 256), nn.ReLU(), nn.Unflatten(1, (64, 2, 2)),
+    double(64), nn.ReLU(), double(64), nn.ReLU(), double(64), nn.ReLU(), double(64), nn.ReLU(),
+    double(3),
+)
+tables = {"deconv": walk(deconv, z)}
+tables["deconv"]
 
 # %% [markdown]
-# Now think about what this network must learn to put a disc at $x = 0.3$. A convolution does the
-# same thing everywhere; it cannot ask *where am I?* Apart from the zeros around the border,
-# positions differ only in the linear layer that fills the 2×2 feature map. So the position has to
-# be spelled out in a coarse code of four cells, handed down and refined at each doubling, with a
-# new nonlinear rule at every scale for what half a cell to the right means. It can be learned.
-# Nothing makes it linear in the code.
+# What must this network learn to put a disc at $x = 0.3$? A convolution does the same thing
+# everywhere, so it cannot ask where it is. Apart from the zeros around the border, places differ
+# only in the linear layer that fills the 2×2 map. The position has to be spelled out in these four
+# cells and refined at each doubling. All this can be learned, but nothing makes it simple in terms
+# of the code.
 #
 # ## The Spatial Broadcast way: tile, and say where
 #
-# The SB decoder (Watters et al. 2019) removes the whole ladder. Copy the code $z$ to every pixel,
-# and append two channels that hold the pixel's own coordinates:
+# The SB decoder (Watters and others 2019) copies the code $z$ to every pixel and appends two
+# channels with the pixel's own coordinates. At row $i$ and column $j$ of an image $H$ pixels high
+# and $W$ pixels wide, this gives
 #
-# $$ b_{ij} = \bigl(z_1, \dots, z_L,\; u_j,\; v_i\bigr), \qquad
+# $$ b_{ij} = \bigl(z_1, \dots, z_5,\; u_j,\; v_i\bigr), \qquad
 # u_j = -1 + \tfrac{2j}{W-1}, \quad v_i = -1 + \tfrac{2i}{H-1}. $$
 #
-# Then apply convolutions of stride 1. Here is the package's code, all of it:
+# Convolutions of stride 1 do the rest, so this is all the code that we need beyond PyTorch:
 
 # %%
-Code(inspect.getsource(models.SpatialBroadcastDecoder), language="python")
-
-# %% [markdown]
-# A footnote on `indexing="xy"`. The post calls `meshgrid` without it, and so its "x" channel varies
-# along the rows. That is harmless, because the network gets both channels anyway, but it is
-# misnamed; ours varies along the width.
+parts = decoders.Broadcast, decoders.coordinate_grid, decoders.AppendCoordinates
+Code("\n\n".join(map(inspect.getsource, parts)), language="python")
 
 # %% tags=["nbval-check-output"]
-sbd = models.SpatialBroadcastDecoder(LATENT_DIM)
-tiled = sbd.broadcast(z)
-print("       broadcast ", list(tiled.shape))
-_ = show_shapes(sbd.convolutions, tiled)
+sbd = nn.Sequential(
+    decoders.Broadcast(64), decoders.AppendCoordinates(),
+    nn.Conv2d(LATENT_DIM + 2, 64, kernel_size=3, padding=1), nn.ReLU(),
+    nn.Conv2d(64, 64, kernel_size=3, padding=1), nn.ReLU(),
+    nn.Conv2d(64, 3, kernel_size=3, padding=1),
+)
+tables["sbd"] = walk(sbd, z)
+tables["sbd"]
 
 # %% [markdown]
-# What enters the first convolution, for one code:
+# In the figure each sheet is a channel, and the blocks grow with the number of pixels, though more
+# slowly.
 
 # %%
+steps = {name: table[["layer", "kernel", "output"]].values for name, table in tables.items()}
 Picture(
-    broadcast(tiled[0].numpy()),
+    pictures.schematic(steps),
+    "schematic",
+    "Above, the DeConv decoder: a code of 5 numbers becomes 256 numbers and 64 channels of 2 by 2, "
+    "which five deconvolutions double until they are an image of 64 by 64. Below, the Spatial "
+    "Broadcast decoder: the code becomes 5 channels of 64 by 64, two channels x and y are "
+    "appended, and three convolutions of the same size end in the image.",
+)
+
+# %% [markdown]
+# You can see the DeConv decoder climb from four cells to the full image, while the SB decoder works
+# at full size from its first layer on. For the code $(-1, -0.5, 0, 0.5, 1)$, that layer gets this
+# input:
+
+# %%
+code = torch.linspace(-1, 1, LATENT_DIM)[None]  # [batch, latent_dim]
+Picture(
+    pictures.broadcast(sbd[:2](code)[0].numpy()),
     "broadcast",
     "Seven square panels: five are flat, one for each latent; the sixth grows from left to right "
     "and the seventh from top to bottom.",
 )
 
 # %% [markdown]
-# Five flat panels, the same number at every pixel, and two ramps that never change from one image
-# to the next. A pixel now has everything it needs *locally*: the code says where the disc is, the
-# ramps say where the pixel is. Whether it lies in the disc is a comparison, such as
+# Five panels are flat, with the same number at every pixel, and the two ramps are the same for
+# every image. Each pixel now has all it needs, since the code can say where the disc is and the
+# ramps say where the pixel is.
 #
-# $$ \operatorname{ReLU}(w\,(z_k - u_j) + c), $$
+# Later notebooks compare many decoders, which the package writes as *recipes*. With the weights of
+# the layers above, the recipes of our two must draw exactly the same:
+
+# %% tags=["nbval-check-output"]
+deconv_recipe = recipes.Recipe()
+sbd_recipe = recipes.Recipe(start="broadcast", side=None, coordinates="first", kernel=3)
+# side: of the first map, None for the image's own
+assert (deconv_recipe, sbd_recipe) == (recipes.DECONV, recipes.SBD)
+
+for layers, recipe in ((deconv, deconv_recipe), (sbd, sbd_recipe)):
+    decoder = recipes.ComposedDecoder(LATENT_DIM, 64, recipe)
+    vector_to_parameters(parameters_to_vector(layers.parameters()), decoder.parameters())
+    print("the same picture, bit for bit:", torch.equal(decoder(z), layers(z)))
+
+# %% [markdown]
+# ## A disc from edges
 #
-# and the center of one 3×3 kernel can compute it. Move the disc by changing $z_k$ and the answer
-# shifts by the same amount everywhere in the image. Position in the picture *can be* linear in the
-# code because subtraction is. That is the whole argument, and notebook 05 measures it.
+# How do the coordinates help? Say that latent 1 holds the disc's $x$ and latent 2 its $y$. A
+# channel of the first layer can subtract the code from the pixel's coordinates, as in
+#
+# $$ \operatorname{ReLU}\bigl(u_j - z_1 - r\bigr). $$
+#
+# This is zero up to the right edge of a disc of radius $r$ and positive beyond, so it marks a half
+# plane and not yet a disc. A second layer can start from one and subtract several such edges with a
+# large weight, so that only the pixels beyond none of them stay bright. We set such weights by hand
+# and try two codes:
+
+# %%
+u, v = decoders.coordinate_grid(64, 64)  # [height, width] each
+
+
+def by_hand(z1, z2, count, radius=0.27):
+    """First layer: count edges around (z1, z2). Second layer: what lies beyond none of them."""
+    angles = torch.arange(count) * 2 * torch.pi / count
+    edges = [relu(a.cos() * (u - z1) + a.sin() * (v - z2) - radius) for a in angles]
+    return edges, relu(1 - 30 * sum(edges))
+
+
+rows = {}
+for z1, z2 in ((-0.4, -0.3), (0.3, 0.4)):
+    edges, square = by_hand(z1, z2, count=4)
+    maps = dict(zip(("right edge", "lower edge", "left edge", "upper edge"), edges, strict=True))
+    maps |= {"from 4 edges": square, "from 16 edges": by_hand(z1, z2, count=16)[1]}
+    rows[f"latents {z1}, {z2}"] = {name: values.numpy() for name, values in maps.items()}
+Picture(
+    pictures.heat_maps(rows, "value of the channel"),
+    "edges",
+    "Two rows, one per code. Four panels show half planes, bright to the right, at the bottom, to "
+    "the left and at the top; the fifth shows a bright square and the sixth a bright disc. In the "
+    "second row all edges have moved to the lower right.",
+)
+
+# %% [markdown]
+# Four edges leave a square, and sixteen leave a disc. When the code changes, all edges move along
+# by the same amount, wherever the disc is. An SB decoder can therefore draw from a code that is
+# linear in the position, with two layers and no rule that depends on the place. Training need not
+# find this solution, so [the notebook on geometry](05_geometry.ipynb) measures how straight the
+# trained codes are.
 #
 # ## What it costs
 #
-# The parameters first.
+# We add up the last two columns of the tables above. A multiply-add is one product that is added to
+# a sum.
 
 # %% tags=["nbval-check-output"]
-decoders = {"DeConv": deconv, "SBD": sbd}
-parameters = {name: cost.count_parameters(decoder) for name, decoder in decoders.items()}
-for name, count in parameters.items():
-    print(f"{name:>6} decoder: {count:,} parameters")
-print(f"the encoder: {cost.count_parameters(encoder):,}")
+total = pd.DataFrame(
+    {NAMES[name]: table[["parameters", "multiply-adds"]].sum() for name, table in tables.items()}
+)
+total["SB over DeConv"] = (total[NAMES["sbd"]] / total[NAMES["deconv"]]).round(3)
+total
 
 # %% [markdown]
-# The SB decoder has under a sixth of the parameters, because it needs neither the linear layer nor
-# the ladder. Its multiply-adds tell the other side of it: every layer works on all 64×64 pixels.
-
-# %% tags=["nbval-check-output"]
-for name, decoder in decoders.items():
-    work = cost.multiply_adds(decoder, z[:1])
-    print(f"{name:>6} decoder: {work / 1e6:.2f} million multiply-adds an image")
-
-# %% [markdown]
-# Seven times the work. Most of it sits in the middle convolution, 64 channels to 64 channels at
-# full resolution. [Notebook 06](06_cost.ipynb) takes the costs apart, and the memory with them.
+# The SB decoder has fewer parameters because its kernels are few and small, three layers of 3×3
+# against five of 4×4. DeConv's linear layer hardly matters, as its row in the table shows. On the
+# other hand, all SB layers work on all pixels, and most of the work is in the middle one. [The
+# notebook on cost](06_cost.ipynb) also looks at time and memory.
 #
 # ## The loss, by hand
 #
-# A VAE maximizes the evidence lower bound (Kingma and Welling 2014),
+# A VAE maximizes a lower bound on the log-probability of the data (Kingma and Welling 2014),
 #
 # $$ \mathcal L = \mathbb E_{q(z \mid x)} \log p(x \mid z)
 #    - D_{\mathrm{KL}}\bigl(q(z \mid x) \,\|\, \mathcal N(0, I)\bigr). $$
 #
-# With $p(x \mid z) = \mathcal N(\hat x(z), \sigma^2 I)$ of fixed variance $\sigma^2 = 0.3$, the
-# first term is $-\lVert x - \hat x \rVert^2 / 2\sigma^2$ plus a constant, which we drop, estimated
-# with a single sample $z = \mu + e^{\frac12 \log \sigma_z^2} \varepsilon$. The second is
+# The first term rewards a good reconstruction $\hat x(z)$. With $p(x \mid z) = \mathcal N(\hat
+# x(z), \sigma^2 I)$ and $\sigma^2 = 0.3$ it is $-\lVert x - \hat x \rVert^2 / 2\sigma^2$ plus a
+# constant, which we drop. We estimate it from one sample $z = \mu + e^{\frac12 \log \sigma_z^2}
+# \varepsilon$ per image. The second, the **KL term**, says how far the posterior is from a standard
+# normal distribution:
 #
 # $$ D_{\mathrm{KL}} = -\tfrac12 \sum_k
 #    \bigl(1 + \log\sigma_{z,k}^2 - \mu_k^2 - \sigma_{z,k}^2\bigr). $$
 #
-# `loss_terms` returns the two in nats, one number an image. Every loss in this collection is in
-# that unit.
+# Training minimizes the KL term less the first term. We give both in **nats** per image, the unit
+# of information when logarithms are natural ones, and the first with its sign turned:
 
 # %%
-Code(inspect.getsource(models.VAE.loss_terms), language="python")
+Code(inspect.getsource(VAE.loss_terms), language="python")
 
 # %% [markdown]
-# Does it agree with a library that was written by somebody else?
+# Let us compare these numbers with those of a library that somebody else has written.
 
 # %% tags=["nbval-check-output"]
-vae = models.VAE("sbd", LATENT_DIM, decoder_variance=0.3)
+vae = VAE("sbd", LATENT_DIM, decoder_variance=0.3)
 noise = torch.randn(BATCH, LATENT_DIM)
 with torch.no_grad():
     reconstruction, kl = vae.loss_terms(x, noise)
     mu, log_var = vae.encode(x)
     posterior = Normal(mu, torch.exp(0.5 * log_var))
-    prior = Normal(torch.zeros(LATENT_DIM), torch.ones(LATENT_DIM))
-    expected_kl = kl_divergence(posterior, prior).sum(dim=1)
+    expected_kl = kl_divergence(posterior, Normal(0.0, 1.0)).sum(dim=1)
     mean = vae.decode(mu + posterior.stddev * noise)
     likelihood = Independent(Normal(mean, 0.3**0.5), 3)
     best = Independent(Normal(x, 0.3**0.5), 3).log_prob(x)  # the constant that the loss drops
@@ -205,39 +298,91 @@ print("KL agrees:", torch.allclose(kl, expected_kl, atol=1e-4))
 print("reconstruction agrees:", torch.allclose(reconstruction, expected_reconstruction, rtol=1e-3))
 
 # %% [markdown]
-# And one forward pass, to see where training starts. An untrained network draws something faint and
-# wrong, which costs more than drawing nothing:
+# ## The claim
+#
+# The blog post that we reproduce says that the SB decoder has fewer parameters, so we divide its
+# count by DeConv's.
 
 # %% tags=["nbval-check-output"]
-black = (x.square().sum(dim=(1, 2, 3)) / (2 * 0.3)).mean()
-print(f"an all-black picture would cost {black:.0f} nats")
-print("the untrained VAE costs more than that:", bool(reconstruction.mean() > black))
-print("and its KL term is below one nat:", bool(kl.mean() < 1))
-
-# %% [markdown]
-# ## The claims
-
-# %%
-report = claims.Report(claims.check("fewer-parameters", **parameters))
-report
-
-# %% tags=["nbval-check-output"]
-print(report.verdicts())
+ratio = cost.count_parameters(sbd) / cost.count_parameters(deconv)
+claims.Report(claims.check("fewer-parameters", exactly(ratio)))
 
 # %% [markdown]
 # ---
 #
-# In this notebook we have built both decoders from their layers, seen that a tiled code with
-# coordinates turns *where* into a subtraction, paid for it in multiply-adds, and checked the loss
-# against an independent implementation.
+# **What you have seen**
 #
-# **On your own.** Put a 1×1 kernel in the SB decoder's three layers. Can it still draw a disc? What
-# does the 3×3 kernel buy?
+# * A DeConv decoder must spell out a place in four cells and refine it at every doubling.
+# * An SB decoder compares the code with coordinates: edges in one layer, a disc in the next.
+# * It has fewer parameters but works on every pixel in every layer, so that it computes more.
 #
-# **In practice.** The coordinates are the part that most people reuse: object-centric models such
-# as Slot Attention broadcast a code to a small grid and then upsample.
+# **On your own** (solutions below)
 #
-# **Further reading.** CoordConv: Liu et al. 2018, [arXiv
-# 1807.03247](https://arxiv.org/abs/1807.03247). Checkerboards: Odena et al. 2016, *Distill*,
-# [10.23915/distill.00003](https://doi.org/10.23915/distill.00003). VAEs: Kingma and Welling 2014,
-# [arXiv 1312.6114](https://arxiv.org/abs/1312.6114). Next: [03, train both](03_training.ipynb).
+# 1. Take the SB decoder with 1×1 kernels and set its weights so that it draws a red disc.
+# 2. Take the coordinates away from the SB decoder. What can it still draw?
+# 3. How do parameters and multiply-adds of both decoders grow with the size of the image?
+#
+# **Further reading**
+#
+# * The SB decoder: Watters et al. 2019, [arXiv 1901.07017](https://arxiv.org/abs/1901.07017)
+# * Convolutions with coordinates: Liu et al. 2018, [arXiv
+#   1807.03247](https://arxiv.org/abs/1807.03247)
+# * VAEs: Kingma and Welling 2014, [arXiv 1312.6114](https://arxiv.org/abs/1312.6114)
+# * Slot Attention, which broadcasts the code of each object: Locatello et al. 2020, [arXiv
+#   2006.15055](https://arxiv.org/abs/2006.15055)
+#
+# **Next.** In [the next notebook](03_training.ipynb) we train both models.
+#
+# ## Solutions
+#
+# **1.** Here are the sixteen edges from above as weights of the package's decoder. A 1×1 kernel is
+# enough for a disc, and a 3×3 kernel also lets a pixel see its neighbors.
+
+# %% tags=["solution", "hide-input"]
+decoder = recipes.ComposedDecoder(LATENT_DIM, 64, replace(recipes.SBD, kernel=1))
+first, second, third = decoder[0], decoder[1], decoder[3]
+angles = torch.arange(16) * 2 * torch.pi / 16
+directions = torch.stack([angles.cos(), angles.sin()], dim=1)[:, :, None, None]
+with torch.no_grad():
+    for weights in decoder.parameters():
+        weights.zero_()
+    first.weight[:16, :2] = -directions  # latents 1 and 2
+    first.weight[:16, 5:] = directions  # x and y
+    first.bias[:16] = -0.27
+    second.weight[0, :16] = -30
+    second.bias[0] = 1
+    third.weight[0, 0] = 1  # red
+    codes = torch.zeros(7, LATENT_DIM)
+    codes[:, 0] = torch.arange(-6, 7, 2) / 10
+    drawn = decoder(codes)
+Picture(
+    pictures.image_grid(drawn[None].numpy(), column_labels=[f"{c:.1f}" for c in codes[:, 0]],
+                        x_label="latent 1", cell=1.0),
+    "disc_by_hand",
+    "Seven pictures of a red disc that moves from left to right as latent 1 grows.",
+)
+
+# %% [markdown]
+# **2.** Every pixel gets the same input, so all pixels draw the same color, except those that feel
+# the zeros at the border. Through three 3×3 kernels they reach three pixels far.
+
+# %% tags=["solution", "hide-input", "nbval-check-output"]
+with torch.no_grad():
+    drawn = recipes.builder("sbd-no-xy")(LATENT_DIM, 64)(z)
+for margin in (0, 3):
+    inner = drawn[:, :, margin:64 - margin, margin:64 - margin]
+    spread = inner.amax(dim=(2, 3)) - inner.amin(dim=(2, 3))
+    print(f"all pixels but a margin of {margin} are the same:", bool(spread.max() < 1e-5))
+
+# %% [markdown]
+# **3.** Four times the pixels cost the SB decoder four times the work and not one parameter. DeConv
+# gets one layer more per doubling, and its work grows by a factor of four as well.
+
+# %% tags=["solution", "hide-input", "nbval-check-output"]
+rows = []
+for name, recipe in (("deconv", recipes.DECONV), ("sbd", recipes.SBD)):
+    for size in (32, 64, 128, 256):
+        decoder = recipes.ComposedDecoder(LATENT_DIM, size, recipe)
+        rows.append((NAMES[name], size, cost.count_parameters(decoder),
+                     round(cost.multiply_adds(decoder, z[:1]) / 1e6, 1)))
+pd.DataFrame(rows, columns=["decoder", "pixels per side", "parameters", "million multiply-adds"])

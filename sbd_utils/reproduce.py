@@ -17,6 +17,7 @@ import torch
 from jupytext.combine import combine_inputs_with_outputs
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+from nbconvert.filters import strip_ansi
 from tqdm import tqdm
 
 from sbd_utils import claims
@@ -56,7 +57,7 @@ def main() -> int:
                 write(target / "figures" / f"{picture}.png", content)
             rows += claim_rows(notebook)
     except CellExecutionError as error:
-        print(f"{source.name} failed: {error}", file=sys.stderr)
+        print(f"{source.name} failed: {strip_ansi(str(error))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nStopped. The same command goes on from here.", file=sys.stderr)

@@ -6,30 +6,35 @@ import subprocess
 import sys
 from base64 import b64encode
 
+import pandas as pd
 import pytest
-from nbformat import v4, write
+from nbformat import read, v4, write
 
 from sbd_utils import claims, reproduce
+from sbd_utils.studies.tables import SCORES
+from sbd_utils.worlds.circles import COLORS
 
 PNG = b"stands for a picture"
 CLAIM = """from sbd_utils import claims
-print(claims.Report(claims.check("data-3675", images={}, factors=3)).verdicts())"""
+from sbd_utils.measures import intervals
+print(claims.Report(claims.check("images", intervals.exactly({}))).verdicts())"""
 GOOD = f"""# %%
 from IPython.display import display
 from sbd_utils import claims
+from sbd_utils.measures import intervals
 display({{"image/png": "{b64encode(PNG).decode()}"}}, raw=True,
         metadata={{"image/png": {{"name": "dot"}}}})
 
 # %%
-claims.Report(claims.check("data-3675", images=3675, factors=3))
+claims.Report(claims.check("images", intervals.exactly(3675)))
 """
 
 
 def test_nbval_passes_what_was_recorded_and_fails_what_differs(tmp_path):
     notebooks = {  # source, stored output
         "same": ("print(1 + 1)", "2\n"), "differs": ("print(1 + 1)", "3\n"),
-        "claim": (CLAIM.format(3675), "data-3675: reproduced\n"),
-        "broken_claim": (CLAIM.format(3674), "data-3675: reproduced\n"),
+        "claim": (CLAIM.format(3675), "images: reproduced, 3,675\n"),
+        "broken_claim": (CLAIM.format(3674), "images: reproduced, 3,675\n"),
     }
     for name, (source, text) in notebooks.items():
         output = v4.new_output("stream", text=text)
@@ -44,7 +49,8 @@ def test_nbval_passes_what_was_recorded_and_fails_what_differs(tmp_path):
     assert sorted(found) == [
         ("FAILED", "broken_claim"), ("FAILED", "differs"), ("PASSED", "claim"), ("PASSED", "same"),
     ], done.stdout
-    assert done.returncode == 1 and "data-3675: mixed, recorded was reproduced" in done.stdout
+    assert done.returncode == 1
+    assert "images: not reproduced, 3,674; recorded was reproduced" in done.stdout
 
 
 def test_figures_and_claim_rows_are_found_among_other_outputs():
@@ -65,12 +71,32 @@ def folder(tmp_path, monkeypatch):
     for name in ("NOTEBOOKS", "RESULTS", "RUNS"):
         monkeypatch.setattr(reproduce, name, tmp_path / name.lower())
     (tmp_path / "notebooks").mkdir()
+    monkeypatch.setattr(reproduce, "README", tmp_path / "README.md")
+    monkeypatch.setattr(reproduce, "placed", lambda preset: [{"score": preset, "place": "within"}])
+    (tmp_path / "README.md").write_text(f"a\n{reproduce.MARKS[0]}old\n{reproduce.MARKS[1]}\nz\n")
     monkeypatch.setenv("SBD_PRESET", "quick")
     monkeypatch.setenv("PYTHONPATH", str(reproduce.ROOT))  # for the kernel
     return tmp_path
 
 
-def test_reproduce_writes_claims_and_figures(folder, capsys):
+def test_the_published_notebooks_are_executed_in_place_and_the_readme_follows(folder, monkeypatch):
+    monkeypatch.setenv("SBD_PRESET", "published")
+    (folder / "notebooks" / "01_good.py").write_text(GOOD)
+    seen = []
+    for _ in range(2):
+        assert reproduce.main() == 0
+        notebook = read(folder / "notebooks" / "01_good.ipynb", as_version=4)
+        assert [cell.execution_count for cell in notebook.cells] == [1, 2]
+        seen.append([cell.id for cell in notebook.cells])
+    assert seen[0] == seen[1], "an unchanged cell keeps its id"
+    facts = json.loads((folder / "results" / "claims.json").read_text())
+    assert facts["draws"] == [] and (folder / "results" / "figures" / "dot.png").exists()
+    text = (folder / "README.md").read_text()
+    assert text == (f"a\n{reproduce.MARKS[0]}{reproduce.readme_table(facts['claims'])}\n"
+                    f"{reproduce.MARKS[1]}\nz\n") and "3,675" in text
+
+
+def test_reproduce_writes_claims_figures_and_where_its_runs_lie(folder, capsys):
     (folder / "notebooks" / "01_good.py").write_text(GOOD)
     (folder / "notebooks" / "helper.py").write_text("1 / 0")  # no number, no notebook
     assert reproduce.main() == 0
@@ -78,9 +104,23 @@ def test_reproduce_writes_claims_and_figures(folder, capsys):
     assert (target / "figures" / "dot.png").read_bytes() == PNG
     facts = json.loads((target / "claims.json").read_text())
     [row] = facts["claims"]
-    assert (row["claim"], row["verdict"], facts["preset"]) == ("data-3675", "reproduced", "quick")
+    assert (row["claim"], row["verdict"], facts["preset"]) == ("images", "reproduced", "quick")
     text = (target / "claims.md").read_text()
     assert text == reproduce.to_text(facts) and text in capsys.readouterr().out
+    assert "| quick   | within  |" in text and "old" in (folder / "README.md").read_text()
+
+
+def test_a_new_run_is_placed_among_the_seeds(monkeypatch):
+    seeds = pd.DataFrame({"decoder": ["sbd"] * 3, **dict.fromkeys(SCORES, [1.0, 2.0, 3.0])})
+    new = dict.fromkeys(SCORES, 2.0) | {"kl": 0.9, "mixing": 3.1, "readout": 3.0}
+    new |= {f"{name}_{color}": 2.0 for name in ("r2", "folded") for color in COLORS}
+    monkeypatch.setattr(reproduce.tables, "read", lambda study, preset: seeds)
+    monkeypatch.setattr(reproduce.published, "runs", lambda images: {"sbd": "run"})
+    monkeypatch.setattr(reproduce.published, "half", lambda run: run)
+    monkeypatch.setattr(reproduce, "score", lambda run, sprites: new)
+    rows = {row["score"]: row["place"] for row in reproduce.placed("quick")}
+    beyond = {SCORES["kl"]: "below", SCORES["mixing"]: "above"}
+    assert rows == dict.fromkeys(SCORES.values(), "within") | beyond
 
 
 def test_reproduce_fails_with_the_cells_error(folder, capsys):

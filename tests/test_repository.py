@@ -17,11 +17,13 @@ from jupyter_server.services.contents.largefilemanager import LargeFileManager
 from jupytext.compare import NotebookDifference, compare_notebooks
 from jupytext.sync_contentsmanager import build_sync_jupytext_contents_manager_class
 
-from sbd_utils.reproduce import NOTEBOOKS, tables, to_text
+from sbd_utils import claims
+from sbd_utils.measures import intervals
+from sbd_utils.reproduce import MARKS, NOTEBOOKS, readme_table, to_text
 from sbd_utils.settings import RESULTS, ROOT
 
 SOURCES = sorted(NOTEBOOKS.glob("*.py"))
-START, END = "<!-- claims: written by make reproduce -->", "<!-- end of claims -->"
+START, END = (mark.strip() for mark in MARKS)
 TABLE = re.compile(f"^{START}\n(.*?)^{END}$", re.S | re.M)
 MACHINE_PATH = re.compile(r"/(home|root|tmp|work)/")
 MEGABYTE = 2**20
@@ -54,10 +56,10 @@ def decimals(text):
 
 
 def readme_problem(text, facts):
-    """What the README says that the facts of results/blog/claims.json do not, or None."""
+    """What the README says that the facts of results/claims.json do not, or None."""
     table = TABLE.search(text)
-    if table is None or table[1].strip() != tables(facts["claims"]):
-        return "its tables are not those of results/blog/claims.json"
+    if table is None or table[1].strip() != readme_table(facts["claims"]):
+        return "its table is not that of results/claims.json"
     prose = re.sub(r"^```.*?^```", "", TABLE.sub("", text), flags=re.S | re.M)
     prose = re.sub(r"(?i)arxiv(:|\.org/(abs|pdf)/| )\d+\.\d+", "", prose)
     unknown = decimals(prose) - decimals(to_text(facts)) - set(conda_pins().values())
@@ -124,8 +126,8 @@ def test_code_cells_are_short(source):
 
 
 def test_readme_says_what_the_results_say():
-    facts = json.loads((RESULTS / "blog" / "claims.json").read_text())
-    assert (RESULTS / "blog" / "claims.md").read_text() == to_text(facts)
+    facts = json.loads((RESULTS / "claims.json").read_text(encoding="utf-8"))
+    assert (RESULTS / "claims.md").read_text(encoding="utf-8") == to_text(facts)
     assert readme_problem((ROOT / "README.md").read_text(), facts) is None
 
 
@@ -156,11 +158,11 @@ def test_nothing_large_is_tracked():
 
 def test_package_imports_without_a_display_and_without_pyplot():
     code = """
-import importlib, pkgutil, sys, sbd_utils, sbd_utils.training
+import importlib, pkgutil, sys, sbd_utils, sbd_utils.training.loop
 assert not {"matplotlib", "livelossplot"} & set(sys.modules)
-for module in pkgutil.iter_modules(sbd_utils.__path__, "sbd_utils."):
+for module in pkgutil.walk_packages(sbd_utils.__path__, "sbd_utils."):
     importlib.import_module(module.name)
-assert "sbd_utils.figures" in sys.modules and "matplotlib.pyplot" not in sys.modules
+assert "sbd_utils.figures.charts" in sys.modules and "matplotlib.pyplot" not in sys.modules
 """
     bare = {k: v for k, v in os.environ.items() if k not in ("DISPLAY", "MPLBACKEND")}
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=bare, check=True)
@@ -188,22 +190,19 @@ def test_an_unexecuted_checked_cell_is_reported():
 
 @pytest.mark.parametrize("old, new, problem", [
     ("", "", None), ("r2 is 0.998", "r2 is 0.989", "no result says 0.9890"),
-    ("3,675 |", "3,674 |", "its tables"), (END, "", "its tables"),
+    ("3675 images", "3674 images", "its table"), (END, "", "its table"),
     ("2.13.0", "2.12.0", "no result says 2.12.0"), ("```\n9.9", "9.9", "no result says 9.9"),
     ("arXiv ", "version ", "no result says 1901.07017"),
 ])
 def test_a_changed_number_of_the_readme_is_reported(old, new, problem):
-    row = {
-        "claim": "toy", "says": "so", "source": "here", "measure": "r2, images", "threshold": "> 0",
-        "values": {"r2": 0.99801, "images": 3675}, "measured_in": "this run", "verdict": "mixed",
-    }
+    row = claims.check("images", intervals.exactly(3675)) | {"value": 0.99801, "count": 1}
     facts = {
-        "preset": "blog", "seed": 0, "cpu": "a", "python": "3.11.7", "versions": {},
-        "wall_seconds": 99, "threads": 2, "claims": [row],
+        "preset": "published", "cpu": "a", "python": "3.11.7", "versions": {},
+        "wall_seconds": 99, "threads": 2, "claims": [row], "draws": [],
     }
     text = (
         "# Title\nr2 is 0.9980, on torch 2.13.0, after arXiv 1901.07017 "
-        f"(https://arxiv.org/abs/1901.07017).\n\n{START}\n{tables([row])}\n{END}\n\n"
+        f"(https://arxiv.org/abs/1901.07017).\n\n{START}\n{readme_table([row])}\n{END}\n\n"
         "```\n9.9 seconds\n```\nThe end.\n"
     ).replace(old, new)
     assert str(readme_problem(text, facts)).startswith(str(problem))

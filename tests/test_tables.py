@@ -77,7 +77,7 @@ def test_what_is_not_there_is_told(results):
 
 
 def frame(**kinds):
-    return pd.DataFrame([{"seed": seed, "decoder": decoder, "kl": value}
+    return pd.DataFrame([{"cpu": "a", "seed": seed, "decoder": decoder, "kl": value}
                          for decoder, values in kinds.items() for seed, value in values.items()])
 
 
@@ -85,10 +85,20 @@ def test_by_seed_and_difference_pair_the_seeds():
     rows = frame(sbd={2: 1.0, 0: 5.0, 1: 3.0}, deconv={0: 50.0, 1: 30.0, 2: 10.0},
                  resize={0: 7.0, 1: 8.0, 2: 9.0})
     found = tables.by_seed(rows.sample(frac=1, random_state=0), "kl")
-    assert list(found.index) == [0, 1, 2] and set(found) == {"sbd", "deconv", "resize"}
+    assert list(found.index) == [("a", 0), ("a", 1), ("a", 2)] and set(found) == {"sbd", "deconv", "resize"}
     assert list(found["sbd"]) == [5, 3, 1]
-    assert tables.difference(rows, "kl").to_dict() == {0: -45, 1: -27, 2: -9}
-    assert tables.difference(rows, "kl", "deconv", "resize").to_dict() == {0: 43, 1: 22, 2: 1}
+    assert list(tables.difference(rows, "kl")) == [-45, -27, -9]
+    assert list(tables.difference(rows, "kl", "deconv", "resize")) == [43, 22, 1]
+
+
+def test_the_same_seed_on_two_processors_is_two_pairs_and_what_was_not_measured_is_none():
+    rows = frame(sbd={0: 5.0, 1: 3.0}, deconv={0: 50.0, 1: 30.0})
+    both = pd.concat([rows, rows.assign(cpu="b", kl=rows.kl + (rows.decoder == "deconv"))])
+    assert list(tables.difference(both, "kl")) == [-45, -27, -46, -28]
+    both.loc[both.cpu == "b", "kl"] = math.nan
+    assert list(tables.difference(both, "kl")) == [-45, -27]
+    with pytest.raises(ValueError, match="^rows must have kl for the same seeds"):
+        tables.by_seed(rows.assign(kl=math.nan), "kl")
 
 
 def test_a_missing_seed_is_refused_unless_its_decoder_is_not_asked_for():
@@ -97,6 +107,8 @@ def test_a_missing_seed_is_refused_unless_its_decoder_is_not_asked_for():
         tables.by_seed(rows, "kl")
     with pytest.raises(ValueError, match="^rows must have kl"):
         tables.difference(rows, "kl", "resize")
+    with pytest.raises(ValueError, match="^rows must have resize2 and deconv, got deconv"):
+        tables.difference(rows, "kl", "resize2")
     assert list(tables.difference(rows, "kl")) == [-45, -27]
 
 

@@ -52,15 +52,21 @@ def write(study: str, rows: list[dict]) -> None:
 
 
 def by_seed(rows: pd.DataFrame, score: str) -> pd.DataFrame:
-    """A score with one row per seed and one column per decoder; ValueError where one is missing."""
-    table = rows.pivot(index="seed", columns="decoder", values=score)
-    if table.isna().any(axis=None):
+    """A score with one row per processor and seed, and one column per decoder.
+
+    Rows where the score was not measured are left out. ValueError where a decoder lacks a seed that
+    another has, or where there are none.
+    """
+    table = rows.dropna(subset=score).pivot(index=["cpu", "seed"], columns="decoder", values=score)
+    if table.empty or table.isna().any(axis=None):
         raise ValueError(f"rows must have {score} for the same seeds of all decoders, got\n{table}")
     return table
 
 
 def difference(rows: pd.DataFrame, score: str, decoder: str = "sbd",
                base: str = "deconv") -> pd.Series:
-    """A score of one decoder less that of another, one value per seed."""
+    """A score of one decoder less that of another, one value per processor and seed."""
     table = by_seed(rows[rows.decoder.isin((decoder, base))], score)
+    if table.shape[1] < 2:
+        raise ValueError(f"rows must have {decoder} and {base}, got {', '.join(table.columns)}")
     return table[decoder] - table[base]

@@ -1,0 +1,35 @@
+"""The rule by which a seed is typical."""
+
+import pandas as pd
+import pytest
+
+from sbd_utils.studies import tables
+from sbd_utils.studies.publish import typical
+
+
+def rows(**deconv_kl):
+    """Seeds that differ in DeConv's KL term and, by a little, in SB's."""
+    return pd.DataFrame([
+        dict.fromkeys(tables.SCORES, 1.0) | {"decoder": decoder, "seed": int(seed[1:]), "kl": kl}
+        for seed, value in deconv_kl.items()
+        for decoder, kl in (("deconv", value), ("sbd", 10 + value / 100), ("sbd-width22", 99.0))
+    ])
+
+
+def test_the_typical_seed_is_the_one_nearest_to_all_others():
+    assert typical(rows(s0=1.0, s3=2.0, s5=9.0)) == 3
+    assert typical(rows(s0=8.0, s3=2.0, s5=9.0)) == 0
+
+
+def test_every_score_weighs_the_same_whatever_its_unit():
+    table = rows(s0=1.0, s1=2.0, s2=3.0)
+    table["folded"] = 1e6 * (table.seed == 1)  # far out in one score, in the middle of another
+    table["mixing"] = 1e-6 * (table.seed == 1)
+    assert typical(table) == 0
+
+
+@pytest.mark.parametrize("drop", [lambda t: t[t.seed < 1], lambda t: t[t.decoder == "sbd"],
+                                  lambda t: t.assign(readout=float("nan"))])
+def test_too_few_seeds_or_scores_are_refused(drop):
+    with pytest.raises(ValueError, match="^rows must have all scores of both decoders"):
+        typical(drop(rows(s0=1.0, s1=2.0, s2=3.0)))
