@@ -8,6 +8,7 @@ import pytest
 from sbd_utils.settings import RESULTS, TRAINING
 from sbd_utils.studies import run, tables
 
+LATER = ("readout", "gray_levels")  # scores that runs whose weights are gone do not have
 SCORED = ("reconstruction", "kl", "right_blob", "mixing", "additive", "readout_affine")
 
 
@@ -85,7 +86,8 @@ def test_by_seed_and_difference_pair_the_seeds():
     rows = frame(sbd={2: 1.0, 0: 5.0, 1: 3.0}, deconv={0: 50.0, 1: 30.0, 2: 10.0},
                  resize={0: 7.0, 1: 8.0, 2: 9.0})
     found = tables.by_seed(rows.sample(frac=1, random_state=0), "kl")
-    assert list(found.index) == [("a", 0), ("a", 1), ("a", 2)] and set(found) == {"sbd", "deconv", "resize"}
+    assert list(found.index) == [("a", 0), ("a", 1), ("a", 2)]
+    assert set(found) == {"sbd", "deconv", "resize"}
     assert list(found["sbd"]) == [5, 3, 1]
     assert list(tables.difference(rows, "kl")) == [-45, -27, -9]
     assert list(tables.difference(rows, "kl", "deconv", "resize")) == [43, 22, 1]
@@ -130,15 +132,19 @@ def test_the_ablation_is_read():
     assert found.right_blob.between(0, 1).all() and found.r2.between(0, 1).all()
 
 
-@pytest.mark.parametrize("study", run.STUDIES)
+@pytest.mark.parametrize("study", sorted(set(tables.studies()) & set(run.STUDIES)))
 def test_committed_scores_are_of_the_runs_of_their_study(study):
-    if study in ("seeds", "followup"):
-        pytest.skip(f"{study}.csv is being trained anew")
     found = pd.read_csv(RESULTS / f"{study}.csv")
     defaults = {"loop": "ours", "decoder_variance": 0.3, "beta": 1.0}
     jobs = [defaults | job for job in run.STUDIES[study]]
-    assert found[list(jobs[0])].to_dict("records") == jobs
-    assert (found.epochs == [TRAINING[job["preset"]]["epochs"] for job in jobs]).all()
-    numbers = found.select_dtypes("number")
+    rows = found[list(jobs[0])].to_dict("records")
+    if study == "seeds":  # of several processors, and not yet all of them
+        assert all(row in jobs for row in rows)
+        assert not found.duplicated(["cpu", "seed", "decoder"]).any()
+    else:
+        assert rows == jobs
+    epochs = {job["preset"]: TRAINING[job["preset"]]["epochs"] for job in jobs}
+    assert (found.epochs == found.preset.map(epochs)).all()
+    numbers = found.select_dtypes("number").drop(columns=LATER, errors="ignore")
     assert set(SCORED) <= set(numbers) and numbers.abs().max(axis=None) < math.inf
     assert numbers.notna().all(axis=None)

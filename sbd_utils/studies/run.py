@@ -12,7 +12,7 @@ from numpy.lib.format import open_memmap
 from sbd_utils.measures.codes import encode
 from sbd_utils.measures.geometry import LINES
 from sbd_utils.measures.scores import score
-from sbd_utils.models.recipes import PLACES, VARIANTS
+from sbd_utils.models.recipes import APART, PLACES, VARIANTS
 from sbd_utils.settings import RUNS, TRAINING
 from sbd_utils.studies import coordconv, tables
 from sbd_utils.training.loop import Run, TrainConfig, load_or_train, progress, run_name
@@ -30,7 +30,7 @@ DECODERS = ("deconv", "sbd")
 STUDIES = {
     "seeds": [
         {"preset": "blog", "seed": seed, "decoder": decoder}
-        for seed in range(10) for decoder in (*DECODERS, "sbd-width22")
+        for seed in range(10) for decoder in DECODERS
     ],
     "early": [
         {"preset": "quick", "loop": loop, "seed": seed, "decoder": decoder}
@@ -45,9 +45,16 @@ STUDIES = {
     ],
     "followup": [
         *({"preset": "blog", "seed": seed, "decoder": decoder}
-          for decoder, seed in product(("resize", "broadcast8-deconv"), range(3))),
+          for decoder, seed in (
+              *product(("resize", "broadcast8-deconv", "sbd-width22"), range(3)),
+              ("sbd", 5), ("sbd", 6),
+          )),
         *({"preset": "ablation", "seed": seed, "decoder": decoder}
           for seed in range(3) for decoder in PLACES),
+    ],
+    "apart": [
+        {"preset": "blog", "seed": seed, "decoder": decoder}
+        for seed in range(3) for decoder in ("resize-xy-every", *APART)
     ],
 }
 
@@ -111,6 +118,8 @@ def main(study: str) -> None:
         workers = Parallel(n_jobs=-1 if pick_device().type == "cpu" else 1)
         rows = workers(delayed(work)(**job) for job in jobs[study])
     tables.write(study, rows)
+    if study == "coordconv":
+        coordconv.write_maps()
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 
 import torch
-from joblib import Parallel, delayed, parallel_config
+from joblib import Parallel, cpu_count, delayed, parallel_config
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
@@ -81,13 +81,13 @@ def load(name: str) -> Run:
 def runs(images: torch.Tensor) -> dict[str, Run]:
     """A run of each decoder under the preset: the published, or one trained on this machine.
 
-    On a CPU the two are trained at once, in a process and on a thread each, as in the studies.
+    On a CPU of two cores or more they are trained at once, on a thread each, as in the studies.
     """
     if preset() == "published":
         return {name: load(name) for name in DECODERS}
     configs = [TrainConfig(name, **TRAINING[preset()]) for name in DECODERS]
     with parallel_config("loky", inner_max_num_threads=1):
-        workers = Parallel(n_jobs=len(configs) if pick_device().type == "cpu" else 1)
+        workers = Parallel(n_jobs=min(cpu_count(), 2) if pick_device().type == "cpu" else 1)
         trained = workers(delayed(load_or_train)(config, images) for config in configs)
     return dict(zip(DECODERS, trained, strict=True))
 
