@@ -17,155 +17,151 @@
 # %% [markdown]
 # # Measure what the Spatial Broadcast decoder costs
 #
-# The blog post ends with two drawbacks: the Spatial Broadcast (SB) decoder needs about half as much
-# memory again as the DeConv decoder, and it trains about one and a half times as long. This
-# notebook takes both apart. What exactly is paid, how does it grow, and how much of it has to be
-# paid at all?
+# **Takeaway.** In a plain training loop, the Spatial Broadcast decoder (SB decoder) takes about
+# three times the memory and time of the usual DeConv decoder, which is more than the post says.
+# Little of that has to be paid. A better loop brings the two closer together, and an SB decoder of
+# 22 channels in place of 64 has DeConv's multiply-adds and a fortieth of its parameters. As [the
+# notebook that takes the decoder apart](09_ablation.ipynb) shows, it keeps the straight latent
+# space and draws sharper than DeConv.
 #
-# **What you'll do.** Count parameters, multiply-adds and bytes for pictures of 32 to 256 pixels;
-# find the nine answers that the SB decoder's first layer has for a code; read what the collection's
-# training loop gains over a plain one, piece by piece.
+# A **decoder** draws a picture from a **code** of a few numbers, the **latents**. With the encoder
+# that finds the code it makes up a **VAE** (variational autoencoder). DeConv doubles a small map
+# five times by transposed convolutions. The SB decoder copies the code to every pixel, appends the
+# pixel's coordinates and works at full size from its first layer on.
 #
-# **What you'll learn.** Where a convolutional decoder's memory goes, why a broadcast code makes a
-# convolution nearly free, and how to tell a slow model from a slow loop.
-#
-# **What you'll need.** The decoders of [notebook 02](02_models.ipynb) and the runs of [notebook
-# 03](03_training.ipynb); what is missing is trained here.
+# The [blog post](https://borea17.github.io/paper_summaries/spatial_broadcast_decoder) names two
+# drawbacks of the SB decoder: about half as much memory again, and about one and a half times the
+# training time. We count first, then measure memory, then time, and ask what of it has to be paid.
+# Nothing is trained here, and the times are those that `make bench` left in `results/`.
 #
 # ---
 
 # %%
 import inspect
 import json
-import statistics
 
+import numpy as np
+import pandas as pd
 import torch
-from IPython.display import Code, Markdown
+from IPython.display import Code
 
-from sbd_utils import charts, claims, cost, data, figures, models, study, training
-from sbd_utils.figures import NAMES, Picture
-from sbd_utils.metrics import interval
-from sbd_utils.settings import RESULTS, TRAINING, preset
+from sbd_utils.claims import Report, check
+from sbd_utils.figures import charts
+from sbd_utils.figures.pictures import regions
+from sbd_utils.figures.style import Picture
+from sbd_utils.measures import cost
+from sbd_utils.measures.intervals import exactly
+from sbd_utils.models.decoders import BroadcastConv2d, broadcast_convolution
+from sbd_utils.models.recipes import RECIPES, SBD, ComposedDecoder
+from sbd_utils.models.vae import VAE
+from sbd_utils.settings import RESULTS
+from sbd_utils.studies import tables
+from sbd_utils.training.loop import TrainConfig
+from sbd_utils.worlds.circles import make_sprites
 
 # %%
-PRESET, SEED = preset(), 0
-DECODERS = ("deconv", "sbd")
 SIZES = (32, 64, 128, 256)
-BENCH = json.loads((RESULTS / "bench.json").read_text())  # from `make bench`
+SHORT = {"deconv": "DeConv", "sbd": "SB", "sbd-width22": "SB of 22 channels"}
+BENCH = json.loads((RESULTS / "bench.json").read_text())
+
+
+def with_ratios(table: pd.DataFrame) -> pd.DataFrame:
+    """Columns by decoder get their short names, and beside them each over DeConv."""
+    table = table[[name for name in SHORT if name in table]].rename(columns=SHORT)
+    return table.join(table.div(table["DeConv"], axis=0).drop(columns="DeConv")
+                      .add_suffix(" over DeConv").round(2))
+
 
 # %% [markdown]
 # ## Parameters and multiply-adds
 #
-# Both can be counted without training anything, so we count them for four picture sizes.
+# A multiply-add is one product that is added to a sum. We count them, and the parameters, for four
+# sizes of the picture. Nothing needs to be trained for that.
 
 # %%
-counts = {
-    name: {
-        size: (cost.count_parameters(decoder), cost.multiply_adds(decoder, torch.zeros(1, 5)))
-        for size in SIZES
-        for decoder in [models.DECODERS[name](latent_dim=5, image_size=size)]
-    }
-    for name in DECODERS
-}
-
-# %% tags=["nbval-check-output"]
-for name, sizes in counts.items():
-    for size, (parameters, work) in sizes.items():
-        print(f"{name:>6} at {size:3}: {parameters:7,} parameters, {work / 1e6:8.2f} million MACs")
-
-# %%
+rows = []
+for name in SHORT:
+    for size in SIZES:
+        decoder = ComposedDecoder(5, size, RECIPES[name])
+        for what, count in (("parameters", cost.count_parameters(decoder)),
+                            ("multiply-adds", cost.multiply_adds(decoder, torch.zeros(1, 5)))):
+            rows.append({"decoder": name, "panel": what, "value": size, "cost": count, "loop": ""})
+counts = pd.DataFrame(rows)
 Picture(
-    charts.growth(
-        {panel: {n: (SIZES, [pair[i] for pair in sizes.values()]) for n, sizes in counts.items()}
-         for i, panel in enumerate(("parameters", "work"))},
-        {"parameters": ("image size, pixels", "parameters"),
-         "work": ("image size, pixels", "multiply-adds an image")},
-    ),
+    charts.growth(counts, {what: ("pixels per side", what) for what in counts.panel.unique()},
+                  SHORT),
     "cost_counts",
-    "Two log-log panels over the image size. Parameters: flat for the SB decoder, slowly rising "
-    "and higher for DeConv. Multiply-adds: two parallel lines, the SB decoder's above.",
+    "Two panels with log axes over the image size. Parameters: flat for both SB decoders, slowly "
+    "rising and higher for DeConv. Multiply-adds: parallel lines, those of DeConv and of the SB "
+    "decoder of 22 channels on top of each other, the wide SB decoder's above.",
 )
 
-# %% [markdown]
-# On the left, an SB decoder does not care how large the picture is: its three small kernels are the
-# same, and only the coordinate ramps are drawn finer. A DeConv decoder needs one more layer for
-# each doubling.
-#
-# On the right, the surprise is that the lines are parallel. It is tempting to say that the SB
-# decoder scales badly because it works on every pixel. But the last layers of *any* decoder work on
-# every pixel, or on a quarter of them, so that both grow with the pixels, fourfold for each
-# doubling of the side. The SB decoder pays a constant factor, nearly all of it in one layer: 64
-# channels to 64 channels at full size.
-
 # %% tags=["nbval-check-output"]
-for size in SIZES:
-    print(f"{size}: {counts['sbd'][size][1] / counts['deconv'][size][1]:.1f} times the work")
-x, noise = torch.zeros(1, 3, 64, 64), torch.zeros(1, 5)
-whole = {n: cost.multiply_adds(models.VAE(n).loss_terms, x, noise) for n in DECODERS}
-print(f"64, encoder included: {whole['sbd'] / whole['deconv']:.1f} times")
+work = counts[counts.panel == "multiply-adds"]
+work = work.pivot(index="value", columns="decoder", values="cost") / 1e6
+with_ratios(work.round(1)).rename_axis("pixels per side")
 
 # %% [markdown]
+# On the left, you can see that an SB decoder has the same few parameters for any picture, since
+# only its coordinates become finer. DeConv needs one more layer for each doubling.
+#
+# The table holds the millions of multiply-adds from the right panel. It is tempting to say that the
+# SB decoder scales badly because it works on every pixel. But the last layers of *any* decoder work
+# on every pixel, or on a quarter of them, so that all of this work grows fourfold with each
+# doubling of the sides. The SB decoder pays a constant factor, nearly all of it in one layer from
+# 64 channels to 64. This is why 22 channels are enough to come down to DeConv.
+#
 # ## Memory
 #
-# What a training step must hold at one time: weights, Adam's two moments, gradients, and whatever
-# the backward pass still needs. We run our step under torch's profiler, which reports all that
-# torch allocates (what the convolution library takes for itself, it does not see), and take the
-# peak; first eagerly, that is, without compiling anything:
+# At its peak, a training step must hold the weights, the optimizer's two moments of each, the
+# gradients, and whatever the backward pass still needs. We run a step of 16 images under torch's
+# profiler, which sees what torch allocates, though not what the convolution library takes for
+# itself. First *eagerly*, that is without compiling anything, and in MB:
 
 # %%
-images = data.make_sprites().images
-eager = {"precision": "float32", "compiled": False}
+images = make_sprites().images
 ways = {
-    "eager float32": eager,
-    "eager float32 in 4 pieces": eager | {"accumulate": 4},
-    "eager bfloat16": eager | {"precision": "bfloat16"},
-    "eager bfloat16 in 4 pieces": eager | {"precision": "bfloat16", "accumulate": 4},
+    "eager, float32": {"precision": "float32"},
+    "eager, float32, in 4 pieces": {"precision": "float32", "accumulate": 4},
+    "eager, bfloat16": {"precision": "bfloat16"},
 }
-memory = {
-    way: {n: cost.step_bytes(training.TrainConfig(n, **settings), images) for n in DECODERS}
-    for way, settings in ways.items()
-}
+peaks = pd.DataFrame({
+    name: {way: cost.step_bytes(TrainConfig(name, compiled=False, **settings), images)
+           for way, settings in ways.items()} for name in SHORT
+})
 
-
-def memory_table(*ways: str) -> Markdown:
-    lines = ["| step | DeConv, MB | SBD, MB | SBD over DeConv |", "|---" * 4 + "|"]
-    for way in ways:
-        deconv, sbd = (memory[way][name] / 1e6 for name in DECODERS)
-        lines.append(f"| {way} | {deconv:.0f} | {sbd:.0f} | {sbd / deconv:.2f} |")
-    return Markdown("\n".join(lines))
-
-
-memory_table(*ways)
+# %%
+with_ratios(peaks.div(1e6).round(1))
 
 # %% [markdown]
-# The first row is far from the post's "about 50% more". The post does not say what it counted; the
-# memory of a whole GPU process, for one, would dilute the ratio. What is the difference made of?
-# One feature map of 64 channels, for 16 pictures of 64×64, is this large:
+# The first row is far from the post's "about 50% more". The post does not say what it counted, and
+# the memory of a whole GPU process, for one, would give a smaller ratio. The difference is made of
+# feature maps. We count how many maps of 64 channels, for 16 pictures in `float32`, each step
+# holds:
 
 # %% tags=["nbval-check-output"]
 map_bytes = 4 * 16 * 64 * 64 * 64
-print(f"{map_bytes / 1e6:.1f} MB in float32")
-resident = {n: cost.resident_bytes(models.VAE(n)) for n in DECODERS}
-maps = {n: (memory["eager float32"][n] - resident[n]) / map_bytes for n in DECODERS}
-print("peak, without weights and moments, in such maps:",
-      ", ".join(f"{NAMES[n]} {maps[n]:.0f}" for n in DECODERS))
+print(f"one feature map: {map_bytes / 1e6:.1f} MB")
+for name in ("deconv", "sbd"):
+    held = (peaks[name]["eager, float32"] - cost.resident_bytes(VAE(name))) / map_bytes
+    print(f"{SHORT[name]}: about {held:.0f} at the peak, not counting weights and moments")
 
 # %% [markdown]
-# The SB decoder has two of them, both saved for the backward pass. Where that goes through the
-# second ReLU it holds two gradients as well, what comes in and what goes out: four. DeConv is at
-# its peak in the same place, but its largest feature map has a quarter of the pixels.
+# The SB decoder keeps two of them for the backward pass, the outputs of its first two layers. Where
+# the backward pass goes through the second ReLU, it holds two gradients as well, one that comes in
+# and one that goes out, which makes four. DeConv has its peak in the same place, but its largest
+# feature map has a quarter of the pixels.
 #
-# These maps need not be held for all 16 pictures at once. Cut the batch into pieces and add up
-# their gradients: same step, same gradient, a fraction of the activations. This is gradient
-# accumulation, `TrainConfig(accumulate=4)`, and off by default: at this size memory is not what
-# anybody runs out of.
+# These maps need not be held for all 16 pictures at once. The second row cuts the batch into four
+# pieces and adds up their gradients, which is called gradient accumulation. The step stays the same
+# and needs a fraction of the memory. In the third row, the maps have half the bytes per number.
 #
 # ## The nine neighborhoods
 #
-# Now the nicest thing about this decoder. Its first convolution sees a code that is the same at
-# every pixel. A 3×3 kernel in the interior sees nine equal codes, wherever it stands. Only at the
-# border, where it hangs over the edge and zeros come in, does it see something else. Convolve a
-# broadcast code and count the different answers:
+# The nicest thing about this decoder is that its first layer is nearly free. It convolves a code
+# that is the same at every pixel, so that a 3×3 kernel sees nine equal codes wherever it stands.
+# Only at the border, where it hangs over the edge and zeros come in, does it see something else. We
+# convolve a copied code and count the different answers:
 
 # %% tags=["nbval-check-output"]
 torch.manual_seed(0)
@@ -175,294 +171,271 @@ different, where = answer[0].flatten(1).T.round(decimals=3).unique(dim=0, return
 print(f"{64 * 64} pixels, {len(different)} different answers")
 
 # %% [markdown]
-# The interior, four edges, four corners: nine. Here they are, on a picture of 8×8 so that the edges
-# can be seen:
+# There is one answer for the interior, one for each edge and one for each corner. Here they are on
+# a picture of 8×8 pixels, so that you can see the edges:
 
 # %%
-regions = where.view(64, 64)[[0, *range(1, 7), 63]][:, [0, *range(1, 7), 63]]
+ends = [0, *range(1, 7), 63]
 Picture(
-    figures.regions(regions.numpy()),
+    regions(where.view(64, 64)[ends][:, ends].numpy()),
     "nine_neighborhoods",
     "A square of 8 by 8 cells in nine colors: one for the interior, one for each edge, one for "
     "each corner.",
 )
 
 # %% [markdown]
-# So $z$'s part of the layer is a 3×3 convolution of a 3×3 picture, with its middle repeated; the
-# coordinates' part does not depend on the image at all and is computed once a batch. A convolution
-# is linear in its input, so the two add up to the whole layer, exactly:
+# So the code's part of the layer is a 3×3 convolution of a 3×3 picture, whose middle is then
+# repeated. The coordinates' part is the same for every image and is computed once per batch. A
+# convolution is linear in its input, so the two add up to the whole layer:
 #
-# $$ W * [z\ \text{tiled},\ u, v] = \operatorname{spread}(W_z * z_{3 \times 3})
+# $$ W * [z\ \text{copied},\ u, v] = \operatorname{spread}(W_z * z_{3 \times 3})
 #    + W_{uv} * [u, v]. $$
 #
-# Nothing is tiled, nothing is concatenated, and what the layer has to remember for its backward
-# pass is a 3×3 picture. For any kernel size $k$ there are $k^2$ neighborhoods.
+# Nothing is copied to all pixels, and all that the layer has to remember for its backward pass is a
+# 3×3 picture. For a kernel of size $k$ there are $k^2$ neighborhoods.
 
 # %%
-Code(inspect.getsource(models.broadcast_convolution), language="python")
+Code(inspect.getsource(broadcast_convolution), language="python")
 
 # %% [markdown]
-# The same numbers, and for how much less:
+# The shortcut gives the same numbers for a small part of the multiply-adds:
 
 # %% tags=["nbval-check-output"]
-decoder, codes = models.SpatialBroadcastDecoder(latent_dim=5), torch.randn(16, 5)
-first = decoder.convolutions[0]
-long = first(decoder.broadcast(codes))
-short = models.broadcast_convolution(codes, decoder.grid, first.weight, first.bias)
-print("equal within rounding:", torch.allclose(long, short, atol=1e-5))
-for name, layer in (("tiled", lambda: first(decoder.broadcast(codes))),
-                    ("short", lambda: models.broadcast_convolution(
-                        codes, decoder.grid, first.weight, first.bias))):
-    print(f"{name}: {cost.multiply_adds(layer) / 1e6:.1f} million multiply-adds a batch of 16")
+layer, codes = BroadcastConv2d(5, 64, kernel=3, side=64, padding=1), torch.randn(16, 5)
+print("equal within rounding:", torch.allclose(layer(codes), layer.shortcut(codes), atol=1e-5))
+for way, function in (("copied", layer), ("shortcut", layer.shortcut)):
+    print(f"{way}: {cost.multiply_adds(function, codes) / 1e6:.1f} million multiply-adds per batch")
 
 # %% [markdown]
-# Nor need the layer's output be kept. When the backward pass comes to the second layer and asks for
-# that layer's input, a whole feature map, it can be recomputed from the nine neighborhoods: one
-# pass over memory, and next to no convolution. The rest is order. The second layer first makes its
-# weights' gradient, the last to need that feature map, and then its input's gradient, which takes
-# its place. Of the four feature maps `torch.compile` spares one, since it takes a ReLU's gradient
-# in place, and recomputing another. Two are left:
+# The layer's output need not be kept, either. When the backward pass asks for it, it is computed
+# again from the nine neighborhoods, in one pass over memory and with next to no convolution. Of the
+# four feature maps above, recomputing saves one, and `torch.compile` saves another by computing a
+# ReLU's gradient in place. Here is our own loop, which does both, compared with the plain one:
 
 # %%
-memory["ours"] = {n: cost.step_bytes(training.TrainConfig(n), images) for n in DECODERS}
-memory_table("eager float32", "eager bfloat16", "ours")
+steps = pd.DataFrame(BENCH["rows"])
+steps = steps[steps.decoder.isin(list(SHORT))]
+plain = steps.drop_duplicates("decoder").assign(loop="plain loop, float32")
+plain = plain.assign(ms=plain.plain_ms, MB=plain.plain_bytes / 1e6)
+ours = steps.assign(loop="our loop, " + steps.precision, ms=steps.ours_ms,
+                    MB=steps.ours_bytes / 1e6)
+loops = pd.concat([plain, ours]).pivot(index="loop", columns="decoder", values=["ms", "MB"])
+loops = loops.sort_index(ascending=False)  # plain first, bfloat16 last
+with_ratios(loops["MB"].round(1))
 
 # %% [markdown]
-# The last row is what this machine trains with in [notebook 03](03_training.ipynb), the whole batch
-# at once. A word of caution, though: fewer multiply-adds are not less time. The layer still has to
-# *write* a whole feature map. `torch.compile` merges the repeating, the addition and the ReLU into
-# one pass over memory, and so the collection uses the shortcut just there.
+# You can read off each row how far the decoders are apart. (The plain SB step needs one map more
+# than the eager one above, because it does not use the memory layout that the convolutions prefer.)
+# Fewer multiply-adds are not less time, though, since the layer still has to *write* a whole
+# feature map. `torch.compile` merges the repeating, the addition and the ReLU into one pass over
+# memory, so our loop takes the shortcut only when it compiles.
 #
 # ## Time: a slow model or a slow loop?
 #
-# The plain loop is what one writes first: a `DataLoader`, `float32`, default memory layout,
-# `.item()` at every step. The collection's loop takes the same training step. `make bench` lets the
-# two take turns and committed this:
-
+# The plain loop is what you would write first: a `DataLoader`, `float32`, the default memory layout
+# and an `.item()` at every step. `make bench` lets it take turns with ours, so that both meet the
+# same moods of the machine. These are milliseconds per step:
 
 # %%
-def bench_row(r: dict) -> str:
-    return (f"| {NAMES.get(r['decoder'], 'both')} | {r['precision']} | {r['plain_ms']:.1f} | "
-            f"{r['ours_ms']:.1f} | {r['ratio']:.2f} ({r['low']:.2f} to {r['high']:.2f}) |")
-
-
-Markdown("\n".join([
-    f"{BENCH['device']}, {BENCH['threads']} threads, torch {BENCH['torch']}; {BENCH['rounds']} "
-    f"rounds of about {BENCH['seconds']} seconds.\n",
-    "| decoder | precision | plain, ms a step | ours, ms a step | plain over ours (quartiles) |",
-    "|---" * 5 + "|", *map(bench_row, BENCH["rows"]),
-]))
+print(f"{BENCH['device']}, {BENCH['threads']} threads, torch {BENCH['torch']}")
+times = loops["ms"]
+with_ratios(times.round(1))
 
 # %% [markdown]
-# So a good part of "the SB decoder is slow" was "the loop is slow". What did it? Each row is our
-# step without one of its pieces, over our step with all of them; the bars span the middle half of
-# the rounds.
+# So what is *the* ratio of the two decoders' times? It depends on the loop as much as on the
+# decoders. For the post's claim we take the first row, since the post trained in a plain loop, too.
+#
+# Two things lie between the first row and the last, our loop and its precision. If we divide each
+# row by the next, we see what each of them gains:
+
+# %%
+gains = (times.shift() / times).iloc[1:].rename(columns=SHORT)
+gains.index = ["gained by the loop", "gained by bfloat16"][: len(gains)]
+gains.round(2)
+
+# %% [markdown]
+# `bfloat16` has half the bytes of `float32`, but a processor's flags do not tell whether it is
+# faster. With Intel's AMX it is much faster, and on AMD's processors, too, while on Intel's
+# AVX512-BF16 alone we found it *slower*. Our loop therefore measures one convolution both ways,
+# once per machine, and takes `bfloat16` only where it pays (`speed.bfloat16_gain`).
+#
+# What do the other pieces do? In the figure, each row is our step without one piece, over our step
+# with all of them. The bars span the middle half of the rounds.
 
 # %%
 Picture(
-    charts.pieces(BENCH["without"]),
+    charts.pieces(pd.DataFrame(BENCH["without"]).query("decoder in ('deconv', 'sbd')")),
     "cost_pieces",
-    "Two panels of dots with ranges, one decoder each: how many times slower a step is without "
+    "Two panels of dots with ranges, one for each decoder: how many times slower a step is without "
     "each piece of the fast loop.",
 )
 
 # %% [markdown]
-# bfloat16 is the largest piece for both. The others gain a little each, or nothing that a shared
-# machine can tell from nothing.
+# Where `bfloat16` is used, it is the largest piece. The others gain a little each, or nothing that
+# we could tell from the machine's moods.
 #
-# * **bfloat16**: half the bytes, and instructions that multiply it natively. The loss stays
-#   `float32`. On a processor without them the loop keeps to `float32`.
-# * **kept memory**: malloc hands a freed tensor's pages back to the system, and the next step
-#   faults them in again, one by one. Two calls of `mallopt` keep them.
-# * **torch.compile** merges what lies between the convolutions: biases, ReLUs, casts, the loss.
-# * **channels_last** is the layout that the convolution library works in. torch.compile sees to it
-#   even where we do not, so that its row shows no gain; it is there for machines without a
-#   compiler.
-# * **bias apart** (DeConv's five layers), **shortcut** and **recomputing** (the SB decoder's first
-#   two). The last one is there for memory. Without the shortcut there is nothing to recompute, and
-#   without torch.compile the loop takes neither, so that these rows hold for what goes with them.
-# * **fused Adam**: one call for all parameters.
+# * **kept memory**: a freed tensor's pages go back to the system, and the next step has to ask for
+#   them again, one by one. Two calls of `mallopt` keep them.
+# * **torch.compile** merges what lies between the convolutions: biases, ReLUs and the loss.
+# * **channels_last** is the layout that the convolution library works in. `torch.compile` sees to
+#   it by itself, so it matters only where nothing is compiled.
+# * **bias apart** (DeConv) adds a transposed convolution's bias after it, which is faster.
+# * **shortcut** and **recomputing** (SB) were explained above. The second one saves memory, not
+#   time.
+# * **fused Adam** updates all parameters in one call.
 #
-# On a recent GPU a step of 16 images is so short that *starting* its few hundred operations may
-# take longer than running them. There the loop records a whole step, optimizer included, as one
-# CUDA graph and replays it (`speed.CapturedStep`). That piece was written without a GPU at hand:
-# the tests of the recording run only where there is one, and no number here says what it gains.
-# `make bench` does, on a machine that has one.
+# On a GPU, a step of 16 images may be over before its few hundred operations have been *started*
+# one by one. There our loop records a whole step as one CUDA graph and replays it.
 #
-# How much is left to gain? We count the operations of our step, forward and backward, and set their
-# rate beside that of the widest layer alone, forward only, the best that this machine was seen to
-# do:
+# ## How much is left?
+#
+# How far is our step from the best that this machine can do? Its rate is the number of its
+# operations over its time. Beside it we set the rate of the widest layer alone, the fastest
+# convolution that we know of. If a whole step ran at that rate, it would be faster by the factor in
+# the last column.
 
 # %%
-Markdown("\n".join([
-    "| decoder | precision | TFLOP/s of our step | of the widest layer |", "|---" * 4 + "|",
-    *(f"| {NAMES[r['decoder']]} | {r['precision']} | {r['tflops']:.2f} | "
-      f"{r['ceiling_tflops']:.2f} |" for r in BENCH["rows"] if "tflops" in r),
-]))
+left = steps.set_index(["precision", "decoder"])[["tflops", "ceiling_tflops"]]
+left = left.assign(left=left.ceiling_tflops / left.tflops).rename(index=SHORT).round(2)
+left.columns = ["step, TFLOP/s", "widest layer, TFLOP/s", "times faster at most"]
+left
 
 # %% [markdown]
-# The SB decoder, with its one big convolution, comes nearer to that rate than DeConv, whose layers
-# are too small to fill the machine: a step's time grows by less than its multiply-adds.
+# This is how much is left, and no more. The SB decoder's work is mostly one big convolution, so it
+# comes nearer to the best rate than DeConv, whose layers are too small to fill the machine. That is
+# also why the times are closer to each other than the multiply-adds. In `bfloat16` more is left,
+# since the convolutions are so fast that all the rest of a step weighs more.
 #
-# And how does a step grow? Dashed the plain loop, solid ours, each point the median of a few
-# rounds:
-
-
-# %%
-def grown(cost_name: str) -> dict:
-    panels = {}
-    for r in BENCH["growth"]:
-        lines = panels.setdefault(r["what"], {})
-        values, costs = lines.setdefault(f"{r['decoder']} {r['loop']}", ([], []))
-        values.append(r["value"])
-        costs.append(r[cost_name] / (1e6 if cost_name == "bytes" else 1))
-    return panels
-
-
-def axis_labels(cost_label: str) -> dict:
-    return {"image_size": ("image size, pixels", cost_label),
-            "batch_size": ("batch size", cost_label), "latent_dim": ("latents", cost_label)}
-
+# ## How does a step grow?
+#
+# The dashed lines are the plain loop and the solid ones ours. Each point is the median of only a
+# few rounds, so that the post's own setting differs a little from the tables above.
 
 # %%
+growth = pd.DataFrame(BENCH["growth"]).rename(columns={"what": "panel"})
+GROWN = {"image_size": "pixels per side", "batch_size": "images per batch", "latent_dim": "latents"}
 Picture(
-    charts.growth(grown("ms"), axis_labels("ms a step")),
+    charts.growth(growth.assign(cost=growth.ms),
+                  {what: (label, "milliseconds per step") for what, label in GROWN.items()},
+                  SHORT),
     "cost_time_growth",
-    "Three log-log panels: milliseconds a step over image size, batch size and number of latents, "
-    "for both decoders and both loops.",
-)
-
-# %%
-Picture(
-    charts.growth(grown("bytes"), axis_labels("peak of a step, MB")),
-    "cost_memory_growth",
-    "Three log-log panels: the peak memory of a step over image size, batch size and number of "
+    "Three panels with log axes: milliseconds per step over image size, batch size and number of "
     "latents, for both decoders and both loops.",
 )
 
 # %% [markdown]
-# Image and batch size act alike, since both are pixels. With the latents, beware: the cases were
-# timed one after another, and the machine changed its pace in between. From 5 to 20 even DeConv
-# slows down, though it has next to nothing more to do. From 20 to 80 our loop stays as it is, and
-# the plain SB decoder, which tiles them, pays for each. And in our loop, on this machine in
-# `bfloat16`, the SB decoder needs about as much memory as DeConv in a plain `float32` one.
-#
-# The distance between the decoders, SBD over DeConv in our loop:
+# Images and pixels act alike, since a batch is so many pixels in all. How does time grow as the
+# sides double, so that pixels and multiply-adds become four times as many?
 
 # %%
-by_size = {name: {d: dict(zip(*grown(name)["image_size"][f"{d} ours"], strict=True))
-                  for d in DECODERS} for name in ("ms", "bytes")}
-Markdown("\n".join([
-    "| image size | " + " | ".join(map(str, SIZES)) + " |", "|---" * 5 + "|",
-    *(f"| {label} | "
-      + " | ".join(f"{by_size[name]['sbd'][n] / by_size[name]['deconv'][n]:.2f}" for n in SIZES)
-      + " |" for name, label in (("ms", "time"), ("bytes", "memory"))),
-]))
+sides = growth[growth.panel == "image_size"].pivot(
+    index="value", columns=["decoder", "loop"], values=["ms", "bytes"])
+grown = (sides / sides.shift()).iloc[1:].rename(columns=SHORT)
+grown.index = [f"from {small} to {large}" for small, large in zip(SIZES, SIZES[1:], strict=False)]
+grown["ms"].round(1)
 
 # %% [markdown]
-# Both grow with the picture and stay below the ratio of the work: in small pictures what the two
-# have in common, encoder, optimizer and overhead, weighs most.
-#
-# ## The same model?
-#
-# In half the precision, compiled, with its sums in another order, our loop does not give to the bit
-# what plain arithmetic gives. Is the model as good? `make study NAME=seeds` trained five seeds
-# under the preset `quick` both ways: as we do, and with the same code in eager `float32`. Is our
-# mean among the eager runs? And since both begin with the same weights and see the same images and
-# noise, how do they differ seed by seed?
+# A number above 4 means that time grows faster than the pixels. In small pictures it grows more
+# slowly, because the optimizer and other overhead do not depend on them. In large ones the plain
+# loop becomes slower per pixel, for both decoders. We put this down to the feature maps, which no
+# longer fit into the processor's caches, so that each pass over them waits for memory. The memory
+# itself never grows faster than the pixels:
 
 # %%
-lines = ["| score | decoder | eager float32, lowest to highest | ours, mean | "
-         "ours less eager, 95% interval |", "|---" * 5 + "|"]
-within, intervals = [], []
-for name, label in study.SCORES.items():
-    for decoder in DECODERS:
-        plain, ours = ([row[name] for row in study.read_scores("quick", loop)
-                        if row["decoder"] == decoder] for loop in ("plain", "ours"))
-        mean = statistics.mean(ours)
-        low, high = interval([mine - its for mine, its in zip(ours, plain, strict=True)])
-        within.append(min(plain) <= mean <= max(plain))
-        intervals.append(low <= 0 <= high)
-        lines.append(f"| {label} | {NAMES[decoder]} | {min(plain):.4g} to {max(plain):.4g} | "
-                     f"{mean:.4g} | {low:.2g} to {high:.2g} |")
-Markdown("\n".join(lines))
+grown["bytes"].round(1)
+
+# %% [markdown]
+# ## Is it still the same model?
+#
+# Our loop has half the precision, and its sums are in another order. Is the trained model as good?
+# `make study NAME=early` trained five seeds for 20 epochs both ways, in our loop and eagerly in
+# `float32`, from the same weights and on the same images. We count in how many scores our mean lies
+# within the range of the eager runs, and in how many all five seeds differ in the same direction.
 
 # %% tags=["nbval-check-output"]
-print(f"{sum(within)} of {len(within)} means lie within the spread of eager float32")
-print(f"{sum(intervals)} of {len(intervals)} intervals of the difference contain 0")
+fast, eager = (tables.read("early", "quick", loop).set_index(["decoder", "seed"])
+               for loop in ("ours", "plain"))
+scores = [name for name in tables.SCORES if name in fast]
+fast, eager = fast[scores], eager[scores]
+low, high = eager.groupby("decoder").min().stack(), eager.groupby("decoder").max().stack()
+means = fast.groupby("decoder").mean().stack()
+signs = np.sign(fast - eager).groupby("decoder").sum().stack().abs()
+print(f"{means.between(low, high).sum()} of {len(means)} means lie within")
+print(f"{(signs == 5).sum()} of {len(signs)} scores differ in the same direction in all five seeds")
 
 # %% [markdown]
-# Every mean is within, and no interval excludes 0. That is as much as five seeds of twenty epochs
-# can say: no difference was found, and one larger than the intervals is unlikely.
+# Five coins that are thrown together agree once in sixteen throws, so that one or two such scores
+# can be luck. Five seeds can't prove that there is no difference, but a large one would have shown.
 #
-# ## The drawbacks, all at once
-#
-# What does the SB decoder cost, in units of DeConv? It depends on the loop:
-
-# %%
-both = {r["decoder"]: r for r in BENCH["rows"] if r["precision"] == BENCH["rows"][0]["precision"]}
-
-
-def over(cost_name: str) -> str:
-    return f"{both['sbd'][cost_name] / both['deconv'][cost_name]:.2f}"
-
-
-Markdown("\n".join([
-    "| SBD over DeConv | plain loop | ours | the post |", "|---" * 4 + "|",
-    f"| time of a step | {over('plain_ms')} | {over('ours_ms')} | 1.48 |",
-    f"| peak memory of a step | {over('plain_bytes')} | {over('ours_bytes')} | about 1.5 |",
-]))
-
-# %% [markdown]
-# The post's loop is a plain one, but on a GPU, and it does not say what its memory counts. So the
-# last column is no check of the others; it is there to show that "half as much again" is a fact
-# about a loop and a machine as much as about a decoder.
-#
-# ## The claims
-#
-# "Slower" and "under 30 minutes" are about the trainings of [notebook 03](03_training.ipynb), in
-# our loop; "more memory" is about an eager `float32` step, as the post's was.
-
-# %%
-if PRESET == "blog":
-    where = claims.THIS_RUN
-    deconv, sbd = (
-        training.load_or_train(
-            training.TrainConfig(name, SEED, **TRAINING[PRESET]), images
-        ).history.undisturbed_seconds for name in DECODERS
-    )
-    slower, minutes = {"ratio": sbd / deconv}, {"minutes": (sbd + deconv) / 60}
-else:
-    where = claims.COMMITTED
-    slower, minutes = claims.committed("slower"), claims.committed("under-30-min")
-
-# %%
-deconv, sbd = (memory["eager float32"][name] / 1e6 for name in DECODERS)
-report = claims.Report(
-    claims.check("more-memory", DeConv=deconv, SBD=sbd, off=abs(sbd / deconv - 1.5)),
-    claims.check("slower", where, **slower),
-    claims.check("under-30-min", where, **minutes),
-)
-report
-
-# %% tags=["nbval-check-output"]
-print(report.verdicts())
-
-# %% [markdown]
 # ---
 #
-# In this notebook we have seen that the SB decoder does the same multiple of DeConv's work at every
-# size, that its memory is a few full-size feature maps of which not all need be held, that its
-# first layer has only nine different answers for a code, and that a plain loop makes the price look
-# larger than it is.
+# **What you have seen**
 #
-# **On your own.** The middle convolution is nearly all of the work. Replace it by a depthwise one
-# followed by a 1×1, and see what the decoder loses.
+# * The SB decoder's price is a few feature maps of full size. Its parameters are few and its first
+#   layer is nearly free.
+# * "The SB decoder is slow" is a statement about a loop, a precision and a machine as well.
+# * With 22 channels it has DeConv's multiply-adds, so that most of the price need not be paid.
 #
-# **In practice.** Before you call a model slow, measure how near its step comes to what the machine
-# can do. If it is far away, the loop is slow.
+# **The claims.** "More memory" is about an eager step and "slower" about a plain one, both in
+# `float32`, as the post's were. "Under 30 minutes" is about a processor that we don't have.
+
+# %% tags=["nbval-check-output"]
+held, spent = peaks.loc["eager, float32"], times.loc["plain loop, float32"]
+minutes = 34_500 * (spent["deconv"] + spent["sbd"]) / 60_000  # both trainings, on bench's machine
+Report(
+    check("more-memory", exactly(round(held["sbd"] / held["deconv"], 1))),
+    check("slower", exactly(spent["sbd"] / spent["deconv"])),
+    check("under-30-min", exactly(minutes)),
+)
+
+# %% [markdown]
+# **On your own** (solutions below)
 #
-# **Further reading.** Gradient accumulation and channels-last in the [PyTorch performance
-# guide](https://pytorch.org/tutorials/recipes/recipes/tuning_guide.html); [roofline
-# models](https://doi.org/10.1145/1498765.1498785) (Williams et al. 2009) on reading the distance to
-# a ceiling.
+# 1. The middle convolution is nearly all of the work. Replace it by a depthwise convolution, which
+#    looks at one channel at a time, and a 1×1 convolution. What is left of the multiply-adds?
+# 2. How many neighborhoods does a kernel of 5 have, and what does its shortcut save?
+# 3. How does the memory of an eager step grow with the channels of an SB decoder?
+#
+# **Further reading.** The [PyTorch performance
+# guide](https://pytorch.org/tutorials/recipes/recipes/tuning_guide.html) is about gradient
+# accumulation, memory layouts and more. [Roofline
+# models](https://doi.org/10.1145/1498765.1498785) (Williams and others 2009) teach you to read how
+# far a step is from what the machine can do.
+#
+# **Next.** [The notebook on the checkerboard](07_checkerboard.ipynb) turns to the post's first
+# argument against transposed convolutions.
+#
+# ## Solutions
+#
+# **1.** The two replacements need an eighth of the middle layer's work, and the decoder comes down
+# to less than twice DeConv's. What it loses can only be told by training it.
+
+# %% tags=["solution", "hide-input", "nbval-check-output"]
+separable = ComposedDecoder(5, 64, SBD)
+separable[1] = torch.nn.Sequential(
+    torch.nn.Conv2d(64, 64, 3, padding=1, groups=64), torch.nn.ReLU(), torch.nn.Conv2d(64, 64, 1)
+)
+for name, decoder in (("SB", ComposedDecoder(5, 64, SBD)), ("separable SB", separable),
+                      ("DeConv", ComposedDecoder(5))):
+    print(f"{name}: {cost.multiply_adds(decoder, torch.zeros(1, 5)) / 1e6:.1f} million")
+
+# %% [markdown]
+# **2.** There are 25, and the saving is larger than for a kernel of 3. What the shortcut still
+# computes is mostly the coordinates' part, once per batch instead of once per image.
+
+# %% tags=["solution", "hide-input", "nbval-check-output"]
+layer = BroadcastConv2d(5, 64, kernel=5, side=64, padding=2)
+with torch.no_grad():
+    code_only = broadcast_convolution(z, layer.grid[:0], layer.weight[:, :5], layer.bias, 2)[0]
+print(len(code_only.flatten(1).T.round(decimals=4).unique(dim=0)), "neighborhoods")
+for way, function in (("copied", layer), ("shortcut", layer.shortcut)):
+    print(f"{way}: {cost.multiply_adds(function, codes) / 1e6:.1f} million multiply-adds per batch")
+
+# %% [markdown]
+# **3.** With 16 channels it takes about as much as DeConv in an eager step. It does not grow in
+# proportion to the channels, since the encoder's part stays the same.
+
+# %% tags=["solution", "hide-input"]
+for name in ("sbd-width16", "sbd-width22", "sbd", "sbd-width128"):
+    config = TrainConfig(name, precision="float32", compiled=False)
+    print(f"{name}: {cost.step_bytes(config, images) / held['deconv']:.2f} of DeConv's memory")

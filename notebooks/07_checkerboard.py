@@ -17,53 +17,70 @@
 # %% [markdown]
 # # See why deconvolution leaves a pattern
 #
-# The blog post's first argument for the Spatial Broadcast (SB) decoder is one against the other: a
-# transposed convolution leaves a checkerboard in what it draws (Odena et al. 2016). This notebook
-# lets that happen, first by counting, then in decoders that have learned nothing, then in the two
-# that we trained, and finds that the usual explanation is not the one that applies here.
+# **Takeaway.** A decoder that upsamples by transposed convolutions draws a checkerboard before it
+# has learned anything. A kernel that overlaps evenly does not prevent this, because neighboring
+# pixels are still written by different weights. Training removes nearly all of the pattern. What is
+# left in our DeConv decoder is there in every seed and hardly in any Spatial Broadcast decoder (SB
+# decoder), but it is weaker than the smallest step of brightness that a screen shows, nearly
+# everywhere.
 #
-# **What you'll do.** Count how often a transposed convolution writes to each pixel, average what
-# untrained decoders draw, and look for a pattern in what the trained ones get wrong.
+# A **decoder** draws a picture from a few numbers, the picture's **code**. Together with the
+# encoder that finds the code it makes up a **VAE** (variational autoencoder). Our two decoders
+# differ in how they get to the full size: DeConv doubles a small map five times by **transposed
+# convolutions**, also called deconvolutions, while the SB decoder works at full size from its first
+# layer on.
 #
-# **What you'll learn.** Why a kernel of 3 or 5 with a stride of 2 draws a checkerboard before any
-# training, why a kernel of 4 does not escape, and how to measure a pattern too faint to be seen.
-#
-# **What you'll need.** The runs of [notebook 03](03_training.ipynb); what is missing is trained
-# here.
+# Checkerboards are the first argument of the [blog
+# post](https://borea17.github.io/paper_summaries/spatial_broadcast_decoder) against deconvolution,
+# and they go back to Odena and others (2016). We will first count, then draw with decoders that
+# have learned nothing, and at last look for the pattern in trained ones. You need to know what a
+# convolution does, and [the notebook on models](02_models.ipynb) builds both decoders.
 #
 # ---
 
 # %%
 from dataclasses import replace
-from itertools import product
 
 import numpy as np
+import pandas as pd
 import torch
-from IPython.display import Markdown
+from torch import nn
 from torch.nn import functional as F
 
-from sbd_utils import charts, claims, data, figures, metrics, scores, study, training
-from sbd_utils.figures import NAMES, Picture
-from sbd_utils.settings import TRAINING, preset
-from sbd_utils.variants import DECONV, SBD, VARIANTS, ComposedDecoder
+from sbd_utils.claims import Report, check, format_value
+from sbd_utils.figures.pictures import heat_maps
+from sbd_utils.figures.style import NAMES, Picture
+from sbd_utils.measures import intervals
+from sbd_utils.measures import pictures as measures
+from sbd_utils.measures.codes import decode, encode
+from sbd_utils.models.recipes import DECONV, RECIPES, SBD, ComposedDecoder, Recipe
+from sbd_utils.models.vae import VAE
+from sbd_utils.studies import tables
+from sbd_utils.training import published
+from sbd_utils.training.loop import TrainConfig, train
+from sbd_utils.worlds.circles import make_sprites
 
 # %%
-PRESET, SEED = preset(), 0
-DECODERS = ("deconv", "sbd")
-KERNELS = (3, 4, 5)
-PERIODS = (2, 4, 8)
+PERIODS = (2, 4, 8)  # pixels, of the patterns that we look for
+EVERY = [f"every {period} pixels" for period in PERIODS]
+
+
+def two_digits(value: float) -> str:
+    """A number as our tables show it."""
+    return format_value(float(f"{value:.2g}"))
+
 
 # %% [markdown]
-# ## Count
+# ## Count the stamps
 #
-# A transposed convolution lets every input pixel stamp its kernel onto the output, a stride apart,
-# and adds up where the stamps overlap. Let all inputs and all weights be 1, in one dimension: the
-# output counts the stamps.
+# In a transposed convolution, every input pixel stamps its kernel onto the output. Neighboring
+# stamps lie a stride apart, and where they overlap, they add up. If all inputs and all weights are
+# 1, the output simply counts the stamps on each pixel. Along a line, with a stride of 2:
 
 
 # %%
-def overlaps(kernel: int, layers: int) -> np.ndarray:
-    """Stamps on each of 16 output pixels, layer upon layer, away from the border."""
+def stamps(kernel: int, layers: int) -> np.ndarray:
+    """Stamps on each of 16 pixels of a line, layer upon layer, away from the border."""
     x = torch.ones(1, 1, 24)
     for _ in range(layers):
         x = F.conv_transpose1d(x, torch.ones(1, 1, kernel), stride=2)
@@ -72,338 +89,313 @@ def overlaps(kernel: int, layers: int) -> np.ndarray:
 
 
 # %% tags=["nbval-check-output"]
-counts = {f"layers: {layers}": {f"kernel {kernel}": overlaps(kernel, layers) for kernel in KERNELS}
-          for layers in (1, 2, 3)}
-for layers, lines in counts.items():
-    for kernel, line in lines.items():
-        print(f"{layers}, {kernel}: {line.min():.0f} to {line.max():.0f} stamps, "
-              f"a ratio of {line.max() / line.min():.2f}")
+counts = {f"layers: {layers}": {f"kernel {kernel}": stamps(kernel, layers) for kernel in (3, 4, 5)}
+          for layers in (1, 3)}
+pd.DataFrame({layers: {kernel: f"{line.min():.0f} to {line.max():.0f}"
+                       for kernel, line in lines.items()} for layers, lines in counts.items()})
 
 # %% [markdown]
-# Wherever the stride does not divide the kernel, some pixels get more stamps than their neighbors,
-# and each further layer makes more of it:
-
-# %%
-relative = {layers: {kernel: line / line.mean() for kernel, line in lines.items()}
-            for layers, lines in counts.items()}
-Picture(
-    charts.bars(relative, "pixel", "stamps over their mean"),
-    "overlaps_line",
-    "Nine panels of bars along a line of 16 pixels: for kernels 3 and 5 every other bar is higher, "
-    "with more levels for each layer; for kernel 4 all are equal.",
-)
-
-# %% [markdown]
-# In two dimensions the counts multiply: a ratio of 2 along a line is one of 4 across the plane.
+# Wherever the stride does not divide the kernel, some pixels get more stamps than others, and each
+# further layer makes the difference larger. In a picture, the counts of rows and columns multiply:
 
 # %%
 Picture(
-    figures.heat_maps(
-        {layers: {kernel: np.outer(line, line) for kernel, line in lines.items()}
-         for layers, lines in relative.items()}, "stamps over their mean",
+    heat_maps(
+        {layers: {kernel: np.outer(line, line) / line.mean() ** 2 for kernel, line in lines.items()}
+         for layers, lines in counts.items()}, "stamps over their mean",
     ),
     "overlaps",
-    "Nine squares of 16 by 16 pixels: kernels of 3 and 5 make checkerboards, with longer periods "
-    "for each layer; a kernel of 4 makes a flat square.",
+    "Six squares of 16 by 16 pixels: kernels of 3 and 5 make checkerboards, which get longer "
+    "periods with more layers; a kernel of 4 makes flat squares.",
 )
 
 # %% [markdown]
-# And the middle column? A kernel of 4 at a stride of 2 gives every pixel as many stamps as its
-# neighbors: in a line two for each layer, which makes 2, 4 and 8. That is the post's own DeConv
-# decoder. The argument, as it is usually told, does not apply to it. Does that mean that it draws
-# no pattern?
+# Kernels of 3 and 5 make checkerboards, and a kernel of 4 gives every pixel the same number of
+# stamps. The post's DeConv decoder has kernels of 4, so the usual argument does not apply to it.
+# Does it draw without a pattern, then?
 #
 # ## Draw without having learned anything
 #
-# We build decoders of five kinds, 64 of each with random weights, and let every one draw 32 random
-# codes.
+# We build decoders of five kinds, 32 of each with random weights, and let each draw 16 random
+# codes. The kind called `resize` replaces each transposed convolution by a nearest-neighbor resize
+# and an ordinary convolution, as Odena and others recommend.
 
 # %%
 KINDS = {
     "DeConv, kernel 3": replace(DECONV, kernel=3), "DeConv, kernel 4": DECONV,
-    "DeConv, kernel 5": replace(DECONV, kernel=5), "resize, then convolve": VARIANTS["resize"],
+    "DeConv, kernel 5": replace(DECONV, kernel=5), "resize": RECIPES["resize"],
     "Spatial Broadcast": SBD,
 }
 
 
 @torch.inference_mode()
-def draw(recipe, seed: int) -> np.ndarray:
-    """32 pictures by an untrained decoder, without their outer 8 pixels, [32, 3, 48, 48]."""
+def draw(recipe: Recipe, seed: int) -> np.ndarray:
+    """16 pictures by an untrained decoder, without their outer 8 pixels, [16, 3, 48, 48]."""
     torch.manual_seed(seed)
     decoder = ComposedDecoder(latent_dim=5, image_size=64, recipe=recipe)
-    return decoder(torch.randn(32, 5))[..., 8:-8, 8:-8].numpy()
+    return decoder(torch.randn(16, 5))[..., 8:-8, 8:-8].numpy()
 
 
-drawn = {kind: [draw(recipe, seed) for seed in range(64)] for kind, recipe in KINDS.items()}
+drawn = {kind: [draw(recipe, seed) for seed in range(32)] for kind, recipe in KINDS.items()}
 
 # %% [markdown]
-# A pattern that is in all of the pictures is the decoder's own, so that we average: over the
-# pictures, the *strength* of every pixel, which is its root mean square about the decoder's mean
-# color; then over the 64 decoders of the kind.
-
+# The *strength* of a pixel says how far it strays from the decoder's mean color, as a root mean
+# square over the pictures. We average it over the 32 decoders of a kind:
 
 # %%
-def strength(pictures: np.ndarray) -> np.ndarray:
-    """Each pixel's root mean square about its channel's mean, over its own mean, [48, 48]."""
-    square = np.square(pictures - pictures.mean(axis=(0, 2, 3), keepdims=True)).mean(axis=(0, 1))
-    return np.sqrt(square / square.mean())
-
-
+middle = np.s_[16:32, 16:32]
+strengths = {kind: np.mean([measures.strength(x) for x in pictures], axis=0)[middle]
+             for kind, pictures in drawn.items()}
 Picture(
-    figures.heat_maps(
-        {"": {kind: np.mean([strength(x) for x in pictures], axis=0)[16:32, 16:32]
-              for kind, pictures in drawn.items()}}, "strength over its mean",
-    ),
+    heat_maps({"": {kind: 100 * (values - 1) for kind, values in strengths.items()}},
+              "strength, percent\nfrom the mean"),
     "untrained",
-    "Five squares of 16 by 16 pixels: a strong checkerboard for DeConv with kernels 3 and 5, "
-    "nearly flat squares for kernel 4, for resizing and for Spatial Broadcast.",
+    "Five squares of 16 by 16 pixels: a checkerboard for DeConv with kernels 3 and 5, nearly flat "
+    "squares for kernel 4, for resize and for Spatial Broadcast.",
 )
 
 # %% [markdown]
-# Just as counted: over many random decoders, kernels of 3 and 5 draw stronger where more stamps
-# fall, and a kernel of 4 hardly does. But this is an average over *decoders*. You train one. Take
-# the first of each kind and average its pictures:
+# On average over many decoders, all is as counted: kernels of 3 and 5 draw more strongly where more
+# stamps fall, and a kernel of 4 hardly favors any pixel. But you train a single decoder. Here is
+# the mean picture of the first of each kind:
 
 # %%
-reds = {kind: pictures[0].mean(axis=0)[0, 16:32, 16:32] for kind, pictures in drawn.items()}
+reds = {kind: pictures[0].mean(axis=0)[0][middle] for kind, pictures in drawn.items()}
 Picture(
-    figures.heat_maps(
-        {"": {kind: (red - red.mean()) / red.std() for kind, red in reds.items()}},
-        "red, standardized",
-    ),
+    heat_maps({"": {kind: (red - red.mean()) / red.std() for kind, red in reds.items()}},
+              "red, standardized"),
     "untrained_one",
     "Five squares of 16 by 16 pixels, one decoder each: all three of DeConv repeat a pattern of a "
-    "few pixels; resizing and Spatial Broadcast change smoothly.",
+    "few pixels; resize and Spatial Broadcast change over longer distances.",
 )
 
 # %% [markdown]
-# There it is, as plain for a kernel of 4 as for the others. Every pixel does get four stamps a
-# layer, but by *different weights*: even and odd rows are written by different rows of the kernel,
-# so that the layer is really four convolutions of 2×2 weights, one for each corner of a 2×2 block,
-# laid out in turn. Nothing ties the four together. Even overlap makes the sums equally long, not
-# equal. (Odena et al. say that a divisible kernel *can* learn to be even, and often does not.)
+# The pattern is as plain for a kernel of 4 as for the others.
 #
-# To put a number on it: of all the variance in a decoder's pictures, what share is a pattern that
-# every picture repeats every 2, 4 or 8 pixels? And how strong is it: its standard deviation, on the
-# screen's scale from 0 to 255?
-
+# Each pixel does get equally many stamps, but from *different weights*. Even and odd rows of the
+# output are written by different rows of the kernel, and likewise for columns. A layer with a
+# stride of 2 is therefore four ordinary convolutions, one for each corner of a 2×2 block, whose
+# outputs are laid out in turn (exercise 1). Nothing ties the four together. Even overlap makes
+# their sums equally long, not equal.
+#
+# To put a number on it, we ask how strong the pattern is that *all* pictures of a decoder repeat
+# every $p$ pixels. Its standard deviation is given in **gray levels**, the 255 steps from black to
+# white that a screen can show. The last column says which share of all variance in the pictures
+# this pattern is.
 
 # %%
-def gray_levels(pictures: np.ndarray, period: int) -> float:
-    """The standard deviation of the pattern that all pictures repeat, black to white being 255."""
-    variance = pictures.var(axis=(0, 2, 3)).mean()
-    return 255 * (metrics.fixed_pattern(pictures, period) * variance) ** 0.5
-
-
-def medians(pictures: list[np.ndarray]) -> str:
-    shares = (np.median([metrics.fixed_pattern(x, p) for x in pictures]) for p in PERIODS)
-    strong = np.median([gray_levels(x, 2) for x in pictures])
-    return " | ".join(map(claims.format_value, (*shares, strong)))
-
-
-HEADER = (" | ".join(f"every {p} pixels" for p in PERIODS)
-          + " | every 2 pixels, gray levels |\n" + "|---" * 5 + "|")
-Markdown("\n".join([
-    f"| untrained, median of 64 decoders | {HEADER}",
-    *(f"| {kind} | {medians(pictures)} |" for kind, pictures in drawn.items()),
-]))
+untrained = pd.DataFrame({
+    kind: [*(np.median([measures.gray_levels(x, period) for x in pictures]) for period in PERIODS),
+           np.median([measures.fixed_pattern(x, 2) for x in pictures])]
+    for kind, pictures in drawn.items()
+}, index=[*EVERY, "share, every 2 pixels"]).T
+untrained.map(two_digits)
 
 # %% [markdown]
-# An untrained DeConv decoder, of any kernel, draws next to nothing but its pattern. (Nor much of
-# that: a few gray levels. It hardly listens to its code yet.)
+# These are medians over the 32 decoders. An untrained DeConv decoder of any kernel draws next to
+# nothing but its pattern, which is still only a few gray levels strong, since it hardly responds to
+# its code yet.
 #
 # ## Look at what training leaves of it
 #
-# Now the two trained decoders of [notebook 03](03_training.ipynb). Their pictures look clean, so we
-# take the *residual*, picture minus truth, and average it over all 3675 images and the three color
-# channels. What an image gets wrong on its own averages out; what stays is the decoder's habit.
+# Now we take the two trained decoders. Their pictures look clean, so we turn to the **residual**,
+# which is the picture less the truth. We average it over every fourth image of the data, and over
+# the colors in the figure. Errors that belong to a single image cancel in this mean, and what stays
+# is the decoder's habit.
 
 # %%
-sprites = data.make_sprites()
-images = sprites.images.numpy()
-residual = {}
-for name in DECODERS:
-    vae = training.load_or_train(training.TrainConfig(name, SEED, **TRAINING[PRESET]),
-                                 sprites.images).vae
-    residual[name] = scores.decode(vae, scores.encode(vae, sprites.images)[0], clamp=False) - images
+sprites = make_sprites()
+runs = published.runs(sprites.images)
+some = sprites.images[::4]  # from everywhere, in all colors
+truth = some.numpy()
+shown = {name: decode(run.vae, encode(run.vae, some)[0], clamp=False) for name, run in runs.items()}
+residual = {name: pictures - truth for name, pictures in shown.items()}
 
 # %%
-habit = {name: residual[name].mean(axis=(0, 1)) for name in DECODERS}
+habit = {name: 255 * pictures.mean(axis=(0, 1)) for name, pictures in residual.items()}
 Picture(
-    figures.heat_maps(
-        {"": {f"{NAMES[name]}, {part}": 255 * habit[name][window] for name in DECODERS
-              for part, window in (("whole", np.s_[:, :]), ("its middle", np.s_[24:40, 24:40]))}},
-        "mean residual, of 255",
+    heat_maps(
+        {"": {f"{NAMES[name]},\n{part}": habit[name][window] for name in habit
+              for part, window in (("without border", np.s_[4:-4, 4:-4]),
+                                   ("its middle", np.s_[24:40, 24:40]))}},
+        "mean residual, gray levels",
     ),
     "habit",
-    "The mean residual of both decoders: DeConv's is covered by a fine grid, Spatial Broadcast's "
-    "is smooth but for faint lines.",
+    "The mean residual of both decoders: DeConv's is covered by a fine regular grid, Spatial "
+    "Broadcast's is nearly flat.",
 )
 
 # %% [markdown]
-# A pattern of a period of $p$ pixels is a peak at multiples of $64 / p$ in the spectrum. Here is
-# the power of each mean residual, the three channels' added up, from what is the same everywhere,
-# left out at the upper left, to the finest grid that 64 pixels can hold at the lower right:
+# You can see a regular grid all over DeConv's mean residual, and none in that of the SB decoder. A
+# pattern that repeats every $p$ pixels makes sharp peaks in the spectrum, at multiples of $64 / p$
+# cycles per picture. Here are the spectra of both, from the slowest waves at the upper left to the
+# finest grid that 64 pixels can hold at the lower right:
 
 # %%
-power = {}  # decoder to [64, 64], cycles down and across the picture
-for name in DECODERS:
-    spectrum = np.fft.fft2(residual[name].mean(axis=0, dtype=float))  # [3, 64, 64]
-    spectrum[:, 0, 0] = 0
-    power[name] = np.square(np.abs(spectrum)).sum(axis=0)
-
-
-def quarter(power: np.ndarray) -> np.ndarray:
-    """Waves that run down to the right and those that run up to it, averaged, [33, 33]."""
-    return ((power + np.roll(power[::-1], 1, axis=0)) / 2)[:33, :33]
-
-
+power = {name: measures.spectrum(255 * pictures) for name, pictures in residual.items()}
 Picture(
-    figures.heat_maps(
+    heat_maps(
         {"cycles down the picture": {
-            NAMES[name]: np.log10(np.maximum(quarter(power[name]) / 64**2, 1e-9))
-            for name in DECODERS}},
-        "power over 64², log10", ticks=range(0, 33, 8), x_label="cycles across the picture",
+            NAMES[name]: measures.quadrant(np.where(spectrum > 0, spectrum, np.nan))
+            for name, spectrum in power.items()}},
+        "power, squared gray levels", range(0, 33, 8), "cycles across the picture", log=True,
     ),
     "spectrum",
-    "Two spectra. DeConv's has bright points at the multiples of 16, and fainter ones at those of "
-    "8; Spatial Broadcast's falls off, but for faint lines just above 16 and just below 32.",
+    "Two spectra. DeConv's has bright points where both frequencies are multiples of 16; Spatial "
+    "Broadcast's has none there.",
 )
 
-
 # %% [markdown]
-# DeConv's spectrum has bright points exactly at the multiples of 32 and 16 and fainter ones at
-# those of 8: patterns of 2, 4 and 8 pixels, the blocks that its last three layers write. The SB
-# decoder's has none. We read its faint lines as the data's own rhythm: 35 positions over 46 pixels
-# are $46/34$ pixels apart, which is a frequency of $64 \cdot 34 / 46 = 47.3$; 64 pixels show that
-# at $64 - 47.3 = 16.7$, and its double, 94.6, at $94.6 - 64 = 30.6$.
-#
-# How high are the peaks? Here is the power at each over the median of the 24 frequencies around it;
-# of all peaks of a period, the median.
-
-
-# %%
-def height(power: np.ndarray, period: int) -> float:
-    """How far the peaks of a period, and of no shorter one, stand out."""
-    step, ratios = 64 // period, []
-    for row, column in product(range(0, 64, step), repeat=2):
-        if row % (2 * step) or column % (2 * step):
-            near = np.roll(power, (2 - row, 2 - column), axis=(0, 1))[:5, :5].ravel()
-            ratios.append(near[12] / np.median(np.delete(near, 12)))
-    return np.median(ratios)
-
-
-Markdown("\n".join([
-    "| power over that around it | " + " | ".join(f"every {p} pixels" for p in PERIODS) + " |",
-    "|---" * 4 + "|",
-    *(f"| {NAMES[name]} | " + " | ".join(
-        claims.format_value(height(power[name], p)) for p in PERIODS) + " |" for name in DECODERS),
-]))
-
-# %% [markdown]
-# And here is the share of the residual's variance that is a fixed pattern, with what would be left
-# by chance if a residual's pixels had nothing to do with each other, which is to say shuffled.
-
-# %%
-generator = np.random.default_rng(SEED)
-
-
-def shares(name: str) -> str:
-    shuffled = generator.permuted(residual[name].reshape(len(images), 3, -1), axis=2)
-    shuffled = shuffled.reshape(images.shape)
-    return " | ".join(
-        f"{metrics.fixed_pattern(residual[name], p):.1e} ({metrics.fixed_pattern(shuffled, p):.1e})"
-        for p in PERIODS) + f" | {claims.format_value(gray_levels(residual[name], 2))}"
-
-
-Markdown("\n".join([
-    f"| trained (by chance) | {HEADER}",
-    *(f"| {NAMES[name]} | {shares(name)} |" for name in DECODERS),
-]))
-
-# %% [markdown]
-# Two things are true at once. DeConv's pattern is *there*: far above chance, and far above what is
-# around it in the spectrum. The SB decoder's is within a few times of both; what it has every 4 and
-# 8 pixels may be the data's rhythm, which runs close by. And DeConv's pattern is *small*: less than
-# a hundredth of what the decoder gets wrong, and a fraction of a gray level, which no screen shows.
-#
-# Spectrum and shares are one measurement, by the way: averaging over phases keeps exactly those
-# frequencies whose period divides $p$.
+# The upper left corner is left out, since it holds the part that is the same everywhere. DeConv's
+# spectrum has bright points exactly at multiples of 16 and 32, which belong to patterns of 4 and 2
+# pixels. These are the blocks that its last two layers write. The broader spots in both spectra we
+# read as the data's own rhythm, since discs stand at 35 places spread over 46 pixels. The table has
+# the strength of the patterns and the *height* of the peaks, which is their power over the median
+# of the frequencies around them. A height of 1 means that there is no peak.
 
 # %% tags=["nbval-check-output"]
-for period in PERIODS:
-    step = 64 // period
-    for name in DECODERS:
-        variance = residual[name].var(axis=(0, 2, 3), dtype=float).sum()
-        share = power[name][::step, ::step].sum() / 64**4 / variance
-        same = np.isclose(share, metrics.fixed_pattern(residual[name], period))
-        print(f"{name:>6}, every {period} pixels: peaks and phases agree: {same}")
+rows = {}
+for name, pictures in residual.items():
+    rows["gray levels", NAMES[name]] = [measures.gray_levels(pictures, p) for p in PERIODS]
+    rows["height", NAMES[name]] = [measures.peak_height(power[name], p) for p in PERIODS]
+table = pd.DataFrame(rows, index=EVERY).T.sort_index()
+table.map(two_digits)
 
 # %% [markdown]
-# ## Does training remove it?
+# Two things are true at once. DeConv's pattern is *there*, hundreds of times above what surrounds
+# it in the spectrum, and the SB decoder has nothing like it. And DeConv's pattern is *faint*, a
+# fraction of a gray level.
 #
-# The runs of `make study NAME=seeds` say how it goes on, after 20 and after 150 epochs. (They are
-# runs of their own, on one thread each: seed 0 is not the run above.)
-
-# %%
-after = {20: study.read_scores("quick"), 150: study.read_scores("blog")}
-for row in after[20] + after[150]:  # as gray_levels does, from the committed scores
-    variance = (1 - row["explained"]) * images.var(axis=0).mean()
-    row["gray_levels"] = 255 * (row["pattern"] * variance) ** 0.5
-
-
-def span(name: str, epochs: int, column: str) -> str:
-    values = [row[column] for row in after[epochs] if row["decoder"] == name]
-    return " to ".join(map(claims.format_value, (min(values), max(values))))
-
-
-Markdown("\n".join([
-    "| pattern every 2 pixels, lowest to highest seed | share of what is wrong "
-    "| gray levels, about |", "|---" * 3 + "|",
-    *(f"| {NAMES[name]}, {epochs} epochs | {span(name, epochs, 'pattern')} "
-      f"| {span(name, epochs, 'gray_levels')} |" for name in DECODERS for epochs in after),
-]))
+# ## Look where a mean cannot see
+#
+# A mean has a blind spot. If the pattern is light on dark in one picture and dark on light in the
+# next, it cancels. So we also measure inside single pictures: we cut them into windows of 8×8
+# pixels, keep those in which the truth is one flat color, and measure the strength of the pattern
+# that repeats every 2 pixels in each window for itself. The pictures are clamped to what a screen
+# can show.
 
 # %% tags=["nbval-check-output"]
-for name in DECODERS:
-    early, late = ({row["seed"]: row for row in rows if row["decoder"] == name}
-                   for rows in after.values())
-    for column, what in (("pattern", "share of what is wrong"), ("gray_levels", "pattern")):
-        grown = sum(late[seed][column] > early[seed][column] for seed in late)
-        print(f"{name:>6}: from 20 to 150 epochs its {what} grows in {grown} of {len(late)} seeds")
+rows = {}
+for name, pictures in shown.items():
+    levels = measures.local_pattern(np.clip(pictures, 0, 1), truth)
+    for part, values in levels.items():
+        rows[NAMES[name], part] = {
+            "windows": len(values), "median, gray levels": f"{np.median(values):.1f}",
+            "share of at least one level": f"{np.mean(values >= 1):.0%}",
+        }
+pd.DataFrame(rows).T
 
 # %% [markdown]
-# So training removes most of DeConv's pattern, and early. What is left after 20 epochs it does not
-# go on removing: while the rest of the residual shrinks, the pattern grows a little, in every seed.
+# Inside the discs, DeConv's pattern is indeed stronger than in the mean, and stronger than the SB
+# decoder's. (That one is not zero, because some of the error at the edge of a disc reaches into
+# these windows, too.) In most windows it still stays below the single gray level that a screen
+# could show.
 #
-# ## The claim
+# ## When does training remove it?
 #
-# The post says that transposed convolutions leave checkerboards. They do, in each seed, and the SB
-# decoder hardly; but it is a few thousandths, at most, of what is wrong. We call a pattern large if
-# it makes up a hundredth of that. The hundredth is our own; without it, the verdict would be
-# *reproduced*.
-
-# %%
-deconv, sbd = (metrics.fixed_pattern(residual[name], 2) for name in DECODERS)
-report = claims.Report(claims.check("checkerboard", DeConv=deconv, SBD=sbd))
-report
+# We compare runs of 20 epochs with runs of 150, each from several seeds. Their tables hold the
+# pattern's share of the residual, so that the gray levels follow from the residual's variance, up
+# to a few percent.
 
 # %% tags=["nbval-check-output"]
-print(report.verdicts())
+population = pd.concat([tables.read("early", "quick"), tables.read("seeds", "blog")])
+variance = (1 - population.explained) * sprites.images.numpy().var(axis=0).mean()
+population["about"] = 255 * np.sqrt(population.pattern * variance)
+spans = population.groupby(["decoder", "epochs"]).agg(
+    runs=("seed", "size"), **{f"{name}, {end}": (column, end) for column, name in (
+        ("pattern", "share of the residual"), ("about", "gray levels")) for end in ("min", "max")})
+spans.map(two_digits)
 
 # %% [markdown]
+# An untrained DeConv decoder was at several gray levels. After 20 epochs a fraction of one is left,
+# and after 150 epochs the pattern is no weaker: its share of the residual grows, because the rest
+# of the error shrinks faster. So training removes most of the pattern early, within the first epoch
+# as you can see in exercise 3, and then leaves the rest alone.
+#
 # ---
 #
-# In this notebook we have seen that an uneven overlap is not all that makes a transposed
-# convolution draw a pattern: with a stride of 2 it is four convolutions in turn, and nothing makes
-# them agree but training. Training nearly does, within its first epochs. What remains in the DeConv
-# decoder is measurable, next to absent from the SB decoder, and too small to be seen.
+# **What you have seen**
 #
-# **On your own.** Train a DeConv decoder for two epochs only, and look at its mean residual. How
-# fast does the pattern go?
+# * With a stride of 2, a transposed convolution is four convolutions in turn. That makes a
+#   checkerboard even where the kernel overlaps evenly.
+# * Nothing but training makes the four agree. It does most of that early and never finishes.
+# * The trained DeConv decoder's pattern is easy to measure, next to absent from the SB decoder and
+#   nearly everywhere too faint to see.
 #
-# **In practice.** To find a pattern, average over many pictures: what they share is the network's.
-# And compare with chance before you believe a small number.
+# **The claims.** The post says that transposed convolutions leave checkerboard artifacts, which we
+# split in two. Is the pattern stronger than with an SB decoder of the same seed? And does it reach
+# one gray level, the least that can be seen?
+
+# %% tags=["nbval-check-output"]
+seeds = tables.read("seeds", "blog")
+Report(
+    check("checkerboard-more",
+          intervals.mean(tables.difference(seeds, "gray_levels", "deconv", "sbd"))),
+    check("checkerboard-visible",
+          intervals.mean(seeds[seeds.decoder == "deconv"].gray_levels)),
+)
+
+# %% [markdown]
+# **On your own** (solutions below)
 #
-# **Further reading.** [Odena et al. 2016](https://doi.org/10.23915/distill.00003), with pictures of
-# the artifact in generators, where it was large enough to be seen.
+# 1. Build a transposed convolution with a kernel of 4 and a stride of 2 from four ordinary
+#    convolutions with kernels of 2.
+# 2. Gray levels and spectrum measure the same thing. Compute the gray levels from the spectrum.
+# 3. Train a DeConv decoder for one epoch, and measure its pattern five times on the way.
+#
+# **Further reading.** [Odena and others 2016](https://doi.org/10.23915/distill.00003) show the
+# artifact in generators where it was strong enough to be seen. Shi and others 2016,
+# [arXiv 1609.07009](https://arxiv.org/abs/1609.07009), explain why a deconvolution is several
+# convolutions in turn.
+#
+# **Next.** [The notebook on coordinates](08_coordconv.ipynb) turns to the post's second argument:
+# a convolution does not know where it is.
+#
+# ## Solutions
+#
+# **1.** Each corner of a 2×2 block takes every second row and column of the kernel, turned around,
+# since a convolution reads where a transposed one writes. The output has a border of one pixel,
+# which the padding of the full layer cuts off.
+
+# %% tags=["solution", "hide-input", "nbval-check-output"]
+torch.manual_seed(0)
+layer, x = nn.ConvTranspose2d(64, 3, kernel_size=4, stride=2, padding=1), torch.randn(1, 64, 8, 8)
+with torch.no_grad():
+    woven = torch.zeros(1, 3, 18, 18)  # of 8×8 inputs, with a border of one pixel
+    for row in (0, 1):
+        for column in (0, 1):
+            corner = layer.weight[:, :, row::2, column::2].flip(2, 3).transpose(0, 1)
+            woven[:, :, row::2, column::2] = F.conv2d(x, corner, layer.bias, padding=1)
+    print("equal within rounding:", torch.allclose(woven[:, :, 1:-1, 1:-1], layer(x), atol=1e-5))
+
+# %% [markdown]
+# **2.** A mean over phases keeps exactly those frequencies whose waves repeat every $p$ pixels.
+# Their powers add up to the pattern's variance.
+
+# %% tags=["solution", "hide-input", "nbval-check-output"]
+for name, pictures in residual.items():
+    for period in PERIODS:
+        peaks = power[name][:: 64 // period, :: 64 // period]
+        same = np.isclose(peaks.sum() ** 0.5, measures.gray_levels(pictures, period), rtol=1e-4)
+        print(f"{NAMES[name]}, every {period} pixels, the same: {same}")
+
+# %% [markdown]
+# **3.** Five passes over a fifth of the images have as many steps as one epoch over all of them.
+# Already in this first epoch the pattern falls from several gray levels to a fraction of one.
+
+# %% tags=["solution", "hide-input"]
+fifth, few, levels = sprites.images[::5], sprites.images[::20], []
+
+
+def measure(vae: VAE) -> None:
+    """Note the gray levels of the pattern."""
+    wrong = decode(vae, encode(vae, few)[0], clamp=False) - few.numpy()
+    levels.append([measures.gray_levels(wrong, period) for period in PERIODS])
+
+
+torch.manual_seed(0)
+measure(VAE("deconv"))
+config = TrainConfig("deconv", epochs=5, precision="float32", compiled=False)
+train(config, fifth, reporter=lambda run: measure(run.vae))
+steps = np.arange(len(levels)) * -(-len(fifth) // config.batch_size)
+pd.DataFrame(levels, index=pd.Index(steps, name="steps"), columns=EVERY).round(2)

@@ -176,16 +176,23 @@ def test_a_training_of_the_study_is_kept_with_its_row(tmp_path, monkeypatch):
     done = Fit(new_network("rendering", "coordconv"), [25, 30], [1.0, 2.0], [0.5, 0.97], 0.9, 0.1,
                torch.linspace(0, 1, 3136))
     trained = []
-    monkeypatch.setattr(coordconv, "fit", lambda *settings: trained.append(settings) or done)
+
+    def fake(*settings, first_look):
+        trained.append((*settings, first_look))
+        return done
+
+    monkeypatch.setattr(coordconv, "fit", fake)
     monkeypatch.setattr(coordconv, "RUNS", tmp_path)
     case = {"task": "rendering", "split": "quadrant", "network": "coordconv", "seed": 0,
             "rate": 5e-3}
     rows = [coordconv.train_and_score(**case) for _ in range(2)]
     np.testing.assert_equal(*rows)
-    assert trained == [("rendering", "coordconv", "quadrant", 2000, 5e-3, 0)]  # once
+    assert trained == [("rendering", "coordconv", "quadrant", 2000, 5e-3, 0, 25)]  # once
     assert case.items() <= rows[0].items()
     assert (rows[0]["steps"], rows[0]["seconds"], rows[0]["test"]) == (30, 2.0, 0.97)
     assert rows[0]["steps_to_95"] == 30 and np.isnan(rows[0]["steps_to_100"])
+    untimed = coordconv.train_and_score(**case | {"seed": 1})
+    assert np.isnan(untimed["steps_to_95"]) and trained[-1][-1] == 2000  # one look, at the end
 
     monkeypatch.setattr(coordconv, "CASES", [case, {**case, "seed": 1}])  # only seed 0 is shown
     monkeypatch.setattr(coordconv, "MAPS", tmp_path / "maps.safetensors")

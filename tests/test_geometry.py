@@ -7,8 +7,11 @@ from numpy.testing import assert_allclose
 from sbd_utils.measures.geometry import (
     additive_r2,
     affine_fit,
+    compare,
     folded_cells,
     informative_latents,
+    lattice_places,
+    principal_plane,
     readout_r2,
 )
 
@@ -82,6 +85,27 @@ def test_folded_cells_are_counted_and_degenerate_ones_are_not(columns, folded):
 def test_folded_cells_refuses(bad):
     with pytest.raises(ValueError, match="^lattice must"):
         folded_cells(bad)
+
+
+@pytest.mark.parametrize("columns, folded", [([0, 1, 2, 3, 2, 3], 5), ([0, 1, 2, 3, 4, 5], 0)])
+@pytest.mark.parametrize("n", [6, 31])
+def test_compare_counts_the_cells_between_six_lines_of_any_lattice(columns, folded, n):
+    places = lattice_places(np.linspace(0.2, 0.8, n))
+    assert_allclose(places[0, -1], [0.8, 0.2])  # x along a row, y down a column
+    points = places.copy()
+    points[..., 0] = np.interp(places[..., 0], np.linspace(0.2, 0.8, 6), columns)
+    found = compare(points, places)
+    assert found.folded == folded
+    assert found.fit.r2 == pytest.approx(1) if not folded else found.fit.r2 < 0.95
+
+
+def test_the_principal_plane_is_the_places_again_however_the_code_lies():
+    places = lattice_places(np.linspace(-1, 1, 6)) * [1, 1.2]  # no tie of the two components
+    turn = np.linalg.qr(np.random.default_rng(0).standard_normal((4, 4)))[0]
+    small = 0.01 * np.random.default_rng(1).standard_normal((6, 6, 2))
+    codes = np.concatenate([places[..., ::-1] * [1, -1], small], axis=-1) @ turn + 3
+    assert_allclose(principal_plane(codes, places), places, atol=0.05)
+    assert_allclose(principal_plane(2 * codes, places), 2 * places, atol=0.1)  # not stretched
 
 
 def test_informative_latents_go_up_from_the_lowest_mean():

@@ -11,7 +11,12 @@ from sbd_utils.measures.pictures import (
     find_blobs,
     fixed_pattern,
     gray_levels,
+    local_pattern,
+    peak_height,
+    quadrant,
     right_blobs,
+    spectrum,
+    strength,
 )
 from sbd_utils.worlds.circles import draw_sprite, make_sprites
 
@@ -102,3 +107,60 @@ def test_right_blobs():
     tripled = pictures + np.roll(pictures, 20, axis=3) + np.roll(pictures, -20, axis=3)
     for wrong in (moved, recolored, tripled, 0 * pictures):
         assert not right_blobs(truth, wrong).any()
+
+
+def test_local_pattern_finds_what_cancels_in_the_mean():
+    truth = np.zeros((4, 3, 64, 64))
+    truth[:, 0, 24:40, 24:40] = 1  # its windows are flat, inside and out
+    signs = np.array([1, -1, 1, -1])[:, None, None, None]
+    pictures = truth + truth * signs * (BOARD - 0.5) * 2 * 3 / 255
+    assert gray_levels(pictures - truth, 2) == pytest.approx(0, abs=1e-9)
+    found = local_pattern(pictures, truth)
+    assert {name: len(levels) for name, levels in found.items()} == {
+        "background": 4 * 60, "inside": 4 * 4}
+    assert_allclose(found["background"], 0)
+    assert_allclose(found["inside"], 3 / 3**0.5)  # one of three channels has it
+    truth[:, 0, 25, 25] = 0  # an edge in one window
+    assert len(local_pattern(pictures, truth)["inside"]) == 4 * 3
+
+
+@pytest.mark.parametrize("shape, side, period", [
+    ((2, 3, 64, 64), 9, 2), ((2, 3, 64, 64), 8, 3), ((3, 64, 64), 8, 2),
+])
+def test_local_pattern_refuses(shape, side, period):
+    with pytest.raises(ValueError, match="^(side|pictures and truth) must"):
+        local_pattern(np.zeros(shape), np.zeros(shape), side, period)
+
+
+def test_strength_is_that_of_a_pixel_over_all():
+    rng = np.random.default_rng(0)
+    pictures = 0.5 + rng.normal(size=(500, 3, 64, 64)) * (1 + BOARD)
+    found = strength(pictures)
+    assert np.square(found).mean() == pytest.approx(1)
+    assert found[BOARD == 1].mean() / found[BOARD == 0].mean() == pytest.approx(2, rel=0.01)
+
+
+def test_spectrum_sums_to_the_variance_and_has_the_patterns_at_their_frequencies():
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=(3, 3, 64, 64))
+    power = spectrum(noise)
+    assert power.sum() == pytest.approx(noise.mean(axis=0).var(axis=(1, 2)).mean())
+    assert quadrant(power).shape == (33, 33)
+    blocks = np.kron(BOARD[:32, :32], np.ones((2, 2)))  # every 4 pixels
+    for board, period in ((BOARD, 2), (blocks, 4)):
+        power = spectrum(0.1 * noise + np.broadcast_to(board, noise.shape))
+        assert np.unravel_index(power.argmax(), power.shape)[0] % (64 // period) == 0
+        assert power[::64 // period, ::64 // period].sum() == pytest.approx(0.25, rel=0.02)
+    # Dots have all three peaks of a period of 2, where a board has only one, and none of 4.
+    dots = np.zeros((64, 64))
+    dots[::2, ::2] = 1
+    power = spectrum(0.1 * noise + np.broadcast_to(dots, noise.shape))
+    assert peak_height(power, 2) > 1000 and peak_height(power, 4) < 10
+
+
+def test_quadrant_averages_the_waves_of_both_directions():
+    power = np.zeros((8, 8))
+    power[1, 2] = power[-1, -2] = 1  # down to the right
+    power[3, 1] = power[-3, -1] = power[-3, 1] = power[3, -1] = 1
+    found = quadrant(power)
+    assert (found[1, 2], found[3, 1], found.sum()) == (0.5, 1, 1.5)

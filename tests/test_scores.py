@@ -5,7 +5,6 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
-from sbd_utils.measures.axes import best_widths, loss_along, wanted_precision
 from sbd_utils.measures.codes import decode, encode, traverse
 from sbd_utils.measures.geometry import LINES, measure_geometry, readout_r2
 from sbd_utils.measures.pictures import find_blobs, measure_moves
@@ -15,7 +14,6 @@ from sbd_utils.training.loop import History, Run, TrainConfig
 from sbd_utils.worlds.circles import COLORS, draw_sprite, make_sprites
 
 SPRITES = make_sprites(positions=3)  # 27
-WEIGHTS = torch.randn(4, 12, generator=torch.Generator().manual_seed(0))
 GAIN = torch.tensor([1 / 4, 1 / 8])  # place = 0.5 + GAIN * z: -2 to 2 is all of x, half of y
 
 
@@ -141,49 +139,6 @@ def test_along_the_axes_of_a_turned_code_moves_are_those_of_the_painter(turn):
     moves = measure_moves(painter, codes @ turn, every=1, axes=turn)
     for factor in ("x", "y", "color"):
         assert_allclose(getattr(moves, factor), getattr(expected, factor), atol=1e-3)
-
-
-class Bent(Painter):
-    """Linear but for the bend."""
-
-    decoder_variance = 0.5
-
-    def __init__(self, bend):
-        super().__init__()
-        self.bend = bend
-
-    def decode(self, z):
-        return ((z + self.bend * z.square()) @ WEIGHTS).reshape(-1, 3, 2, 2)
-
-
-@pytest.mark.parametrize("bend", [0, 0.3])
-def test_wanted_precision_is_that_of_the_slopes_at_the_code(bend):
-    mu, log_var = np.array([[1.0, 1, 1, 1], [0, 2, 0, -2]]), np.array([[0, -2, -4, -8.0], [0] * 4])
-    found = wanted_precision(Bent(bend), mu, log_var)
-    slopes = (1 + 2 * bend * mu)[:, :, None] * WEIGHTS.numpy()
-    expected = np.eye(4) + slopes @ slopes.transpose(0, 2, 1) / 0.5
-    assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
-
-
-def test_loss_along_the_latents_is_the_vaes():
-    vae = VAE("sbd", latent_dim=4, image_size=32).eval()
-    images = make_sprites(32, positions=3).images
-    noise = torch.randn((3, 27, 4), generator=torch.Generator().manual_seed(0))
-    mu, log_var = vae.encode(images)
-    found = loss_along(vae, images, mu, torch.eye(4), (log_var / 2).exp(), noise)
-    expected = [torch.stack(draws).mean(dim=0)
-                for draws in zip(*(vae.loss_terms(images, n) for n in noise), strict=True)]
-    for term, its in zip(found, expected, strict=True):
-        assert_allclose(term.detach(), its.detach(), rtol=1e-4)
-
-
-def test_best_widths_of_a_linear_decoder_are_the_precisions_that_it_wants(turn):
-    mu, axes, vae = torch.ones(2, 4), torch.tensor(turn).float(), Bent(0)
-    draws = 2 * torch.cat([torch.eye(4), -torch.eye(4)])  # mean 0 and covariance 1, exactly
-    noise = draws[:, None].expand(8, 2, 4)
-    found = best_widths(vae, vae.decode(mu), mu, axes, torch.full((4,), 0.5), noise)
-    wanted = np.eye(4) + (WEIGHTS @ WEIGHTS.T).numpy() / 0.5
-    assert_allclose(found, np.diagonal(turn @ wanted @ turn.T) ** -0.5, rtol=1e-3)
 
 
 @pytest.mark.parametrize("base, one_blob", [(0, [1, 1, 1, 5 / 7]), (2, [0.5, 0.5, 0.5, 5 / 7])])

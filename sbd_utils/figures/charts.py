@@ -5,11 +5,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib import colormaps
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatter
 
-from sbd_utils.figures.style import DECODER_COLORS, FACTOR_COLORS, NAMES, new_figure
+from sbd_utils.figures.style import DECODER_COLORS, FACTOR_COLORS, NAMES, looks, new_figure
 from sbd_utils.measures.intervals import mean
 
 STYLES = ("o-", "^--", "s:")  # of lines that share a color
@@ -18,194 +16,174 @@ END_COLORS = {"plain": DECODER_COLORS["deconv"], "coordconv": DECODER_COLORS["sb
 
 
 TERM_TITLES = {"reconstruction": "reconstruction term", "kl": "KL term"}
+POST_EPOCHS = 150
 
 
 def loss_curves(
     histories: Mapping[str, Mapping[str, Sequence[float]]],
     published: Mapping[str, Mapping[str, float]],
 ) -> Figure:
-    """Both loss terms by epoch, nats an image, that of the reconstruction on a log scale.
+    """Both loss terms by epoch on a log axis, nats per image, the reconstruction term on another.
 
-    histories and published: decoder to "reconstruction" and "kl"; a curve, and the post's end.
+    histories: decoder to "reconstruction" and "kl", one value per epoch. published: decoder to the
+    post's value after its last epoch, drawn as a dash.
     """
-    figure = new_figure(8, 3.4)
+    figure = new_figure(8, 3.6)
     panels = figure.subplots(1, 2)
-    for axes, term in zip(panels, ("reconstruction", "kl"), strict=True):
-        for decoder, terms in histories.items():
-            color = DECODER_COLORS[decoder]
-            epochs = np.arange(1, len(terms[term]) + 1)
-            axes.plot(epochs, terms[term], color=color, label=NAMES[decoder])
-            axes.axhline(published[decoder][term], color=color, ls=":", lw=1,
-                         label=f"{NAMES[decoder]}, post's last epoch")
-        axes.set(xlabel="epoch", ylabel="nats an image", title=TERM_TITLES[term])
+    for axes, (term, title) in zip(panels, TERM_TITLES.items(), strict=True):
+        for i, (decoder, (color, label)) in enumerate(looks(histories).items(), start=1):
+            curve = histories[decoder][term]
+            axes.plot(np.arange(1, len(curve) + 1), curve, color=color, label=label)
+            if decoder in published:
+                axes.plot(POST_EPOCHS * 1.3**i, published[decoder][term], "_", color=color, ms=10,
+                          mew=2.5)  # side by side
+        axes.plot([], [], "_", color="black", ms=10, mew=2.5, label="the post's last epoch")
+        axes.set(xscale="log", xlabel="epoch", ylabel="nats per image", title=title)
+        axes.set_xticks((1, 2, 5, 10, 20, 50, 150), (1, 2, 5, 10, 20, 50, 150))
+        axes.minorticks_off()
     panels[0].set_yscale("log")
-    panels[0].yaxis.set_major_formatter(LogFormatter())  # 10, not a power of ten
-    panels[0].yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
-    panels[0].legend(fontsize="small")
+    panels[0].set_yticks((5, 10, 20, 50, 100, 200), (5, 10, 20, 50, 100, 200))
+    panels[0].minorticks_off()
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
 
 
 def responses(
-    values: np.ndarray, centroids: Mapping[str, np.ndarray], colors: Mapping[str, np.ndarray]
+    centroids: Mapping[str, np.ndarray], colors: Mapping[str, np.ndarray], image_size: int = 64
 ) -> Figure:
-    """The blob's place and color against each latent, two rows a decoder.
+    """The way of the blob across the picture while a latent grows, a row per decoder.
 
-    values: [V]. centroids: decoder to [latent_dim, V, 2] in pixels. colors: to [latent_dim, V, 3].
+    centroids: decoder to [codes, latent_dim, values, 2] in pixels, a way per code. colors: to
+    [codes, latent_dim, values, 3], the shares of red, green and blue; NaN where nothing is seen.
+    The dots shrink from the first value to the last.
     """
-    figure = new_figure(8, 6.4)
-    for part, decoder in zip(figure.subfigures(len(colors), 1), colors, strict=True):
-        latent_dim = len(colors[decoder])
-        grid = part.subplots(2, latent_dim, sharex=True, sharey="row")
-        for k in range(latent_dim):
-            for axis, factor in enumerate("xy"):
-                grid[0, k].plot(values, centroids[decoder][k, :, axis], label=factor,
-                                color=FACTOR_COLORS[factor])
-            for channel, name in enumerate(("red", "green", "blue")):
-                grid[1, k].plot(values, colors[decoder][k, :, channel], label=name, color=name)
-            grid[0, k].set(title=f"latent {k}", ylim=(0, 64))
-            grid[1, k].set(ylim=(-0.05, 1.05))
-        grid[0, 0].set_ylabel("centroid, pixels")
-        grid[1, 0].set_ylabel("share of color")
-        for row in grid:
-            row[-1].legend(fontsize="x-small", loc="center left", bbox_to_anchor=(1, 0.5))
-        part.suptitle(NAMES[decoder], color=DECODER_COLORS[decoder])
-    figure.supxlabel("value the latent is set to", fontsize="medium")
+    count = max(ways.shape[1] for ways in centroids.values())
+    cell = np.clip(8 / count, 1.0, 1.6)
+    figure = new_figure(count * cell + 0.5, len(centroids) * (cell + 0.45))
+    parts = figure.subfigures(len(centroids), 1, squeeze=False)[:, 0]
+    for part, (decoder, (color, label)) in zip(parts, looks(centroids).items(), strict=True):
+        grid = part.subplots(1, count, squeeze=False)[0]
+        for axes in grid[centroids[decoder].shape[1]:]:
+            axes.set_axis_off()
+        for k, axes in enumerate(grid[:centroids[decoder].shape[1]]):
+            for way, shades in zip(centroids[decoder][:, k], colors[decoder][:, k], strict=True):
+                seen = np.isfinite(way).all(axis=1)
+                sizes = np.linspace(36, 3, len(way))  # a disc that stays shows all its colors
+                axes.plot(*way[seen].T, color="#999999", lw=0.6, zorder=1)
+                axes.scatter(*way[seen].T, sizes[seen], np.clip(shades[seen], 0, 1), lw=0, zorder=2)
+            axes.set(xlim=(0, image_size), ylim=(image_size, 0), xticks=[], yticks=[],
+                     aspect="equal")
+            axes.set_title(f"latent {k + 1}", fontsize="medium")
+        part.suptitle(label, color=color)
     return figure
 
 
-def moves(shares: Mapping[str, Mapping[str, np.ndarray]], threshold: float) -> Figure:
-    """How far a sweep of each latent moves each factor; decoder to factor to [latent_dim]."""
-    figure = new_figure(8, 2.9)
-    panels = figure.subplots(1, len(shares), sharey=True)
-    for axes, (decoder, factors) in zip(panels, shares.items(), strict=True):
-        for i, (factor, values) in enumerate(factors.items()):
-            axes.bar(np.arange(len(values)) + 0.27 * (i - 1), values, 0.25,
-                     color=FACTOR_COLORS[factor], label=factor)
+def moves(tables: Mapping[str, pd.DataFrame], threshold: float) -> Figure:
+    """How far a sweep of each latent moves each factor, one panel per decoder.
+
+    tables: decoder to one row per latent, with the columns x, y and color, as shares.
+    """
+    figure = new_figure(8, 3)
+    panels = figure.subplots(1, len(tables), sharey=True, squeeze=False)[0]
+    for axes, (decoder, (color, label)) in zip(panels, looks(tables).items(), strict=True):
+        latents = np.arange(1, len(tables[decoder]) + 1)
+        for i, (factor, shade) in enumerate(FACTOR_COLORS.items()):
+            axes.bar(latents + 0.27 * (i - 1), tables[decoder][factor], 0.25, color=shade,
+                     label=factor)
         axes.axhline(threshold, color="black", lw=0.8, ls=":")
-        axes.set(xlabel="latent", title=NAMES[decoder], xticks=range(len(values)))
+        axes.set(xlabel="latent", xticks=latents)
+        axes.set_title(label, color=color)
     panels[0].set(ylabel="share of the full range", ylim=(0, 1.2))
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper",
-                  title="factor", fontsize="small")
-    return figure
-
-
-def geometry(
-    points: Mapping[str, np.ndarray], axis_labels: Mapping[str, tuple[str, str]]
-) -> Figure:
-    """Ground truth and latent planes, every sixth line of a lattice drawn through its points.
-
-    points: panel title to a lattice [31, 31, 2], the truth first. axis_labels: panel title to the
-    names of its axes.
-    """
-    figure = new_figure(8.4, 3.3)
-    figure.get_layout_engine().set(w_pad=0.12)  # else a label touches the panel on its left
-    panels = figure.subplots(1, len(points))
-    for axes, (name, lattice) in zip(panels, points.items(), strict=True):
-        drawn = list(range(0, len(lattice), 6))
-        for i, k in enumerate(drawn):
-            shade = 0.35 + 0.6 * i / (len(drawn) - 1)
-            for line, colormap, marker in (
-                (lattice[:, k], "Blues", "vertical lines ($x$ fixed)"),
-                (lattice[k, :], "Oranges", "horizontal lines ($y$ fixed)"),
-            ):
-                label = marker if i == len(drawn) - 1 else None
-                axes.plot(*line.T, color=colormaps[colormap](shade), lw=1.2, marker=".", ms=3,
-                          label=label)
-        x_label, y_label = axis_labels[name]
-        axes.set(title=name, xlabel=x_label, ylabel=y_label)
-        axes.set_aspect("equal", adjustable="datalim")
-    panels[0].invert_yaxis()  # y grows downward, as in the pictures
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2)
+                  title="factor")
     return figure
 
 
 def seed_spread(
-    rows: Sequence[Mapping], panels: Mapping[str, str], bounds: Mapping[str, float] | None = None
+    rows: pd.DataFrame, panels: Mapping[str, str], bounds: Mapping[str, float] | None = None
 ) -> Figure:
-    """One panel a score, one dot a seed, the decoders apart; beside them mean and 95% interval.
+    """One panel per score, one dot per run, the decoders apart.
 
-    rows: scores as results/seeds.csv holds them. panels: score to its axis label.
-    bounds: score to the threshold that its claim has, drawn as a dotted line.
+    Beside the dots a thin line spans their range, and a thick one the interval of their mean.
+    rows: scores as `studies.tables.read` gives them. panels: score to its axis label. bounds: score
+    to the threshold that its claim has, drawn as a dotted line.
     """
-    figure = new_figure(8, 2.7)
-    for axes, (name, label) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
-        for place, decoder in enumerate(DECODER_COLORS):
-            values = [row[name] for row in rows if row["decoder"] == decoder]
-            offsets = np.linspace(-0.12, 0.12, len(values))
-            axes.plot(place + np.array(offsets), values, "o", ms=5, alpha=0.8,
-                      color=DECODER_COLORS[decoder])
-            spread = mean(values)
-            axes.errorbar(place + 0.27, spread.value,
-                          [[spread.value - spread.low], [spread.high - spread.value]], fmt="_",
-                          capsize=3, color=DECODER_COLORS[decoder])
-        if bounds and name in bounds:
-            axes.axhline(bounds[name], color="black", lw=0.8, ls=":")
-        axes.set(xticks=[0, 1], xticklabels=["DeConv", "SBD"], xlim=(-0.5, 1.5), ylabel=label)
+    figure = new_figure(8, 3)
+    names = looks(rows.decoder.unique())
+    places = range(len(names))
+    for axes, (score, label) in zip(
+        figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
+    ):
+        for place, (decoder, (color, _)) in zip(places, names.items(), strict=True):
+            values = rows.loc[rows.decoder == decoder, score].dropna()
+            offsets = np.linspace(-0.2, 0.2, len(values)) if len(values) > 1 else 0
+            axes.plot(place - 0.1 + offsets, values, "o", ms=5, alpha=0.8, color=color, mew=0)
+            axes.vlines(place + 0.28, values.min(), values.max(), color=color, lw=1)
+            if len(values) > 1:
+                spread = mean(values)
+                axes.vlines(place + 0.28, spread.low, spread.high, color=color, lw=4)
+                axes.plot(place + 0.28, spread.value, "o", ms=5, color="white", mec=color)
+        if bounds and score in bounds:
+            axes.axhline(bounds[score], color="black", lw=0.8, ls=":")
+        axes.set_xticks(places, [name.replace(" ", "\n") for _, name in names.values()])
+        axes.set_xlim(-0.5, len(names) - 0.5)
+        axes.set_title(label, fontsize="medium")
     return figure
 
 
-def growth(
-    curves: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[float]]]],
-    labels: Mapping[str, tuple[str, str]],
-) -> Figure:
-    """One log-log panel a quantity, one line a decoder.
+LOOPS = {"plain": ", plain loop", "ours": ", our loop", "": ""}
 
-    curves: panel to line to (what grows, the cost). A line is a decoder, "plain" or "ours" after
-    it if both loops are drawn: dashed for the plain one. labels: panel to its axes' labels.
+
+def growth(
+    rows: pd.DataFrame, labels: Mapping[str, tuple[str, str]], names: Mapping[str, str]
+) -> Figure:
+    """One log-log panel per quantity, one line per decoder and loop.
+
+    rows: with the columns panel, value (what grows), cost, decoder and loop, one of LOOPS; the
+    plain loop's line is dashed. labels: panel to its axes' labels. names: of the decoders.
     """
-    figure = new_figure(8, 3.2)
+    figure = new_figure(8, 3.4)
     same = len({y_label for _, y_label in labels.values()}) == 1
-    panels = figure.subplots(1, len(curves), sharey=same)
-    for axes, (panel, lines) in zip(panels, curves.items(), strict=True):
-        for line, (values, costs) in lines.items():
-            decoder, _, loop = line.partition(" ")
-            axes.plot(values, costs, marker="o", ms=4, color=DECODER_COLORS[decoder],
-                      ls="--" if loop == "plain" else "-",
-                      label=f"{NAMES[decoder]} {loop}".strip())
-        axes.set(xscale="log", yscale="log", xlabel=labels[panel][0])
+    panels = figure.subplots(1, len(labels), sharey=same, squeeze=False)[0]
+    styles = looks(rows.decoder.unique())
+    for axes, (panel, (x_label, y_label)) in zip(panels, labels.items(), strict=True):
+        shown = rows[rows.panel == panel]
+        lines = shown.groupby(["decoder", "loop"], sort=False)
+        for over, ((decoder, loop), line) in enumerate(lines):
+            axes.plot(line.value, line.cost, marker="o", ms=4, color=styles[decoder][0],
+                      ls="--" if loop == "plain" else "-", label=names[decoder] + LOOPS[loop],
+                      lw=1.5 if loop else 4 / (1 + over))  # thinner, so that none hides another
+        axes.set(xscale="log", yscale="log", xlabel=x_label)
         if axes is panels[0] or not same:
-            axes.set_ylabel(labels[panel][1])
-        axes.set_xticks(values, [str(value) for value in values])
+            axes.set_ylabel(y_label)
+        axes.set_xticks(shown.value.unique(), shown.value.unique())
         axes.minorticks_off()
         axes.margins(y=0)
     for axes in panels[:1] if same else panels:  # whole decades, so that each has ticks to read
         low, high = np.log10(axes.get_ylim())
         axes.set_ylim(10 ** np.floor(low), 10 ** np.ceil(high))
-    handles, names = panels[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=4, fontsize="small")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4,
+                  fontsize="small")
     return figure
 
 
-def pieces(losses: Sequence[Mapping]) -> Figure:
-    """How much slower a step is without each piece: rows of results/bench.json's `without`."""
+def pieces(rows: pd.DataFrame) -> Figure:
+    """How much slower a step is without each piece of the loop, one panel per decoder.
+
+    rows: with the columns decoder, piece, ratio, and its quartiles low and high.
+    """
     figure = new_figure(8, 2.9)
-    panels = figure.subplots(1, len(DECODER_COLORS), sharex=True)
-    for axes, decoder in zip(panels, DECODER_COLORS, strict=True):
-        rows = sorted((r for r in losses if r["decoder"] == decoder), key=lambda r: r["ratio"])
-        ratios = np.array([r["ratio"] for r in rows])
-        spans = np.abs(np.array([[r["low"] for r in rows], [r["high"] for r in rows]])
-                       - ratios)
-        axes.errorbar(ratios, range(len(rows)), xerr=spans, fmt="o", ms=5, capsize=2,
-                      color=DECODER_COLORS[decoder])
+    styles = looks(rows.decoder.unique())
+    panels = figure.subplots(1, len(styles), sharex=True, squeeze=False)[0]
+    for axes, (decoder, (color, name)) in zip(panels, styles.items(), strict=True):
+        shown = rows[rows.decoder == decoder].sort_values("ratio")
+        spans = [(shown.ratio - shown.low).abs(), (shown.high - shown.ratio).abs()]
+        axes.errorbar(shown.ratio, range(len(shown)), xerr=spans, fmt="o", ms=5, capsize=2,
+                      color=color)
         axes.axvline(1, color="black", lw=0.8, ls=":")
-        axes.set(yticks=range(len(rows)), yticklabels=[r["piece"] for r in rows],
-                 title=NAMES[decoder], xlabel="a step without it, over a step with it")
-    return figure
-
-
-def bars(rows: Mapping[str, Mapping[str, np.ndarray]], x_label: str, y_label: str) -> Figure:
-    """Panels in rows and columns by name, each a bar for every one of its values [N]."""
-    figure = new_figure(8, 1.1 * len(rows) + 0.6)
-    grid = figure.subplots(len(rows), len(next(iter(rows.values()))), sharex=True, sharey=True)
-    for panels, (row, columns) in zip(grid, rows.items(), strict=True):
-        panels[0].set_ylabel(row)
-        for axes, (name, values) in zip(panels, columns.items(), strict=True):
-            axes.bar(range(len(values)), values, width=1, edgecolor="white", color="#666666")
-            if axes in grid[0]:
-                axes.set_title(name)
-    figure.supxlabel(x_label, fontsize="medium")
-    figure.supylabel(y_label, fontsize="medium")
+        axes.set(yticks=range(len(shown)), yticklabels=shown.piece)
+        axes.set_title(name, color=color)
+    figure.supxlabel("time of a step without the piece, over a step with it", fontsize="medium")
     return figure
 
 
@@ -214,7 +192,7 @@ def learning(panels: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]]) 
 
     panels: split to network ("plain..." or "coordconv...") to (steps, scores).
     """
-    figure = new_figure(8, 3.4)
+    figure = new_figure(8, 3.8)
     grid = figure.subplots(1, len(panels), sharex=True, sharey=True)
     for axes, (title, lines) in zip(grid, panels.items(), strict=True):
         counts = Counter()
@@ -226,7 +204,8 @@ def learning(panels: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]]) 
         axes.set(title=title, xscale="log", xlabel="steps of training")
         axes.xaxis.set_major_formatter("{x:g}")
     grid[0].set_ylabel("share right in the test")
-    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside right")
+    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center",
+                  ncols=3)
     return figure
 
 
@@ -322,24 +301,29 @@ def rate_distortion(rows: pd.DataFrame) -> Figure:
     return figure
 
 
-def ladder(rows: pd.DataFrame, panels: Mapping[str, str]) -> Figure:
+def ladder(rows: pd.DataFrame, panels: Mapping[str, str], filled: str) -> Figure:
     """One line per network, one panel per score from 0 to 1, one dot per seed.
 
-    rows: of the study `coordconv`, with its `network`, `end` and the scores. panels: score to its
-    title.
+    rows: of the study `coordconv`, with its `network`, `end`, the scores, and `filled`, whether a
+    dot is; the argument says in words what that means. panels: score to its title.
     """
     names = list(rows.network.unique())
     rank = rows.groupby("network").cumcount()
-    places = rows.network.map(names.index) + 0.4 * (rank / rank.max() - 0.5)  # so dots stay apart
-    figure = new_figure(8, 0.26 * len(names) + 1)
+    apart = 0.4 * (rank / max(rank.max(), 1) - 0.5)  # equal dots
+    places = rows.network.map(names.index) + apart
+    figure = new_figure(8, 0.26 * len(names) + 1.3)
     grid = figure.subplots(1, len(panels), sharey=True)
     for axes, (score, label) in zip(grid, panels.items(), strict=True):
-        for end, runs in rows.groupby("end"):
-            axes.plot(runs[score], places[runs.index], "o", ms=4, alpha=0.8, color=END_COLORS[end])
+        for (end, full), runs in rows.groupby(["end", "filled"]):
+            axes.plot(runs[score], places[runs.index], "o", ms=4.5, color=END_COLORS[end],
+                      mfc=END_COLORS[end] if full else "white")
         axes.set_title(label, fontsize="medium")
         axes.set(xlim=(-0.05, 1.05), xticks=(0, 0.5, 1), yticks=range(len(names)),
                  yticklabels=names)
         axes.tick_params(left=False)
         axes.grid(axis="y", lw=0.4)
     axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.plot([], [], "o", ms=4.5, color="black", label=filled)
+    axes.plot([], [], "o", ms=4.5, color="black", mfc="white", label="all others")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure

@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from sbd_utils.figures.style import DECODER_COLORS, FACTOR_COLORS, NAMES, new_figure
+from sbd_utils.figures.style import DECODER_COLORS, FACTOR_COLORS, NAMES, looks, new_figure
 
 
 def draw_image(axes: Axes, image: np.ndarray) -> None:
@@ -131,15 +132,18 @@ def traversals(
     """The post's figure: reconstructions above, latent traversals below, decoders side by side.
 
     inputs: [n, 3, height, width]. reconstructions: decoder to the same. sweeps: decoder to
-    [latent_dim, n, 3, height, width], the middle input's code with one latent set to each value.
+    [latent_dim, n, 3, height, width], one code with one latent set to each of the n values.
     """
-    figure = new_figure(8.6, 4.3)
-    for part, decoder in zip(figure.subfigures(1, len(sweeps)), sweeps, strict=True):
-        latent_dim = len(sweeps[decoder])
-        rows = np.concatenate([inputs[None], reconstructions[decoder][None], sweeps[decoder]])
-        labels = ["input", "recons"] + [f"lat dim {k}" for k in range(latent_dim)]
-        _fill_grid(part, rows, labels, [f"{value:.2g}" for value in values])
-        part.suptitle(NAMES[decoder], color=DECODER_COLORS[decoder])
+    cell = np.clip((8.8 / len(sweeps) - 0.9) / len(values), 0.45, 0.85)
+    rows = 2 + max(map(len, sweeps.values()))
+    figure = new_figure(len(sweeps) * (len(values) * cell + 0.9), rows * (cell + 0.02) + 1)
+    parts = figure.subfigures(1, len(sweeps), squeeze=False)[0]
+    for part, (decoder, (color, label)) in zip(parts, looks(sweeps).items(), strict=True):
+        latents = len(sweeps[decoder])
+        images = np.concatenate([inputs[None], reconstructions[decoder][None], sweeps[decoder]])
+        labels = ["input", "recon-\nstruction"] + [f"latent {k + 1}" for k in range(latents)]
+        _fill_grid(part, images, labels, [f"{value:.2g}" for value in values])
+        part.suptitle(label, color=color)
         part.supxlabel("value the latent is set to", fontsize="medium")
     return figure
 
@@ -155,18 +159,27 @@ def regions(numbers: np.ndarray) -> Figure:
 
 def heat_maps(
     rows: Mapping[str, Mapping[str, np.ndarray]], label: str, ticks: Sequence[int] = (),
-    x_label: str = "",
+    x_label: str = "", log: bool = False,
 ) -> Figure:
-    """Maps [height, width] in rows and columns by name, in one scale, of what `label` says."""
+    """Maps [height, width] in rows and columns by name, in one scale, of what `label` says.
+
+    Values of both signs get colors of both signs, with white for 0; a NaN is a gap. log: the scale
+    is logarithmic, of values above 0.
+    """
     count = max(map(len, rows.values()))
     cell = min(7.2 / count, 6 / len(rows))
     figure = new_figure(count * cell + 0.8, len(rows) * cell + 0.4)
     grid = figure.subplots(len(rows), count, squeeze=False)
     values = np.concatenate([m.ravel() for maps in rows.values() for m in maps.values()])
+    low, high = np.nanmin(values), np.nanmax(values)
+    signed = low < 0 < high
+    bound = max(-low, high)
+    scale = (LogNorm(low, high) if log else Normalize(-bound, bound) if signed
+             else Normalize(low, high))
     for cells, (row, maps) in zip(grid, rows.items(), strict=True):
         cells[0].set_ylabel(row)
         for axes, (name, numbers) in zip(cells, maps.items(), strict=True):
-            shown = axes.imshow(numbers, vmin=values.min(), vmax=values.max())
+            shown = axes.imshow(numbers, norm=scale, cmap="RdBu_r" if signed else "viridis")
             axes.set(xticks=ticks, yticks=ticks)
             axes.set_title(name, fontsize="small")
     for axes in grid[-1]:

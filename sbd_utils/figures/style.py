@@ -1,29 +1,56 @@
 """The house style: one palette, and figures that know their file name and alt text."""
 
 from base64 import b64encode
+from collections.abc import Iterable
 from dataclasses import dataclass
 from io import BytesIO
+from itertools import cycle
 
 from matplotlib.figure import Figure
+from PIL import Image
 
 # Okabe and Ito's palette, which color-blind readers can tell apart.
 DECODER_COLORS = {"deconv": "#D55E00", "sbd": "#0072B2"}
-NAMES = {"deconv": "DeConv", "sbd": "Spatial Broadcast"}
+NAMES = {"deconv": "DeConv", "sbd": "Spatial Broadcast",
+         "sbd-mixing": "Spatial Broadcast, a run that mixes"}
 FACTOR_COLORS = {"x": "#009E73", "y": "#CC79A7", "color": "#E69F00"}
+OTHER_COLORS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+
+
+def looks(names: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Color and label of each name: what is not known by its color gets a free one, and its name.
+
+    A name such as "sbd-width22" takes the color of what is before the hyphen, once.
+    """
+    taken, free, found = set(), cycle(OTHER_COLORS), {}
+    for name in names:
+        color = DECODER_COLORS.get(name) or DECODER_COLORS.get(name.partition("-")[0])
+        color = color if color and color not in taken else next(free)
+        taken.add(color)
+        found[name] = color, NAMES.get(name, name)
+    return found
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure with the file name that `make reproduce` gives it and a text for who can't see."""
+    """A figure with the file name that `make reproduce` gives it and a text for who can't see.
+
+    chart: of lines, not pictures, so that 256 colors will do and make a third of the bytes.
+    """
 
     figure: Figure
     name: str
     alt: str
+    chart: bool = False
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> tuple[dict, dict]:
         buffer = BytesIO()
         # Without the Software entry the file is the same under every matplotlib patch release.
         self.figure.savefig(buffer, format="png", metadata={"Software": None})
+        if self.chart:
+            with Image.open(BytesIO(buffer.getvalue())) as image:
+                few = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+            few.save(buffer := BytesIO(), format="png", optimize=True)
         data = {"image/png": b64encode(buffer.getvalue()).decode(), "text/plain": self.alt}
         width = round(100 * self.figure.get_figwidth())  # two dots per pixel, for sharp screens
         return data, {"image/png": {"name": self.name, "alt": self.alt, "width": width}}

@@ -26,38 +26,55 @@ def wanted_precision(vae: VAE, mu: np.ndarray, log_var: np.ndarray) -> np.ndarra
     return np.stack(found)
 
 
+def turned_axes(precision: np.ndarray) -> np.ndarray:
+    """The eigenvectors of the mean wanted precision [N, L, L], rows of [L, L], most precise first.
+
+    Not the best axes that there are, which would have to suit each code's own matrix, but simple.
+    """
+    return np.linalg.eigh(precision.mean(axis=0))[1].T[::-1].copy()
+
+
+def precision_along(precision: np.ndarray, axes: np.ndarray) -> np.ndarray:
+    """The diagonal [N, L] that the wanted precision has along orthonormal axes, rows of [L, L]."""
+    return np.einsum("ai,nij,aj->na", axes, precision, axes)
+
+
+def price(precision: np.ndarray, axes: np.ndarray) -> np.ndarray:
+    """What a posterior that is diagonal along these axes pays for it, nats per code, [N].
+
+    By the wanted precision P [N, L, L], so for a linear decoder: half of sum ln P_kk less ln det P,
+    which is 0 where P is diagonal, too.
+    """
+    along = np.log(precision_along(precision, axes)).sum(axis=1)
+    return (along - np.linalg.slogdet(precision)[1]) / 2
+
+
+def best_widths(precision: np.ndarray, axes: np.ndarray) -> np.ndarray:
+    """One standard deviation per axis for all codes, [L]: the best that a linear decoder allows."""
+    return precision_along(precision, axes).mean(axis=0) ** -0.5
+
+
+def balanced_noise(count: int, latent_dim: int, seed: int) -> np.ndarray:
+    """2 L draws for each of count codes, [2 L, count, L], of mean 0 and covariance I exactly.
+
+    They are opposite pairs along axes at right angles, turned at random for each code. With them
+    the mean of what is quadratic has no sampling error.
+    """
+    normal = np.random.default_rng(seed).standard_normal((count, latent_dim, latent_dim))
+    draws = latent_dim**0.5 * np.linalg.qr(normal)[0].transpose(1, 0, 2)
+    return np.concatenate([draws, -draws])
+
+
 def loss_along(
-    vae: VAE, images: torch.Tensor, mu: torch.Tensor, axes: torch.Tensor, widths: torch.Tensor,
-    noise: torch.Tensor,
-) -> tuple[torch.Tensor, torch.Tensor]:
+    vae: VAE, images: torch.Tensor, mu: np.ndarray, axes: np.ndarray, widths: np.ndarray,
+    noise: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
     """Both loss terms, in nats, [N] each, where q is diagonal along these axes: VAE.loss_terms.
 
     images [N, 3, size, size] and their codes mu [N, L]; axes: orthonormal rows [L, L]; widths: the
-    standard deviation along each, [L] or [N, L]; noise: draws from N(0, I), [samples, N, L].
+    standard deviation along each, [L] or [N, L]; noise: of mean 0 and variance 1, [samples, N, L].
     """
-    z = mu + (noise * widths) @ axes  # [samples, N, L]
-    drawn = vae.decode(z.flatten(0, 1)).unflatten(0, z.shape[:2])
-    squared_error = (drawn - images).square().sum(dim=(2, 3, 4)).mean(dim=0)
-    kl = ((mu @ axes.T).square() + widths.square() - 1 - 2 * widths.log()).sum(dim=1) / 2
-    return squared_error / (2 * vae.decoder_variance), kl
-
-
-def best_widths(
-    vae: VAE, images: torch.Tensor, mu: torch.Tensor, axes: torch.Tensor, start: torch.Tensor,
-    noise: torch.Tensor,
-) -> torch.Tensor:
-    """One width an axis for all codes, [L], from start [L] to where the mean loss is least.
-
-    The rest is as in loss_along, and so is the loss. It takes 12 iterations of L-BFGS.
-    """
-    log_widths = start.log().requires_grad_()
-    optimizer = torch.optim.LBFGS([log_widths], max_iter=12, line_search_fn="strong_wolfe")
-
-    def loss() -> torch.Tensor:
-        terms = loss_along(vae, images, mu, axes, log_widths.exp(), noise)
-        mean = sum(term.mean() for term in terms)
-        [log_widths.grad] = torch.autograd.grad(mean, [log_widths])
-        return mean
-
-    optimizer.step(loss)
-    return log_widths.detach().exp()
+    drawn = decode(vae, mu + (noise * widths) @ axes, clamp=False)
+    squared_error = np.square(drawn - images.numpy()).sum(axis=(2, 3, 4), dtype=float)
+    kl = ((mu @ axes.T) ** 2 + widths**2 - 1 - 2 * np.log(widths)).sum(axis=1) / 2
+    return squared_error.mean(axis=0) / (2 * vae.decoder_variance), kl

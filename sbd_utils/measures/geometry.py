@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.linalg import orthogonal_procrustes
 from sklearn.metrics import r2_score
 from sklearn.model_selection import KFold, cross_val_predict
 from sklearn.neighbors import KNeighborsRegressor
@@ -102,12 +103,25 @@ def readout_r2(codes: np.ndarray, places: np.ndarray) -> float:
     return float(r2_score(places, guessed, multioutput="variance_weighted"))
 
 
+def principal_plane(codes: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Codes [rows, columns, latent_dim] in the plane that they vary along most, [rows, columns, 2].
+
+    The first two principal components, so all latents have a part in it and none is chosen. The
+    plane is turned or mirrored, not stretched, until it lies as places [rows, columns, 2] do.
+    """
+    flat = codes.reshape(-1, codes.shape[-1])
+    flat = flat - flat.mean(axis=0)
+    plane = flat @ np.linalg.svd(flat, full_matrices=False)[2][:2].T
+    target = places.reshape(-1, 2) - places.mean(axis=(0, 1))
+    return (plane @ orthogonal_procrustes(plane, target)[0]).reshape(places.shape)
+
+
 @dataclass(frozen=True)
 class Geometry:
-    """The plane of the two latents with the lowest mean log-variance, for one color.
+    """A lattice of places in two latents, or in two other directions of the code.
 
-    points: [31, 31, 2], the code of a sprite at (LINES[i], LINES[j]) at index [j, i].
-    folded: of the 25 cells between the six drawn lines a side, how many are turned over.
+    points: [n, n, 2], the code of a sprite at x of column j and y of row i at index [i, j].
+    folded: of the 25 cells between six lines a side, how many are turned over.
     """
 
     points: np.ndarray
@@ -115,10 +129,33 @@ class Geometry:
     folded: int
 
 
+def compare(points: np.ndarray, places: np.ndarray) -> Geometry:
+    """How affine the map from places to points is, and how folded; both [n, n, 2], n = 5 k + 1."""
+    step = (len(points) - 1) // 5
+    fit = affine_fit(places.reshape(-1, 2), points.reshape(-1, 2))
+    return Geometry(points, fit, folded_cells(points[::step, ::step]))
+
+
+def lattice_places(lines: np.ndarray = LINES) -> np.ndarray:
+    """All places whose x and y are among n lines, [n, n, 2], x along a row and y down a column."""
+    return np.stack(np.meshgrid(lines, lines), axis=-1)
+
+
+def draw_lattice(color: str, size: int = 16, image_size: int = 64) -> torch.Tensor:
+    """A circle at each place of the post's lattice, [961, 3, image_size, image_size]."""
+    places = lattice_places().reshape(-1, 2).tolist()
+    return torch.stack([draw_sprite(*p, "circle", size, color, image_size) for p in places])
+
+
+def encode_lattice(vae: VAE, color: str, size: int = 16) -> np.ndarray:
+    """The codes of circles on the post's lattice of places over [0.2, 0.8]^2, [31, 31, L]."""
+    return encode(vae, draw_lattice(color, size, vae.image_size))[0].reshape(31, 31, -1)
+
+
 def measure_geometry(
     vae: VAE, latents: np.ndarray, color: str, size: int = 16
 ) -> Geometry:
-    """Encode a lattice of circles of a size over [0.2, 0.8]^2 and compare it with the true one.
+    """The post's lattice of circles of a size and a color in two latents.
 
     Raises ValueError unless latents are two different indices below latent_dim.
     """
@@ -128,10 +165,4 @@ def measure_geometry(
         raise ValueError(
             f"latents must be two different indices below {vae.latent_dim}, got {list(latents)}"
         )
-    x, y = np.meshgrid(LINES, LINES)
-    places = np.column_stack([x.ravel(), y.ravel()])  # [961, 2]
-    images = [draw_sprite(*place, "circle", size, color, vae.image_size) for place in places]
-    codes = encode(vae, torch.stack(images))[0][:, latents]
-    points = codes.reshape(*x.shape, 2)
-    folded = folded_cells(points[::6, ::6])
-    return Geometry(points, affine_fit(places, codes), folded)
+    return compare(encode_lattice(vae, color, size)[:, :, latents], lattice_places())

@@ -1,6 +1,7 @@
 """What can be seen in pictures: blobs, what moves them, and patterns that repeat."""
 
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from scipy import ndimage
@@ -77,6 +78,82 @@ def gray_levels(images: np.ndarray, period: int) -> float:
     """
     variance = images.var(axis=(0, 2, 3), dtype=float).mean()
     return float(255 * (fixed_pattern(images, period) * variance) ** 0.5)
+
+
+def local_pattern(
+    pictures: np.ndarray, truth: np.ndarray, side: int = 8, period: int = 2
+) -> dict[str, np.ndarray]:
+    """How strong a pattern is inside single pictures, where a mean over pictures may cancel it.
+
+    pictures and truth: [N, channels, height, width], 0 to 1. Both are cut into windows of side ×
+    side pixels, and each window in which the truth is one flat color gets the gray levels of its
+    own pattern, as in gray_levels. Returns those of the "background", where the truth is 0, and
+    those "inside" a sprite. ValueError unless period divides side, and side the pictures.
+    """
+    if np.shape(pictures) != np.shape(truth) or np.ndim(pictures) != 4:
+        raise ValueError(f"pictures and truth must be [N, channels, height, width], both, "
+                         f"got {np.shape(pictures)} and {np.shape(truth)}")
+    if side % period or any(length % side for length in pictures.shape[2:]):
+        raise ValueError(f"side must divide {pictures.shape[2:]}, and period side, got {side} "
+                         f"and {period}")
+    known, drawn = _windows(truth, side), _windows(pictures, side)
+    flat = (np.ptp(known, axis=(2, 3)) == 0).all(axis=1)
+    dark = known.max(axis=(1, 2, 3)) == 0
+    phases = drawn.reshape(*drawn.shape[:2], side // period, period, side // period, period)
+    levels = 255 * np.sqrt(phases.mean(axis=(2, 4)).var(axis=(2, 3)).mean(axis=1))
+    return {"background": levels[flat & dark], "inside": levels[flat & ~dark]}
+
+
+def _windows(images: np.ndarray, side: int) -> np.ndarray:
+    """[N, channels, height, width] to [windows, channels, side, side]."""
+    count, channels, height, width = images.shape
+    parts = images.reshape(count, channels, height // side, side, width // side, side)
+    return parts.transpose(0, 2, 4, 1, 3, 5).reshape(-1, channels, side, side)
+
+
+def strength(images: np.ndarray) -> np.ndarray:
+    """How far each pixel strays from the images' mean color, [height, width].
+
+    images: [N, channels, height, width]. The root mean square over images and channels, about the
+    channel's mean over all pixels, relative to that of all pixels.
+    """
+    square = np.square(images - images.mean(axis=(0, 2, 3), keepdims=True)).mean(axis=(0, 1))
+    return np.sqrt(square / square.mean())
+
+
+def spectrum(images: np.ndarray) -> np.ndarray:
+    """The power of the images' mean at each frequency, [height, width], cycles down and across.
+
+    images: [N, channels, height, width]. The mean over the channels. The powers sum to the mean
+    image's variance; the constant part, which is no variance, has none.
+    """
+    mean = images.mean(axis=0, dtype=float)
+    power = np.square(np.abs(np.fft.fft2(mean, norm="forward"))).mean(axis=0)
+    power[0, 0] = 0
+    return power
+
+
+def quadrant(power: np.ndarray) -> np.ndarray:
+    """The frequencies of a spectrum [side, side] that differ, [side // 2 + 1, side // 2 + 1].
+
+    Waves that run down to the right and those that run up to the right are averaged.
+    """
+    half = len(power) // 2 + 1
+    return ((power + np.roll(power[::-1], 1, axis=0)) / 2)[:half, :half]
+
+
+def peak_height(power: np.ndarray, period: int) -> float:
+    """How far a spectrum's peaks of a period, and of no shorter one, stand out of it.
+
+    power: [side, side]. Each peak over the median of the 24 frequencies around it; of these ratios
+    the median, since there are several peaks.
+    """
+    step, ratios = len(power) // period, []
+    for row, column in product(range(0, len(power), step), repeat=2):
+        if row % (2 * step) or column % (2 * step):
+            near = np.roll(power, (2 - row, 2 - column), axis=(0, 1))[:5, :5].ravel()
+            ratios.append(near[12] / np.median(np.delete(near, 12)))
+    return float(np.median(ratios))
 
 
 def explained(sprites: Sprites, pictures: np.ndarray) -> float:

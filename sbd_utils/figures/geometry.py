@@ -1,0 +1,99 @@
+"""The latent space as a map: lattices of places in it, and the widths that it wants."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from sbd_utils.figures.style import DECODER_COLORS, NAMES, new_figure
+
+
+def geometry(
+    points: Mapping[str, np.ndarray], axis_labels: Mapping[str, tuple[str, str]]
+) -> Figure:
+    """Lattices of places, true or encoded, three panels per row.
+
+    points: panel title to a lattice [31, 31, 2]. axis_labels: panel title to the names of its axes;
+    an axis "y" goes downward, as in the pictures.
+    """
+    height = -(-len(points) // 3)
+    figure = new_figure(8.4, 2.7 * height + 0.5)
+    figure.get_layout_engine().set(w_pad=0.12)  # else a label touches the panel on its left
+    panels = figure.subplots(height, 3, squeeze=False).ravel()
+    for axes, (name, lattice) in zip(panels, points.items(), strict=False):
+        _draw_lattice(axes, lattice, marker="." if height == 1 else "")
+        x_label, y_label = axis_labels[name]
+        axes.set(title=name, xlabel=x_label, ylabel=y_label)
+        if y_label == "y":
+            axes.invert_yaxis()
+    for axes in panels[len(points):]:
+        axes.set_axis_off()
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2)
+    return figure
+
+
+def geometry_epochs(
+    lattices: Mapping[str, Mapping[str, np.ndarray]], captions: Mapping[str, Mapping[str, str]]
+) -> Figure:
+    """How the lattice of places is encoded as training goes on, one row per decoder.
+
+    lattices: decoder to panel title to a lattice [n, n, 2]. captions: the same, to what stands
+    below a panel.
+    """
+    figure = new_figure(8.4, 2.0 * len(lattices) + 0.4)
+    grid = figure.subplots(len(lattices), len(next(iter(lattices.values()))), squeeze=False)
+    for panels, (decoder, row) in zip(grid, lattices.items(), strict=True):
+        for axes, (title, lattice) in zip(panels, row.items(), strict=True):
+            _draw_lattice(axes, lattice)
+            axes.invert_yaxis()  # y grows downward, as in the pictures
+            axes.set(xlabel=captions[decoder][title], xticks=[], yticks=[])
+            axes.set_title(title, fontsize="medium")
+            axes.xaxis.label.set_fontsize("small")
+        panels[0].set_ylabel(NAMES[decoder], color=DECODER_COLORS[decoder])
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize="small")
+    return figure
+
+
+def wanted_widths(precision: np.ndarray, axis_labels: tuple[str, str]) -> Figure:
+    """The posterior that the loss wants, of two latents, and the best that a diagonal q can do.
+
+    precision [2, 2]: the wanted one. On the left along the latents, on the right along its own
+    eigenvectors, where the two ellipses, of one standard deviation, are the same.
+    """
+    figure = new_figure(8, 4.0)
+    angle = np.linspace(0, 2 * np.pi, 200)
+    circle = np.stack([np.cos(angle), np.sin(angle)])
+    turned = np.linalg.eigh(precision)[1].T
+    labels = axis_labels, ("offset along turned axis 1", "offset along turned axis 2")
+    titles = "along the latents", "along the turned axes"
+    panels = figure.subplots(1, 2, sharex=True, sharey=True)
+    for axes, turn, names, title in zip(panels, (np.eye(2), turned), labels, titles, strict=True):
+        matrix = turn @ precision @ turn.T
+        wanted = np.linalg.inv(np.linalg.cholesky(matrix)).T @ circle
+        axes.fill(*wanted, color=DECODER_COLORS["sbd"], alpha=0.35, lw=0,
+                  label="wanted by the loss")
+        axes.plot(*(circle.T / np.sqrt(np.diagonal(matrix))).T, "--", color="black",
+                  label="best diagonal q")
+        axes.set(title=title, xlabel=names[0], ylabel=names[1])
+        axes.set_aspect("equal")
+        axes.locator_params(nbins=4)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    return figure
+
+
+def _draw_lattice(axes: Axes, lattice: np.ndarray, marker: str = "") -> None:
+    """Six lines each way through a lattice [n, n, 2], the dark ones at the larger x and y."""
+    step = (len(lattice) - 1) // 5
+    for i, k in enumerate(range(0, len(lattice), step)):
+        shade = 0.35 + 0.6 * i / 5
+        for line, colormap, name in (
+            (lattice[:, k], "Blues", "vertical lines ($x$ fixed)"),
+            (lattice[k, :], "Oranges", "horizontal lines ($y$ fixed)"),
+        ):
+            axes.plot(*line.T, color=colormaps[colormap](shade), lw=1.2, ms=3, marker=marker,
+                      label=name if i == 5 else None)
+    axes.set_aspect("equal", adjustable="datalim")
