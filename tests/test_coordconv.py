@@ -18,13 +18,13 @@ from sbd_utils.studies.coordconv import (
     ENDS,
     PILOT_SEED,
     RATES,
-    TASKS,
     Fit,
     distinct_pixels,
     fit,
     new_network,
 )
 from sbd_utils.worlds.not_so_clevr import (
+    TASKS,
     centers,
     coordinates,
     held_out,

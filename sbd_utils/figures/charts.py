@@ -308,9 +308,9 @@ def ladder(rows: pd.DataFrame, panels: Mapping[str, str], filled: str) -> Figure
     dot is; the argument says in words what that means. panels: score to its title.
     """
     names = list(rows.network.unique())
-    rank = rows.groupby("network").cumcount()
-    apart = 0.4 * (rank / max(rank.max(), 1) - 0.5)  # equal dots
-    places = rows.network.map(names.index) + apart
+    runs = rows.groupby("network")
+    rank = runs.cumcount() - (runs.seed.transform("size") - 1) / 2
+    places = rows.network.map(names.index) + 0.2 * rank  # so that equal dots stay apart
     figure = new_figure(8, 0.26 * len(names) + 1.3)
     grid = figure.subplots(1, len(panels), sharey=True)
     for axes, (score, label) in zip(grid, panels.items(), strict=True):

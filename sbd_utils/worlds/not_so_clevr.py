@@ -1,9 +1,13 @@
-"""CoordConv's toy world (Liu et al. 2018, arXiv 1807.03247): one square on a canvas.
+"""CoordConv's toy world (Liu et al. 2018, arXiv 1807.03247): one square on a canvas, three tasks.
 
 A center is a pixel (x, y); networks see it as coordinates in [-1, 1], those of `coordinate_grid`.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import torch
+from torch.nn import functional as F
 
 CANVAS, SQUARE = 64, 9
 SPLITS = ("uniform", "quadrant")
@@ -51,3 +55,35 @@ def squares(places: torch.Tensor) -> torch.Tensor:
     line = torch.arange(CANVAS)
     x, y = ((line - place[:, None]).abs() <= SQUARE // 2 for place in places.T)
     return (x[:, None, :] & y[:, :, None]).float()[:, None]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What goes in, what should come out, the loss, and a score from 0 to 1 for each example."""
+
+    given: Callable
+    wanted: Callable
+    loss: Callable
+    score: Callable
+
+
+def _overlap(drawn: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    """Intersection over union of what is drawn, [N]."""
+    drawn, wanted = drawn.flatten(1) > 0, wanted.flatten(1) > 0
+    return (drawn & wanted).sum(dim=1) / (drawn | wanted).sum(dim=1)
+
+
+TASKS = {
+    # Of all pixels, which is it? Right or wrong.
+    "classification": Task(
+        coordinates, pixel_numbers, lambda drawn, wanted: F.cross_entropy(drawn.flatten(1), wanted),
+        lambda drawn, wanted: (drawn.flatten(1).argmax(dim=1) == wanted).float(),
+    ),
+    # Where is the bright pixel? Right within half a pixel.
+    "regression": Task(
+        one_hot, coordinates, F.mse_loss,
+        lambda told, wanted: ((told - wanted).abs() < 1 / (CANVAS - 1)).all(dim=1).float(),
+    ),
+    # Draw the square. The score is the intersection over the union.
+    "rendering": Task(coordinates, squares, F.binary_cross_entropy_with_logits, _overlap),
+}
