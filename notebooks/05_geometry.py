@@ -324,7 +324,7 @@ early.groupby("decoder")["r2"].agg(["count", "min", "max"]).round(3).rename(inde
 # %% tags=["nbval-check-output"]
 ROWS = {"geometry": "r2", "folds": "folded", "informative": "readout"}
 claims.Report(*(
-    claims.check(f"{claim}-{name}", intervals.mean(seeds[seeds.decoder == name][score]))
+    claims.check(f"{claim}-{name}", intervals.mean(seeds[seeds.decoder == name][score].dropna()))
     for claim, score in ROWS.items() for name in vaes
 ))
 

@@ -332,7 +332,7 @@ Report(
     check("checkerboard-more",
           intervals.mean(tables.difference(seeds, "gray_levels", "deconv", "sbd"))),
     check("checkerboard-visible",
-          intervals.mean(seeds[seeds.decoder == "deconv"].gray_levels)),
+          intervals.mean(seeds[seeds.decoder == "deconv"].gray_levels.dropna())),
 )
 
 # %% [markdown]

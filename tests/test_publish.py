@@ -10,7 +10,8 @@ from sbd_utils.studies.publish import typical
 def rows(**deconv_kl):
     """Seeds that differ in DeConv's KL term and, by a little, in SB's."""
     return pd.DataFrame([
-        dict.fromkeys(tables.SCORES, 1.0) | {"decoder": decoder, "seed": int(seed[1:]), "kl": kl}
+        dict.fromkeys(tables.SCORES, 1.0)
+        | {"cpu": "a", "decoder": decoder, "seed": int(seed[1:]), "kl": kl}
         for seed, value in deconv_kl.items()
         for decoder, kl in (("deconv", value), ("sbd", 10 + value / 100), ("sbd-width22", 99.0))
     ])
@@ -26,6 +27,12 @@ def test_every_score_weighs_the_same_whatever_its_unit():
     table["folded"] = 1e6 * (table.seed == 1)  # far out in one score, in the middle of another
     table["mixing"] = 1e-6 * (table.seed == 1)
     assert typical(table) == 0
+
+
+def test_of_the_seeds_whose_weights_were_kept_the_one_nearest_to_all():
+    table = rows(s0=1.0, s3=2.0, s5=9.0)
+    lost = rows(s0=8.0, s1=8.5, s2=9.0).assign(cpu="b", readout=float("nan"))
+    assert typical(pd.concat([table, lost])) == 5
 
 
 @pytest.mark.parametrize("drop", [lambda t: t[t.seed < 1], lambda t: t[t.decoder == "sbd"],

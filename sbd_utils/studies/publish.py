@@ -16,25 +16,29 @@ from sbd_utils.worlds.circles import make_sprites
 
 
 def typical(rows: pd.DataFrame) -> int:
-    """The seed whose runs of both decoders are the most like everybody's: the medoid.
+    """The seed whose runs of both decoders are the most like everybody's.
 
-    rows: of tables.read, all of one processor. Every score of tables.SCORES is standardized over
-    the seeds of its decoder (one that never varies counts for nothing); the medoid is the seed with
-    the least sum of Euclidean distances to the others.
+    rows: of tables.read. Every score of tables.SCORES that all runs have is standardized over its
+    decoder's runs (one that never varies counts for nothing). Of the pairs whose weights were kept,
+    which have all scores, the typical one has the least sum of Euclidean distances to all pairs;
+    where all were kept, that is the medoid.
     """
     pairs = rows[rows.decoder.isin(published.DECODERS)]
-    table = pairs.pivot(index="seed", columns="decoder", values=list(tables.SCORES))
+    table = pairs.pivot(index=["cpu", "seed"], columns="decoder", values=list(tables.SCORES))
+    kept, shared = table.notna().all(axis=1), table.dropna(axis=1)
     missing = set(published.DECODERS) - set(pairs.decoder)
-    if missing or len(table) < 3 or table.isna().any(axis=None):
-        raise ValueError(f"rows must have all scores of both decoders for 3 seeds, got\\n{table}")
-    spread = table.std()
-    standard = (table - table.mean()) / spread.where(spread > 0, np.inf)
-    return int(table.index[squareform(pdist(standard)).sum(axis=0).argmin()])
+    if missing or len(table) < 3 or not kept.any() or shared.empty:
+        raise ValueError(f"rows must have all scores of both decoders for 3 seeds, got\n{table}")
+    spread = shared.std()
+    standard = (shared - shared.mean()) / spread.where(spread > 0, np.inf)
+    distances = pd.Series(squareform(pdist(standard)).sum(axis=0), index=table.index)
+    _, seed = distances[kept].idxmin()
+    return int(seed)
 
 
 def main() -> None:
     """Publish the typical pair; its runs are loaded, or trained again where they are missing."""
-    seed = typical(tables.read("seeds", "blog").dropna(subset="readout"))
+    seed = typical(tables.read("seeds", "blog"))
     images = make_sprites().images
     torch.set_num_threads(1)  # as the study has them
     for decoder in published.DECODERS:
