@@ -198,9 +198,10 @@ Picture(
 )
 
 # %% [markdown]
-# In the DeConv decoder all used latents mix, run after run. In most SB runs few or none do, but
-# there are exceptions, too many of them to call SB traversals disentangled without a word. Was it like that from the start? In a second set of runs we stop after 20
-# epochs and count the runs in which most of the used latents mix.
+# In the DeConv decoder most used latents mix, run after run. In most SB runs few or none do, but
+# there are exceptions, too many to call SB traversals disentangled without further words. Was it
+# like that from the start? In a second set of runs we stop after 20 epochs and count the runs in
+# which most of the used latents mix.
 
 # %% tags=["nbval-check-output"]
 counts = {}
@@ -307,7 +308,7 @@ claims.Report(
 #
 # **1.** We add a growing part of the difference between the two mean codes. In both SB runs the
 # color changes while the disc stays, even in the one that mixes. Its code has a direction for
-# color, too, but this direction is not a latent. In the DeConv code there is no such direction.
+# color, too, but this direction is not a latent. In the DeConv code the same recipe finds none.
 
 # %% tags=["solution", "hide-input"]
 is_color = {color: np.array(sprites.factors["color"]) == color for color in ("red", "blue")}

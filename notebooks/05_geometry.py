@@ -269,14 +269,14 @@ for name in vaes:
         captions[name][title] = f"R² {g.fit.r2:.3f}\n{g.folded} of 25 folded"
 Picture(
     geometry_epochs(panels, captions), "geometry_epochs",
-    "Two rows of six grids, from epoch 1 to the last. The DeConv grid starts out nearly straight "
-    "and bends more and more; the Spatial Broadcast grid straightens within five epochs and stays.",
+    "Two rows of six grids, from epoch 1 to the last. The DeConv grid becomes a bulging net by "
+    "epoch 3 and folds at its edge; the Spatial Broadcast grid is straight by epoch 3 and stays.",
     chart=True,
 )
 
 # %% [markdown]
-# The DeConv grid starts out nearly straight, and in the first epochs it is straighter than it will
-# ever be again. As training goes on it bends, and its edges curl up and fold over. The SB grid goes
+# In the first epochs the DeConv grid is straighter than it will ever be again. As training goes on
+# it bends, and its edges curl up and fold over. The SB grid goes
 # the other way: it straightens within five epochs, and all further training leaves it straight. The
 # principal plane shows each code from its broad side, which is why the DeConv grid looks better
 # here than in its two most precise latents. That it still bends and folds shows that we have not

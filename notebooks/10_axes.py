@@ -214,6 +214,7 @@ for name in RUNS:
             loss_along(vaes[name], images, few[name][0], turn, widths, noise))
     terms = losses[name, "turned"] - losses[name, "latents"]
     rows[RUNS[name]] = {
+        "reconstruction before": losses[name, "latents"][0].mean(),
         "reconstruction": terms[0].mean(), "KL term": terms[1].mean(),
         "sum": terms.sum(axis=0).mean(), "standard error": terms.sum(axis=0).std(ddof=1) / 30**0.5,
     }
@@ -242,9 +243,11 @@ print(f"turned axes with one width each, less the encoder's own widths: {differe
 # changes from code to code, and no rotation can be right for all of them.
 #
 # **A caveat.** This is a reading of three runs. An SB run whose latents already keep color apart
-# has less to gain from turning, or nothing. The eigenvectors of a mean are also not the best axes
-# for each single code. What carries over is the argument, and that a mixing latent does not prove a
-# disordered code.
+# has less to gain from turning, or nothing. For the typical run the table cannot say how much: its
+# reconstruction term is many times what training left, already along the latents, so the widths are
+# wrong. They are meant for a linear decoder, and the color of this run sits on three plateaus
+# between which it switches. The eigenvectors of a mean are also not the best axes for each code.
+# What carries over is the argument, and that a mixing latent does not prove a disordered code.
 #
 # ---
 #
