@@ -186,21 +186,21 @@ LEDGER = {
         Claim("narrow-sharper", "an SB decoder with DeConv's multiply-adds draws sharper",
               "ours, notebook 09", "reconstruction term over the last of 150 epochs, SB of 22 "
               "channels less the mean of DeConv's runs, nats per image", "<", 0, "reproduced"),
-        Claim("narrow-straight", "its plane is close to an affine map of the true one",
+        Claim("narrow-straight", "the plane of that narrow SB decoder is close to affine",
               "ours, notebook 09",
               "affine R² of the plane of the two most precise latents, mean of three colors",
               ">", 0.97, "reproduced"),
-        Claim("narrow-unmixed", "its latents keep position and color apart", "ours, notebook 09",
-              MIXING, "<", 0.5, "reproduced"),
+        Claim("narrow-unmixed", "the latents of that decoder keep position and color apart",
+              "ours, notebook 09", MIXING, "<", 0.5, "reproduced"),
         Claim("coordconv-generalizes", "CoordConv solves tasks of coordinates perfectly",
               "post, from Liu et al.", "share of right places in a quadrant held out, "
               "classification, over all sizes, depths, kernels and seeds of CoordConv",
               "≥", 0.99, "not reproduced"),
-        Claim("coordconv-fewer", "it needs 10 to 100 times fewer parameters",
+        Claim("coordconv-fewer", "CoordConv needs 10 to 100 times fewer parameters",
               "post, from Liu et al.", "parameters of the smallest network without coordinates, "
               "over those of the smallest CoordConv, that come to 95% in classification, uniform "
               "split, with the most seeds", ">", 1, "reproduced", size=(10, 100)),
-        Claim("coordconv-faster", "it trains 150 times faster", "post, from Liu et al.",
+        Claim("coordconv-faster", "CoordConv trains 150 times faster", "post, from Liu et al.",
               "seconds to 95% in classification, uniform split, of the quickest network without "
               "coordinates over the quickest CoordConv, of those that come there with the most "
               "seeds, same seed",

@@ -150,7 +150,6 @@ def test_under_a_preset_that_trains_both_are_trained_and_found_again(tmp_path, m
         assert_same(run, found[name])
 
 
-@pytest.mark.skipif(not COMMITTED, reason="results/published/ is not there yet")
 def test_the_committed_runs_are_whole_and_small():
     assert COMMITTED == ["deconv", "sbd", "sbd-mixing"]
     for name in COMMITTED:

@@ -8,7 +8,7 @@ import pytest
 from sbd_utils.settings import RESULTS, TRAINING
 from sbd_utils.studies import run, tables
 
-LATER = ("readout", "gray_levels")  # scores that runs whose weights are gone do not have
+LATER = ["readout", "gray_levels"]  # scores that runs whose weights are gone do not have
 SCORED = ("reconstruction", "kl", "right_blob", "mixing", "additive", "readout_affine")
 
 
