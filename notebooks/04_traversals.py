@@ -17,10 +17,10 @@
 # %% [markdown]
 # # Traverse the latents and measure what moves
 #
-# **Takeaway.** Turn one latent of a DeConv decoder, and the disc takes a winding way and changes
-# its color as it goes. In a typical Spatial Broadcast decoder (SB decoder) it moves along a
-# straight line and keeps its color, because other latents hold the color. But there are SB runs
-# that mix the two, so a single figure proves little.
+# **Takeaway.** Turn one latent of a DeConv decoder, and the disc takes a winding way and, for most
+# latents, changes its color as it goes. In a typical Spatial Broadcast decoder (SB decoder) it
+# moves along a straight line and keeps its color, because other latents hold the color. But there
+# are SB runs that mix the two, so a single figure proves little.
 #
 # A **VAE** (variational autoencoder) is an encoder that turns a picture into a few numbers and a
 # decoder that draws the picture from them. These numbers are the picture's **code**, and each of
@@ -91,11 +91,12 @@ Picture(
 
 # %% [markdown]
 # Both VAEs draw a disc of the right color in the right place. Now read the lower rows from left to
-# right. On the left, the disc turns corners, jumps, splits or loses its shape, and in some rows it
-# changes its color while it travels. On the right, there are rows in which it moves evenly in one
-# direction, and others in which it stays and changes its color. A row in which nothing changes
-# belongs to a latent that is not used. Toward the ends of a row the disc may fade, since no picture
-# has its code there.
+# right. On the left, the disc turns corners and jumps, and in some rows it changes its color while
+# it travels. On the right, there are rows in which it moves evenly in one direction, and others in
+# which it stays and changes its color. There a row in which nothing changes belongs to a latent
+# that is not used. On the left there are two such rows, too, but their latents are used, and they
+# move other discs than this one, as the next figure shows. A picture may also be empty or faint,
+# where no picture of the data has its code.
 #
 # The post has seven columns and starts from a code that is *sampled* from the posterior, so that
 # its figure comes out differently each time.
@@ -154,8 +155,10 @@ for name, (mean, log_var) in codes.items():
 Picture(
     charts.moves({name: numbers[name] for name in TYPICAL}, MOVES),
     "moves",
-    "Bars for x, y and color over the latents of each decoder. For DeConv every latent in use has "
-    "a tall bar for color beside those for x and y.",
+    "Bars for x, y and color over the latents of each decoder. For DeConv three latents have "
+    "a tall bar for color beside those for x and y, and two move the disc with hardly any "
+    "color. For Spatial Broadcast two latents have bars for x and y only, and one for color "
+    "only.",
 )
 
 # %% [markdown]
@@ -172,14 +175,15 @@ pd.concat({NAMES[name]: numbers[name] for name in TYPICAL}, names=["decoder"]).r
 # The **KL term** is the part of the loss that a code costs, in **nats**, the bits of natural
 # logarithms. It tells used and unused latents apart without any picture. A latent that says much
 # about the image has a posterior that is narrow and far from the standard normal distribution, and
-# that costs several nats. An unused latent has almost the standard normal distribution for every
+# that costs a nat or more. An unused latent has almost the standard normal distribution for every
 # image. It costs next to nothing, and the decoder has learned to ignore it.
 #
 # ## More seeds
 #
 # Does color stay apart from position in every run? We have trained both decoders from several seeds
-# for 150 epochs. Each dot is one run, and to the SB runs we add `sbd-mixing`. The thin line spans
-# the range of the dots, and the thick one is a 95% interval for their mean, by the bootstrap.
+# for 150 epochs. Each dot is one run. To the SB runs we add two more seeds, for which we have no
+# DeConv run, and `sbd-mixing`. The thin line spans the range of the dots, and the thick one is a
+# 95% interval for their mean, by the bootstrap.
 
 # %%
 seeds = pd.concat([tables.read(study, "blog") for study in ("seeds", "followup")])
@@ -265,7 +269,8 @@ ipywidgets.VBox([*sliders.values(), ipywidgets.interactive_output(show_code, sli
 # "Reconstructs well" means that at least 95 of 100 pictures are right, which is to say one blob, of
 # the right color, with its center within a pixel of the true one. "Entangled" means that more than
 # half of the used latents mix. We judge all claims over the seeds, and the one on the SB traversals
-# over `sbd-mixing` as well.
+# over `sbd-mixing` as well. A claim is reproduced where the whole interval of the mean lies on its
+# side of the threshold.
 
 # %% tags=["nbval-check-output"]
 by_decoder = dict(list(every.groupby("decoder")))
@@ -281,8 +286,8 @@ claims.Report(
 #
 # **What you have seen**
 #
-# * A DeConv latent moves the disc along winding ways that depend on where it starts, and repaints
-#   it.
+# * A DeConv latent moves the disc along winding ways that depend on where it starts, and most of
+#   them repaint it.
 # * A typical SB latent moves it along a straight line or changes its color, but does not do both.
 # * Some SB runs mix, and so does the post's, so a single traversal is no evidence.
 #
@@ -328,8 +333,8 @@ Picture(
 )
 
 # %% [markdown]
-# **2.** The choice hardly matters unless it is extreme, since most bars are either tall or nearly
-# zero.
+# **2.** For the two SB runs the choice does not matter. The share of the DeConv run changes with
+# it, since it has bars of middling height, but it stays above one half.
 
 # %% tags=["solution", "hide-input"]
 shares = {}
@@ -341,8 +346,9 @@ pd.Series(shares).unstack().rename_axis(columns="least move").round(2)
 
 # %% [markdown]
 # **3.** We draw codes from the standard normal distribution, which all codes together should fill.
-# They do not fill it, and a part of the pictures is therefore empty, smeared or split. The table
-# gives the share that holds exactly one blob.
+# In two of the runs they leave gaps, and a part of the pictures is therefore empty, smeared or
+# split. The typical SB run draws one blob from nearly every code. The table gives the share that
+# holds exactly one blob.
 
 # %% tags=["solution", "hide-input"]
 random = np.random.default_rng(0).normal(size=(200, vaes["sbd"].latent_dim))

@@ -18,11 +18,11 @@
 # # Measure what the Spatial Broadcast decoder costs
 #
 # **Takeaway.** In a plain training loop, the Spatial Broadcast decoder (SB decoder) takes about
-# three times the memory and time of the usual DeConv decoder, which is more than the post says.
-# Little of that has to be paid. A better loop brings the two closer together, and an SB decoder of
-# 22 channels in place of 64 has DeConv's multiply-adds and a fortieth of its parameters. As [the
-# notebook that takes the decoder apart](09_ablation.ipynb) shows, it keeps the straight latent
-# space and draws sharper than DeConv.
+# three times the memory and more than three times the time of the usual DeConv decoder, which is
+# more than the post says. Much of that need not be paid. A better loop brings the two closer
+# together, and an SB decoder of 22 channels in place of 64 has DeConv's multiply-adds and a
+# fortieth of its parameters. As [the notebook that takes the decoder apart](09_ablation.ipynb)
+# shows, it keeps the straight latent space and draws sharper than DeConv.
 #
 # A **decoder** draws a picture from a **code** of a few numbers, the **latents**. With the encoder
 # that finds the code it makes up a **VAE** (variational autoencoder). DeConv doubles a small map
@@ -309,7 +309,8 @@ left
 # ## How does a step grow?
 #
 # The dashed lines are the plain loop and the solid ones ours. Each point is the median of only a
-# few rounds, so that the post's own setting differs a little from the tables above.
+# few rounds, taken at another time; at the post's own setting the machine was clearly faster than
+# in the tables above, so that only coarse differences count.
 
 # %%
 growth = pd.DataFrame(BENCH["growth"]).rename(columns={"what": "panel"})
@@ -374,7 +375,8 @@ print(f"{(signs == 5).sum()} of {len(signs)} scores differ in the same direction
 # * The SB decoder's price is a few feature maps of full size. Its parameters are few and its first
 #   layer is nearly free.
 # * "The SB decoder is slow" is a statement about a loop, a precision and a machine as well.
-# * With 22 channels it has DeConv's multiply-adds, so that most of the price need not be paid.
+# * With 22 channels it has DeConv's multiply-adds and not much more than its memory; its time we
+#   have not measured.
 #
 # **The claims.** "More memory" is about an eager step and "slower" about a plain one, both in
 # `float32`, as the post's were. "Under 30 minutes" is about a processor that we don't have.

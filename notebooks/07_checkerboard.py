@@ -221,15 +221,16 @@ Picture(
         "mean residual, gray levels",
     ),
     "habit",
-    "The mean residual of both decoders: DeConv's is covered by a fine regular grid, Spatial "
-    "Broadcast's is nearly flat.",
+    "The mean residual of both decoders: DeConv's is grainy, with broad spots of either sign; "
+    "Spatial Broadcast's is fainter, with fine diagonal streaks.",
 )
 
 # %% [markdown]
-# You can see a regular grid all over DeConv's mean residual, and none in that of the SB decoder. A
-# pattern that repeats every $p$ pixels makes sharp peaks in the spectrum, at multiples of $64 / p$
-# cycles per picture. Here are the spectra of both, from the slowest waves at the upper left to the
-# finest grid that 64 pixels can hold at the lower right:
+# DeConv's mean residual is a coarse mixture of light and dark pixels, in which the eye finds no
+# clear grid; that of the SB decoder is fainter, with slanted streaks. A spectrum tells whether
+# anything in them is regular. A pattern that repeats every $p$ pixels makes sharp peaks in the
+# spectrum, at multiples of $64 / p$ cycles per picture. Here are the spectra of both, from the
+# slowest waves at the upper left to the finest grid that 64 pixels can hold at the lower right:
 
 # %%
 power = {name: measures.spectrum(255 * pictures) for name, pictures in residual.items()}
@@ -241,17 +242,18 @@ Picture(
         "power, squared gray levels", range(0, 33, 8), "cycles across the picture", log=True,
     ),
     "spectrum",
-    "Two spectra. DeConv's has bright points where both frequencies are multiples of 16; Spatial "
-    "Broadcast's has none there.",
+    "Two spectra. DeConv's has bright points where both frequencies are multiples of 16, and "
+    "weaker ones at other multiples of 8; Spatial Broadcast's has none there.",
 )
 
 # %% [markdown]
 # The upper left corner is left out, since it holds the part that is the same everywhere. DeConv's
-# spectrum has bright points exactly at multiples of 16 and 32, which belong to patterns of 4 and 2
-# pixels. These are the blocks that its last two layers write. The broader spots in both spectra we
-# read as the data's own rhythm, since discs stand at 35 places spread over 46 pixels. The table has
-# the strength of the patterns and the *height* of the peaks, which is their power over the median
-# of the frequencies around them. A height of 1 means that there is no peak.
+# spectrum has bright points at multiples of 16 and 32, which belong to patterns of 4 and 2 pixels,
+# and mostly weaker ones at other multiples of 8. These are the blocks that its last three layers
+# write. The broader spots in both spectra we read as the data's own rhythm, since discs stand at 35
+# places spread over 46 pixels. The table has the strength of the patterns and the *height* of the
+# peaks, which is their power over the median of the frequencies around them. A height of 1 means
+# that there is no peak.
 
 # %% tags=["nbval-check-output"]
 rows = {}
@@ -262,9 +264,9 @@ table = pd.DataFrame(rows, index=EVERY).T.sort_index()
 table.map(two_digits)
 
 # %% [markdown]
-# Two things are true at once. DeConv's pattern is *there*, hundreds of times above what surrounds
-# it in the spectrum, and the SB decoder has nothing like it. And DeConv's pattern is *faint*, a
-# fraction of a gray level.
+# Two things are true at once. DeConv's pattern is *there*, far above what surrounds it in the
+# spectrum, and the SB decoder has nothing like it. And DeConv's pattern is *faint*, a fraction of a
+# gray level.
 #
 # ## Look where a mean cannot see
 #
@@ -309,8 +311,8 @@ spans.map(two_digits)
 # %% [markdown]
 # An untrained DeConv decoder was at several gray levels. After 20 epochs a fraction of one is left,
 # and after 150 epochs the pattern is no weaker: its share of the residual grows, because the rest
-# of the error shrinks faster. So training removes most of the pattern early, within the first epoch
-# as you can see in exercise 3, and then leaves the rest alone.
+# of the error shrinks. So training removes most of the pattern early, within the first epoch as you
+# can see in exercise 3, and then leaves the rest alone.
 #
 # ---
 #

@@ -240,10 +240,11 @@ for axes in drawn.axes:
     axes.plot([31.5, 31.5, 63.5], [63.5, 31.5, 31.5], color="white", lw=0.7)
 Picture(
     drawn, "drawn_in_the_quadrant",
-    "Three rows of seven pictures: a place that was shown, one just inside of the quadrant and "
-    "one far inside. All six networks draw the first. In the quadrant only CoordConv and the "
-    "broadcast to 8×8 with coordinates draw a square at the right place; the plain network draws a "
-    "torn one and then two splinters, the others specks or nothing.",
+    "Three rows of seven pictures: a place that was shown, one just inside of the quadrant "
+    "and one far inside. All six networks draw the first. In the quadrant only CoordConv and "
+    "the broadcast to 8×8 with coordinates draw a square at the right place; the plain "
+    "network and two others draw a torn one just inside, and far inside splinters or nothing; "
+    "the linear layer to 64×64 draws only specks.",
 )
 
 # %% [markdown]

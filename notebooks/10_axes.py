@@ -76,8 +76,7 @@ vaes = {name: trained[name].vae for name in RUNS}
 codes = {name: encode(vae, sprites.images) for name, vae in vaes.items()}  # mu, log_var
 
 # %% tags=["nbval-check-output"]
-EVERY = 307  # measure the sweeps of every 307th code, 12 in all
-moves = {name: measure_moves(vaes[name], codes[name][0], EVERY) for name in RUNS}
+moves = {name: measure_moves(vaes[name], codes[name][0]) for name in RUNS}
 pd.DataFrame({
     RUNS[name]: {"share of mixing latents": moves[name].mixing,
                  "R² of the sum": additive_r2(mu, places, sprites.factors["color"]),
@@ -188,7 +187,7 @@ Picture(
 # %% tags=["nbval-check-output"]
 rows = {}
 for name, (mu, _) in codes.items():
-    turned = measure_moves(vaes[name], mu, EVERY, axes[name])
+    turned = measure_moves(vaes[name], mu, axes=axes[name])
     for along, turn, moved in (("latents", np.eye(5), moves[name]),
                                ("turned axes", axes[name], turned)):
         rows[RUNS[name], along] = {
@@ -238,16 +237,18 @@ print(f"turned axes with one width each, less the encoder's own widths: {differe
       f"nats, standard error {difference.std(ddof=1) / 30**0.5:.2f}")
 
 # %% [markdown]
-# Even against these the turned axes win. The DeConv run is our control. Its new axes separate
-# nothing, and its loss stays about where it was. As its code is not a sum, what a direction means
-# changes from code to code, and no rotation can be right for all of them.
+# Even against these the turned axes win. The DeConv run is our control. Most of its new axes still
+# mix, their price is even higher than that of the latents, and the loss stays about where it was.
+# As its code is not a sum, what a direction means changes from code to code, and no rotation can be
+# right for all of them.
 #
 # **A caveat.** This is a reading of three runs. An SB run whose latents already keep color apart
 # has less to gain from turning, or nothing. For the typical run the table cannot say how much: its
 # reconstruction term is many times what training left, already along the latents, so the widths are
-# wrong. They are meant for a linear decoder, and the color of this run sits on three plateaus
-# between which it switches. The eigenvectors of a mean are also not the best axes for each code.
-# What carries over is the argument, and that a mixing latent does not prove a disordered code.
+# wrong. They are meant for a linear decoder, and the color of this run seems to switch between
+# plateaus, as the color direction in [the notebook on traversals](04_traversals.ipynb) suggests.
+# The eigenvectors of a mean are also not the best axes for each code. What carries over is the
+# argument, and that a mixing latent does not prove a disordered code.
 #
 # ---
 #

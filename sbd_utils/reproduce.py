@@ -92,8 +92,8 @@ def placed(name: str) -> list[dict]:
         new |= {key: sum(new[f"{key}_{color}"] for color in COLORS) / len(COLORS)
                 for key in ("r2", "folded")}
         for key, label in tables.SCORES.items():
-            if known[key].isna().all():
-                continue
+            if key not in known or known[key].isna().all():
+                continue  # not measured then
             low, high = known[key].min(), known[key].max()
             place = "below" if new[key] < low else "above" if new[key] > high else "within"
             rows.append({"decoder": decoder, "score": label, "new run": new[key], "lowest": low,

@@ -121,6 +121,9 @@ def test_a_new_run_is_placed_among_the_seeds(monkeypatch):
     rows = {row["score"]: row["place"] for row in reproduce.placed("quick")}
     beyond = {SCORES["kl"]: "below", SCORES["mixing"]: "above"}
     assert rows == dict.fromkeys(SCORES.values(), "within") | beyond
+    seeds = seeds.drop(columns="kl").assign(mixing=float("nan"))  # not measured in these runs
+    rows = {row["score"]: row["place"] for row in reproduce.placed("quick")}
+    assert set(rows) == set(SCORES.values()) - set(beyond)
 
 
 def test_reproduce_fails_with_the_cells_error(folder, capsys):
