@@ -181,8 +181,8 @@ def to_text(facts: dict) -> str:
     if facts["draws"]:
         text += (
             f"\n# The runs of the preset `{facts['preset']}`\n\n"
-            f"{facts['threads']} threads; {facts['wall_seconds'] // 60} minutes in all, which "
-            f"load what earlier calls have trained.\n\n"
+            f"{facts['wall_seconds'] // 60} minutes in all, less what earlier calls had trained. "
+            f"`place` says where a new run lies in the range of the committed seeds.\n\n"
             f"{pd.DataFrame(facts['draws']).to_markdown(index=False)}\n"
         )
     return text
