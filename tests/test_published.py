@@ -121,7 +121,7 @@ def test_weights_without_their_digest_are_refused(metadata, folder, trained):
     weights = {name: value.half().contiguous()
                for name, value in trained["sbd"].vae.state_dict().items()}
     save_file(weights, folder / "bare.safetensors", metadata)
-    with pytest.raises(PublishedError, match="not the file that was published"):
+    with pytest.raises(PublishedError, match="not as it was written"):
         published.load("bare")
 
 

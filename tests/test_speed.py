@@ -3,6 +3,8 @@
 import copy
 import json
 import math
+import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,7 +12,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sbd_utils.training import checkpoints, speed
+from sbd_utils.training import parallel, speed
 from sbd_utils.training.loop import TrainConfig, batches, new_model, new_step
 from sbd_utils.worlds.circles import make_sprites
 
@@ -19,22 +21,46 @@ CONFIG = TrainConfig(precision="float32", compiled=False)
 IMAGES = make_sprites(image_size=32, sizes=(8,), positions=3).images  # 27
 
 
-@pytest.mark.parametrize("hidden", ["compiler", "header", "Triton", "GPU"])
-def test_without_a_compiler_one_line_says_so(hidden, monkeypatch, tmp_path, caplog):
-    speed.pick_compiled.cache_clear()
-    if hidden == "compiler":
-        monkeypatch.setenv("CXX", "no-such-compiler")
-    elif hidden == "header":
-        monkeypatch.setattr("sysconfig.get_path", lambda name: str(tmp_path))
-    else:
-        monkeypatch.setattr(speed, "find_spec", lambda name: None if hidden == "Triton" else 1)
-        monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: (6, 0))
-        monkeypatch.setattr("shutil.which", lambda name: name)
-    device = torch.device("cuda") if hidden in ("Triton", "GPU") else CPU
-    assert [speed.pick_compiled(device) for _ in range(3)] == [False] * 3
-    [record] = caplog.records
-    assert "training runs eagerly" in record.message
-    speed.pick_compiled.cache_clear()
+@pytest.mark.parametrize("settings, line", [
+    ({"CXX": "/bin/false"}, "training runs eagerly, slower: .*/bin/false.*"),
+    ({"TORCH_COMPILE_DISABLE": "1"}, ""),
+], ids=["broken compiler", "switched off"])
+def test_where_nothing_compiles_training_is_eager_and_says_so_in_a_line(settings, line, tmp_path):
+    code = """
+from sbd_utils.worlds.circles import make_sprites
+from sbd_utils.training.loop import TrainConfig, train
+run = train(TrainConfig(epochs=1), make_sprites(image_size=32, sizes=(8,), positions=2).images)
+print(run.config.compiled, len(run.history))
+"""
+    folders = {name: str(tmp_path) for name in ("SBD_RUNS", "TORCHINDUCTOR_CACHE_DIR")}
+    done = subprocess.run([sys.executable, "-c", code], env=os.environ | folders | settings,
+                          capture_output=True, text=True, encoding="utf-8", check=True)
+    assert done.stdout == "False 1\n" and re.fullmatch(line, done.stderr.strip())
+
+
+@pytest.mark.skipif(torch.backends.mps.is_available(), reason="its tensors can be made here")
+def test_a_device_that_torch_compile_does_not_know_is_told(caplog):
+    assert [speed.pick_compiled(torch.device("mps")) for _ in range(3)] == [False] * 3
+    assert [record.getMessage() for record in caplog.records] == [
+        "training runs eagerly, slower: torch.compile is not for mps"]
+
+
+def square(value):
+    return value**2, torch.get_num_threads()
+
+
+@pytest.mark.parametrize("processes", [True, False])
+def test_jobs_side_by_side_have_a_thread_each_and_keep_their_order(processes, monkeypatch, caplog):
+    def lock(self):
+        raise PermissionError(13, "Permission denied", "/dev/shm")
+
+    monkeypatch.setattr(parallel, "pick_device", lambda: CPU)
+    if not processes:
+        monkeypatch.setattr("multiprocessing.context.BaseContext.Lock", lock)
+    jobs = [{"value": value} for value in range(3)]
+    assert parallel.side_by_side(square, jobs) == [(0, 1), (1, 1), (4, 1)]
+    told = [record.getMessage() for record in caplog.records]
+    assert processes == (not told) and all("one training after another" in line for line in told)
 
 
 @pytest.fixture
@@ -187,18 +213,6 @@ def test_captured_step_is_the_step(decoder, changes):
     torch.testing.assert_close(same, weights, rtol=1e-3, atol=4 * config.learning_rate)
 
 
-def test_a_checkpoint_leaves_the_optimizer_to_its_device(tmp_path):
-    """A run of a CUDA graph goes on with steps outside of one, of which torch would warn."""
-    vae, optimizer = new_model(CONFIG, 32, CPU)
-    generator = torch.Generator()
-    curves = {"reconstruction": [1.0], "kl": [1.0], "seconds": [1.0]}
-    optimizer.param_groups[0]["capturable"] = True
-    checkpoints.save(tmp_path / "checkpoint.pt", "run", vae, optimizer, generator, curves)
-    vae, optimizer = new_model(CONFIG, 32, CPU)
-    checkpoints.load(tmp_path / "checkpoint.pt", "run", vae, optimizer, generator)
-    assert not optimizer.param_groups[0]["capturable"]
-
-
 def test_denormals_are_flushed_inside_only_even_after_an_error():
     if not torch.set_flush_denormal(False):
         pytest.skip("this processor has no switch for it")
@@ -225,5 +239,5 @@ kept = resident()
 speed.hand_back_memory()
 print(kept - before, resident() - before)
 """
-    kept, left = map(int, subprocess.check_output([sys.executable, "-c", code], text=True).split())
+    kept, left = map(int, subprocess.check_output([sys.executable, "-c", code]).split())
     assert kept > 150 * 2**20 and left < 50 * 2**20

@@ -1,6 +1,8 @@
 """Seeds, checkpoints, kills and resumes: the same weights, bit for bit, or a named error."""
 
+import errno
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,10 +12,11 @@ import numpy as np
 import pytest
 import torch
 
+from sbd_utils import files
 from sbd_utils.models.recipes import RECIPES
 from sbd_utils.models.vae import VAE
 from sbd_utils.settings import ROOT
-from sbd_utils.training import checkpoints, speed
+from sbd_utils.training import checkpoints, loop, speed
 from sbd_utils.training.checkpoints import CheckpointError
 from sbd_utils.training.loop import (
     History,
@@ -58,21 +61,21 @@ def one_thread_of_the_cpu():
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """An uninterrupted run of CONFIG and its checkpoint."""
-    path = tmp_path_factory.mktemp("whole") / "checkpoint.pt"
+    path = tmp_path_factory.mktemp("whole") / "checkpoint.safetensors"
     return train(CONFIG, IMAGES, path), path
 
 
 def python(code, *arguments):
     command = [sys.executable, "-W", "error", "-c", code, *map(str, arguments)]
-    return subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE,
+    return subprocess.Popen(command, cwd=ROOT, encoding="utf-8", stdout=subprocess.PIPE,
                             env=os.environ | {"CUDA_VISIBLE_DEVICES": ""})
 
 
 def contents(path):
     """A checkpoint without its timings and its name."""
-    state = torch.load(path, weights_only=True)
-    del state["history"]["seconds"], state["run"]
-    return state
+    tensors, facts = files.read_tensors(path)
+    del facts["history"]["seconds"], facts["run"]
+    return tensors | facts
 
 
 def never(run):
@@ -146,8 +149,8 @@ def test_seed_alone_decides_and_the_global_random_state_is_untouched(decoder):
 @pytest.mark.parametrize("decoder", ["sbd", "deconv"])
 def test_resumed_run_is_the_uninterrupted_one(decoder, precision, compiled, whole, tmp_path):
     config = replace(CONFIG, decoder=decoder, precision=precision, compiled=compiled)
-    once = train(config, IMAGES, tmp_path / "once.pt")
-    twice = tmp_path / "twice.pt"
+    once = train(config, IMAGES, tmp_path / "once")
+    twice = tmp_path / "twice"
     seen = []
 
     def stop_after_two(run):
@@ -161,8 +164,7 @@ def test_resumed_run_is_the_uninterrupted_one(decoder, precision, compiled, whol
     assert seen == [3, 4]
     assert_same(resumed, once)
     assert (curves(once) == curves(whole[0])) == (config == CONFIG), "precision is heeded"
-    assert len(contents(twice)["optimizer"]["state"]) == len(list(once.vae.parameters()))
-    torch.testing.assert_close(contents(twice), contents(tmp_path / "once.pt"), **EXACT)
+    torch.testing.assert_close(contents(twice), contents(tmp_path / "once"), **EXACT)
 
 
 def test_finished_run_is_loaded_without_training(tmp_path):
@@ -173,14 +175,14 @@ def test_finished_run_is_loaded_without_training(tmp_path):
     assert folder.name == run_name(config, IMAGES)
     assert len(seen) == 2 and seen[0].config == config
     assert seen[1].vae is first.vae and seen[1].history is first.history, "the run so far"
-    assert (folder / "progress.txt").read_text() == "sbd seed 0: epoch 2/2, 0:00 left"
-    written = (folder / "checkpoint.pt").read_bytes()
+    assert (folder / "progress.txt").read_bytes() == b"sbd seed 0: epoch 2/2, 0:00 left"
+    written = (folder / "checkpoint.safetensors").read_bytes()
     before = torch.get_rng_state()
     again = load_or_train(config, IMAGES, tmp_path, never)
     assert torch.equal(torch.get_rng_state(), before)
     assert_same(again, first)
     assert again.history == first.history and not again.vae.training
-    assert (folder / "checkpoint.pt").read_bytes() == written
+    assert (folder / "checkpoint.safetensors").read_bytes() == written
 
 
 def refuses(path, config=CONFIG, images=IMAGES):
@@ -193,19 +195,48 @@ def refuses(path, config=CONFIG, images=IMAGES):
     return str(caught.value)
 
 
-NO_EPOCH = dict.fromkeys(("reconstruction", "kl", "seconds"), [])
+def change(path, good, part, value):
+    """Write a checkpoint of which one part is another; its digest is right."""
+    tensors, facts = files.read_tensors(good)
+    where = tensors if isinstance(value, torch.Tensor) or part in tensors else facts
+    where.pop(part, None)
+    where |= {} if value is None else {part: value}
+    files.write_tensors(path, tensors, facts)
 
 
-@pytest.mark.parametrize("part, value", [
-    ("format", checkpoints.FORMAT + 1), ("run", "sbd-seed1-00000000"), ("model", {}),
-    ("generator", torch.zeros(3, dtype=torch.uint8)), ("history", NO_EPOCH),
-    ("optimizer", {"state": {}, "param_groups": []}), ("history", NO_EPOCH | {"kl": [1.0]}),
-    ("one more", 0),
-])
-def test_foreign_checkpoint_is_refused(part, value, whole, tmp_path):
-    path = tmp_path / "checkpoint.pt"
-    torch.save(torch.load(whole[1], weights_only=True) | {part: value}, path)
-    refuses(path)
+GOOD = {"reconstruction": [1.0] * 4, "kl": [1.0] * 4, "seconds": [1.0] * 4}
+WEIGHT = "encoder.mu.weight"  # [5, 256]
+
+
+@pytest.mark.parametrize("part, value, says", [
+    ("format", checkpoints.FORMAT + 1, "format"), ("run", "sbd-seed1-00000000", "belongs to"),
+    ("one more", 0, "format"), ("history", None, "format"), ("step", 9, "4 epochs are 8 steps"),
+    ("history", {}, "curves"), ("history", dict.fromkeys(GOOD, []), "curves"),
+    *(("history", GOOD | {"kl": curve}, "curves") for curve in (
+        [1.0] * 3, [1.0] * 5, [1.0] * 3 + [float("nan")], [1.0] * 3 + [-1.0], ["1"] * 4, "1111",
+    )),
+    ("history", {name: [1.0] * 5 for name in GOOD}, "curves"),
+    (f"model/{WEIGHT}", None, "does not fit"), ("model/more", torch.zeros(1), "does not fit"),
+    (f"model/{WEIGHT}", torch.full((5, 256), float("nan")), "never leaves"),
+    (f"model/{WEIGHT}", torch.zeros(5, 256).half(), "does not fit"),
+    (f"exp_avg/{WEIGHT}", torch.zeros(5, 255), "does not fit"),
+    (f"exp_avg/{WEIGHT}", None, "does not fit"),
+    (f"exp_avg_sq/{WEIGHT}", torch.full((5, 256), -1.0), "never leaves"),
+], ids=lambda value: "tensor" if isinstance(value, torch.Tensor) else str(value))
+def test_a_checkpoint_that_training_could_not_leave_is_refused(part, value, says, whole, tmp_path):
+    path = tmp_path / "checkpoint.safetensors"
+    change(path, whole[1], part, value)
+    assert says in refuses(path)
+
+
+def test_one_changed_bit_is_refused(whole, tmp_path):
+    path, good = tmp_path / "checkpoint.safetensors", whole[1].read_bytes()
+    header = 8 + int.from_bytes(good[:8], "little")
+    for count, position in enumerate([*range(8), *range(header, len(good), len(good) // 40)]):
+        bad = bytearray(good)
+        bad[position] ^= 1 << count % 8
+        path.write_bytes(bad)
+        refuses(path)
 
 
 @pytest.mark.parametrize("damage", [
@@ -213,26 +244,18 @@ def test_foreign_checkpoint_is_refused(part, value, whole, tmp_path):
     lambda good: b"no checkpoint\n" * 99,
 ], ids=["half", "a byte short", "empty", "garbage"])
 def test_damaged_checkpoint_is_refused(damage, whole, tmp_path):
-    path = tmp_path / "checkpoint.pt"
+    path = tmp_path / "checkpoint.safetensors"
     path.write_bytes(damage(whole[1].read_bytes()))
     refuses(path)
 
 
-class Code:
-    """A pickle that makes a folder when it is loaded."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (self.path,)
-
-
-def test_checkpoint_with_code_is_refused_and_not_run(tmp_path):
-    path = tmp_path / "checkpoint.pt"
-    torch.save(Code(str(tmp_path / "ran")), path)
-    refuses(path)
-    assert not (tmp_path / "ran").exists()
+@pytest.mark.parametrize("target", ["nowhere", "checkpoint.safetensors"])
+def test_a_link_that_leads_nowhere_is_not_trained_over(target, tmp_path):
+    path = tmp_path / "checkpoint.safetensors"
+    path.symlink_to(target)
+    with pytest.raises(CheckpointError, match=re.escape(str(path))):
+        train(CONFIG, IMAGES, path, never)
+    assert path.is_symlink()
 
 
 @pytest.mark.parametrize("config, images", [
@@ -243,26 +266,25 @@ def test_checkpoint_of_another_run_is_refused_by_its_name(config, images, whole)
     assert run_name(CONFIG, IMAGES) in message and run_name(config, images) in message
 
 
-@pytest.mark.parametrize("where", ["torch.save", "os.replace"])
+@pytest.mark.parametrize("where", ["os.fsync", "Path.replace"])
 def test_kill_in_the_middle_of_a_save_loses_one_epoch_only(where, whole, tmp_path):
     kill = SCRIPT + """
 module, name = sys.argv[2].split(".")
 calls, real = [], getattr(globals()[module], name)
-def torn(source, target):
+def torn(source, *target):
     calls.append(1)
     if len(calls) == 3:
-        if name == "save":
-            target.write(b"half of a checkpoint")
-            target.flush()
+        if name == "fsync":
+            os.truncate(source, 1000)
         os.kill(os.getpid(), signal.SIGKILL)
-    real(source, target)
+    return real(source, *target)
 setattr(globals()[module], name, torn)
-train(config, images, folder / "checkpoint.pt")
+train(config, images, folder / "checkpoint.safetensors")
 """
     process = python(kill, tmp_path, where)
     process.communicate()
     assert process.returncode == -signal.SIGKILL
-    path, seen = tmp_path / "checkpoint.pt", []
+    path, seen = tmp_path / "checkpoint.safetensors", []
     assert len(contents(path)["history"]["kl"]) == 2
     run = train(CONFIG, IMAGES, path, lambda run: seen.append(len(run.history)))
     assert seen == [3, 4]
@@ -282,19 +304,70 @@ load_or_train(config, images, folder, reporter)
     assert process.communicate()[0] == "2\n3\n4\n"
 
 
+def test_a_full_disk_is_told_and_leaves_the_last_checkpoint_whole(whole, tmp_path, monkeypatch):
+    path, calls, real = tmp_path / "checkpoint.safetensors", [], os.fsync
+
+    def full(file):
+        calls.append(1)
+        if len(calls) == 3:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(file)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left .* was not written; the file of before is as"):
+        train(CONFIG, IMAGES, path)
+    monkeypatch.undo()
+    assert os.listdir(tmp_path) == [path.name] and len(contents(path)["history"]["kl"]) == 2
+    assert_same(train(CONFIG, IMAGES, path), whole[0])
+
+
+def test_a_finished_run_is_read_where_nothing_can_be_written(whole, tmp_path, monkeypatch):
+    folder = tmp_path / run_name(CONFIG, IMAGES)
+    folder.mkdir()
+    (folder / "checkpoint.safetensors").write_bytes(whole[1].read_bytes())
+    monkeypatch.setattr(loop, "FileLock", lambda path: pytest.fail("it takes a lock"))
+    monkeypatch.setattr("pathlib.Path.mkdir", lambda *args, **kw: pytest.fail("it makes a folder"))
+    assert_same(load_or_train(CONFIG, IMAGES, tmp_path, never), whole[0])
+
+
+def test_the_same_run_in_another_precision_is_told_of(tmp_path, caplog):
+    config = replace(CONFIG, epochs=1)
+    load_or_train(config, IMAGES, tmp_path)
+    assert not caplog.records
+    load_or_train(replace(config, precision="bfloat16"), IMAGES, tmp_path)
+    [record] = caplog.records
+    assert run_name(config, IMAGES) in record.getMessage()
+    assert "1 epochs of this run with precision='float32', compiled=False" in record.getMessage()
+    load_or_train(replace(config, precision="bfloat16"), IMAGES, tmp_path, never)
+    load_or_train(replace(config, seed=1), IMAGES, tmp_path)
+    assert len(caplog.records) == 1, "neither the run itself nor another one"
+
+
+def test_what_does_not_compile_is_trained_eagerly(monkeypatch, caplog, whole):
+    def broken(loss_terms, **options):
+        def compiled(x, noise):
+            raise RuntimeError("no compiler\nand thousands of lines")
+        return compiled
+
+    monkeypatch.setattr(torch, "compile", broken)
+    assert_same(train(replace(CONFIG, compiled=True), IMAGES), whole[0])
+    [record] = caplog.records
+    assert record.getMessage() == "training runs eagerly, slower: RuntimeError: no compiler"
+
+
 @pytest.mark.parametrize("changes, message", [
-    ({"learning_rate": 1e30}, "epoch 1, step 2;.*learning_rate than 1e.30"),
+    ({"learning_rate": 1e30}, "epoch 1, step 2; no epoch was whole .*learning_rate than 1e.30"),
     # The only step's loss is finite, the weights that it leaves are not: 1e39 is inf as float32.
     ({"learning_rate": 1e39, "batch_size": 27}, "epoch 1 left weights that are not finite"),
 ], ids=["loss", "weights"])
 def test_divergence_is_named_and_nothing_bad_is_saved(changes, message, tmp_path):
     with pytest.raises(TrainingDivergedError, match=message):
-        train(replace(CONFIG, **changes), IMAGES, tmp_path / "checkpoint.pt")
+        train(replace(CONFIG, **changes), IMAGES, tmp_path / "checkpoint.safetensors")
     assert os.listdir(tmp_path) == []
 
 
 def test_divergence_keeps_the_last_good_checkpoint(whole, tmp_path, monkeypatch):
-    path, calls, terms = tmp_path / "checkpoint.pt", [], VAE.loss_terms
+    path, calls, terms = tmp_path / "checkpoint.safetensors", [], VAE.loss_terms
 
     def poisoned(vae, x, noise):
         reconstruction, kl = terms(vae, x, noise)
@@ -302,7 +375,7 @@ def test_divergence_keeps_the_last_good_checkpoint(whole, tmp_path, monkeypatch)
         return reconstruction, kl * float("nan") if len(calls) == 6 else kl  # two steps an epoch
 
     monkeypatch.setattr(VAE, "loss_terms", poisoned)
-    with pytest.raises(TrainingDivergedError, match=r"3, step 2\b"):
+    with pytest.raises(TrainingDivergedError, match="3, step 2; the checkpoint of epoch 2"):
         train(CONFIG, IMAGES, path)
     monkeypatch.undo()
     assert len(contents(path)["history"]["kl"]) == 2
@@ -315,7 +388,7 @@ def test_divergence_keeps_the_last_good_checkpoint(whole, tmp_path, monkeypatch)
     ("learning_rate", 0), ("learning_rate", float("nan")), ("learning_rate", "3e-4"),
     ("accumulate", 0), ("accumulate", 3), ("compiled", "yes"),
     ("decoder_variance", 0.0), ("decoder_variance", float("inf")), ("decoder_variance", None),
-    ("beta", 0.0),
+    ("beta", 0.0), ("epochs", True), ("beta", True), ("compiled", 1),
 ])
 def test_config_names_the_bad_argument(name, value):
     with pytest.raises(ValueError, match=f"^{name} must"):
@@ -340,7 +413,7 @@ def test_config_defaults_are_the_posts_and_numpy_numbers_are_the_same_config():
 def test_bad_images_are_refused(door, bad, named, tmp_path):
     with pytest.raises(ValueError, match=f"^{named} must"):
         door(CONFIG, bad, tmp_path / "here")
-    assert not list(tmp_path.rglob("*.pt*")) and not (tmp_path / "here").is_file()
+    assert not list(tmp_path.rglob("*.safetensors*")) and not (tmp_path / "here").is_file()
 
 
 @pytest.mark.parametrize("seconds, expected", [

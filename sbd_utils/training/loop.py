@@ -1,18 +1,22 @@
 """One training loop, with checkpoints that survive a kill at any moment."""
 
 import hashlib
+import logging
+import os
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
-from numbers import Integral, Real
+from dataclasses import asdict, dataclass, field, replace
+from itertools import product
 from pathlib import Path
 
+import numpy as np
 import torch
 from filelock import FileLock
 
+from sbd_utils import checks
 from sbd_utils.models.recipes import RECIPES, builder
-from sbd_utils.models.vae import VAE, check_images
+from sbd_utils.models.vae import VAE
 from sbd_utils.settings import RUNS, TRAINING
 from sbd_utils.training import checkpoints, speed
 
@@ -31,7 +35,8 @@ class TrainConfig:
     beta: the weight of the KL term (Higgins et al. 2017, beta-VAE).
     accumulate: in how many pieces a batch is taken, one after another, to need less memory.
     precision: "bfloat16" (autocast) or "float32"; left out, what this machine is fast at.
-    compiled: whether torch.compile builds the loss; left out, wherever it can.
+    compiled: whether torch.compile builds the loss; left out, wherever it can. A run goes on
+        eagerly, with one line that says so, where it cannot after all.
     """
 
     decoder: str = "sbd"
@@ -48,27 +53,17 @@ class TrainConfig:
 
     def __post_init__(self):
         builder(self.decoder)  # a wrong name raises
-        if self.precision not in PRECISIONS:
-            raise ValueError(
-                f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}"
-            )
-        if not isinstance(self.compiled, bool):
-            raise ValueError(f"compiled must be True or False, got {self.compiled!r}")
-        wholes = ("epochs", "batch_size", "latent_dim", "accumulate")
-        for name, least in (("seed", 0), *((name, 1) for name in wholes)):
-            value = getattr(self, name)
-            if not isinstance(value, Integral) or not least <= value < 2**63:
-                raise ValueError(f"{name} must be a whole number from {least}, got {value!r}")
-            object.__setattr__(self, name, int(value))  # NumPy's numbers do not go into JSON
+        checks.one_of("precision", self.precision, PRECISIONS)
+        checks.one_of("compiled", self.compiled, (True, False))
+        for name, least in (("seed", 0), ("epochs", 1), ("batch_size", 1), ("latent_dim", 1),
+                            ("accumulate", 1)):
+            # NumPy's numbers become Python's, which go into JSON.
+            object.__setattr__(self, name, checks.whole(name, getattr(self, name), least))
         if self.batch_size % self.accumulate:
-            raise ValueError(
-                f"accumulate must divide batch_size, got {self.accumulate} and {self.batch_size}"
-            )
+            raise checks.refused("accumulate", f"a divisor of batch_size = {self.batch_size}",
+                                 self.accumulate)
         for name in ("learning_rate", "decoder_variance", "beta"):
-            value = getattr(self, name)
-            if not isinstance(value, Real) or not 0 < value < float("inf"):
-                raise ValueError(f"{name} must be above 0, got {value!r}")
-            object.__setattr__(self, name, float(value))
+            object.__setattr__(self, name, checks.positive(name, getattr(self, name)))
 
 
 @dataclass
@@ -115,7 +110,7 @@ def train(
     that is no checkpoint of this run, and TrainingDivergedError when a loss or weights are not
     finite.
     """
-    image_size = _check_size(images)
+    image_size = checks.images("images", images)
     device = speed.pick_device()
     name = run_name(config, images)
     vae, optimizer = new_model(config, image_size, device)
@@ -123,8 +118,11 @@ def train(
     generator = torch.Generator().manual_seed(config.seed)
     history = History()
     checkpoint = None if checkpoint is None else Path(checkpoint)
-    if checkpoint is not None and checkpoint.exists():
-        history = History(**checkpoints.load(checkpoint, name, vae, optimizer, generator))
+    if checkpoint is not None and os.path.lexists(checkpoint):  # be it a link that leads nowhere
+        history = History(**checkpoints.load(
+            checkpoint, name, vae, optimizer, config.epochs, -(-len(images) // config.batch_size)))
+        for _ in range(len(history)):
+            draw(len(images), config, generator)
 
     images, run = images.to(device), Run(config, vae, history)
     if len(history) < config.epochs:
@@ -138,17 +136,11 @@ def train(
         history.kl.append(kl)
         history.seconds.append(time.perf_counter() - start)
         if checkpoint is not None:
-            checkpoints.save(checkpoint, name, vae, optimizer, generator, asdict(history))
+            checkpoints.save(checkpoint, name, vae, optimizer, asdict(history))
         if reporter is not None:
             reporter(run)
     vae.eval()
     return run
-
-
-def _check_size(images: torch.Tensor) -> int:
-    image_size = images.shape[-1] if getattr(images, "ndim", 0) else 0
-    check_images(images, image_size)
-    return image_size
 
 
 def new_model(
@@ -175,9 +167,9 @@ def new_step(
     the batch, and returns the two loss terms, each summed over the batch, [2]. On CUDA it is
     captured as one graph unless `capture` is off.
     """
-    loss_terms = speed.compile_loss(vae) if config.compiled else vae.loss_terms
-
-    def step(rows: torch.Tensor, noise: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    def gradients(
+        loss_terms: Callable, rows: torch.Tensor, noise: torch.Tensor, weights: torch.Tensor
+    ) -> torch.Tensor:
         optimizer.zero_grad()
         sums = []
         pieces = (part.chunk(config.accumulate) for part in (rows, noise, weights))
@@ -191,14 +183,31 @@ def new_step(
             reconstruction, kl = terms
             ((reconstruction + config.beta * kl) / weights.sum()).backward()
             sums.append(terms.detach())
-        optimizer.step()
         return torch.stack(sums).sum(dim=0)
 
+    first = next(batches(len(images), config, torch.Generator(), images.device))
+    loss_terms = vae.loss_terms
+    if config.compiled:  # all is compiled here, forward and backward; the steps are all alike
+        loss_terms = speed.compiled_or_eager(
+            loss_terms, lambda compiled: gradients(compiled, *first))
+
+    def step(rows: torch.Tensor, noise: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        sums = gradients(loss_terms, rows, noise, weights)
+        optimizer.step()
+        return sums
+
     if images.device.type == "cuda" and capture:
-        first = next(batches(len(images), config, torch.Generator(), images.device))
         return speed.CapturedStep(step, vae, optimizer, *first)
     speed.keep_freed_memory()
     return step
+
+
+def draw(
+    count: int, config: TrainConfig, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What chance decides in an epoch: the images' order [count] and noise [count, latent_dim]."""
+    return (torch.randperm(count, generator=generator),
+            torch.randn(count, config.latent_dim, generator=generator))
 
 
 def batches(
@@ -208,8 +217,7 @@ def batches(
 
     The last batch is filled up with images of weight 0, so that one compiled graph serves all.
     """
-    order = torch.randperm(count, generator=generator)
-    noise = torch.randn(count, config.latent_dim, generator=generator)
+    order, noise = draw(count, config, generator)
     slots = torch.arange(-(-count // config.batch_size) * config.batch_size)
     weights = (slots < count).float()
     parts = order[slots % count], noise[slots % count], weights
@@ -226,7 +234,8 @@ def train_epoch(
 
 def _check_finite(sums: torch.Tensor, vae: VAE, epoch: int, config: TrainConfig) -> None:
     """Raise TrainingDivergedError unless the sums [steps, 2] and all weights are finite."""
-    kept = "the checkpoint of the epoch before is kept"
+    kept = f"the checkpoint of epoch {epoch - 1}, if there is one, is kept" if epoch > 1 else (
+        "no epoch was whole")
     bad = (~sums.isfinite()).any(dim=1).nonzero()
     if len(bad):
         raise TrainingDivergedError(
@@ -250,8 +259,13 @@ def load_or_train(
     The run's folder is named after a hash of config and images. A second process that wants the
     same run waits for the first and then loads what it saved. Raises as `train` does.
     """
-    _check_size(images)
+    checks.images("images", images)
     folder = Path(runs) / run_name(config, images)
+    checkpoint = folder / "checkpoint.safetensors"
+    if checkpoints.epochs_done(checkpoint) == config.epochs:  # to read, no lock is needed
+        return train(config, images, checkpoint)
+    if not os.path.lexists(checkpoint):
+        _tell_of_others(config, images, Path(runs))
     folder.mkdir(parents=True, exist_ok=True)
 
     def report(run: Run) -> None:
@@ -260,7 +274,20 @@ def load_or_train(
             reporter(run)
 
     with FileLock(folder / "lock"):
-        return train(config, images, folder / "checkpoint.pt", report)
+        return train(config, images, checkpoint, report)
+
+
+def _tell_of_others(config: TrainConfig, images: torch.Tensor, runs: Path) -> None:
+    """Say where the same run lies, trained in another precision or compiled otherwise."""
+    for precision, compiled in product(PRECISIONS, (True, False)):
+        other = replace(config, precision=precision, compiled=compiled)
+        folder = runs / run_name(other, images)
+        done = checkpoints.epochs_done(folder / "checkpoint.safetensors")
+        if done and other != config:
+            logging.getLogger(__name__).warning(
+                "%s has %d epochs of this run with precision=%r, compiled=%r, and is not taken: "
+                "TrainConfig of these goes on with it, or TORCH_COMPILE_DISABLE=1 where it was not "
+                "compiled", folder, done, precision, compiled)
 
 
 # A setting that is added later renames no run of today if its value of today is listed here; these
@@ -279,7 +306,8 @@ def run_name(config: TrainConfig, images: torch.Tensor) -> str:
     digest = hashlib.blake2b(
         f"{checkpoints.FORMAT} {settings} {images.shape}".encode(), digest_size=4
     )
-    digest.update(images.numpy(force=True).tobytes())
+    for part in images.split(1024):  # a copy of all would double a large data set's memory
+        digest.update(np.ascontiguousarray(part.numpy(force=True)))
     return f"{config.decoder}-seed{config.seed}-{digest.hexdigest()}"
 
 

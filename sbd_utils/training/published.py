@@ -1,18 +1,15 @@
 """Runs whose weights are committed: what the notebooks open on."""
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 
 import torch
-from joblib import Parallel, cpu_count, delayed, parallel_config
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
+from sbd_utils import files
 from sbd_utils.models.vae import VAE
 from sbd_utils.settings import RESULTS, TRAINING, preset
 from sbd_utils.training.loop import History, Run, TrainConfig, load_or_train
+from sbd_utils.training.parallel import side_by_side
 from sbd_utils.training.speed import pick_device
 
 FOLDER = RESULTS / "published"
@@ -36,38 +33,25 @@ def save(name: str, run: Run, provenance: Mapping, lattice: torch.Tensor | None 
     provenance: what it was trained on, for who wants to know. lattice: where a lattice of places
     was encoded after every epoch, [epochs, rows, columns, latent_dim].
     """
-    tensors = {k: v.half().contiguous().cpu() for k, v in run.vae.state_dict().items()}
+    tensors = {name: value.half() for name, value in run.vae.state_dict().items()}
     if lattice is not None:
-        tensors[LATTICE] = lattice.half().contiguous()
-    facts = {
+        tensors[LATTICE] = lattice.half()
+    files.write_tensors(FOLDER / f"{name}.safetensors", tensors, {
         "config": asdict(run.config), "history": asdict(run.history),
         "image_size": run.vae.image_size, "provenance": dict(provenance),
-    }
-    metadata = {key: json.dumps(value) for key, value in facts.items()}
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    path = FOLDER / f"{name}.safetensors"
-    save_file(tensors, path, metadata | {"digest": _digest(tensors, metadata)})
-    path.chmod(0o644)  # safetensors leaves it to its owner alone
+    })
 
 
 def read(name: str) -> tuple[dict[str, torch.Tensor], dict]:
-    """The tensors and the facts of a published file; PublishedError unless every byte is its own.
-
-    The format has no checksum, so the file carries one of all that is read.
-    """
+    """The tensors and facts of a published file; PublishedError unless every byte is its own."""
     path = FOLDER / f"{name}.safetensors"
     if not path.exists():
         found = ", ".join(sorted(p.stem for p in FOLDER.glob("*.safetensors")))
         raise PublishedError(f"name must be one of {found}, got {name!r}")
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = dict(file.metadata() or {})
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise PublishedError(f"{path}: not readable ({error}); take it from git again") from error
-    if metadata.pop("digest", None) != _digest(tensors, metadata):
-        raise PublishedError(f"{path}: not the file that was published; take it from git again")
-    return tensors, {key: json.loads(value) for key, value in metadata.items()}
+        return files.read_tensors(path)
+    except files.DamagedFileError as error:
+        raise PublishedError(f"{error}; take it from git again") from error
 
 
 def load(name: str) -> Run:
@@ -81,14 +65,12 @@ def load(name: str) -> Run:
 def runs(images: torch.Tensor) -> dict[str, Run]:
     """A run of each decoder under the preset: the published, or one trained on this machine.
 
-    On a CPU of two cores or more they are trained at once, on a thread each, as in the studies.
+    They are trained side by side, as in the studies.
     """
     if preset() == "published":
         return {name: load(name) for name in DECODERS}
     configs = [TrainConfig(name, **TRAINING[preset()]) for name in DECODERS]
-    with parallel_config("loky", inner_max_num_threads=1):
-        workers = Parallel(n_jobs=min(cpu_count(), 2) if pick_device().type == "cpu" else 1)
-        trained = workers(delayed(load_or_train)(config, images) for config in configs)
+    trained = side_by_side(load_or_train, [{"config": c, "images": images} for c in configs])
     return dict(zip(DECODERS, trained, strict=True))
 
 
@@ -96,12 +78,3 @@ def _rebuild(config: TrainConfig, history: History, image_size: int, weights: Ma
     vae = VAE(config.decoder, config.latent_dim, config.decoder_variance, image_size)
     vae.load_state_dict({name: value.float() for name, value in weights.items()})
     return Run(config, vae.to(pick_device()).eval(), history)
-
-
-def _digest(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        digest.update(tensor.contiguous().view(torch.uint8).numpy().tobytes())
-    digest.update(json.dumps(dict(sorted(metadata.items()))).encode())
-    return digest.hexdigest()

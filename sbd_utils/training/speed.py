@@ -5,19 +5,18 @@ import json
 import logging
 import os
 import platform
-import shutil
 import sys
-import sysconfig
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 
 import torch
+from torch import nn
 from torch.nn import functional as F
 
+from sbd_utils import files
 from sbd_utils.models.vae import VAE
 from sbd_utils.settings import RUNS
 
@@ -62,10 +61,7 @@ def kept_gain(path: Path) -> float:
         return gain
     gains[machine] = gain = round(bfloat16_gain(), 2)
     with suppress(OSError):  # nowhere to keep it: measure again next time
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f"{path.name}.{os.getpid()}.part")
-        part.write_text(json.dumps(gains), encoding="utf-8")
-        part.replace(path)
+        files.write(path, json.dumps(gains).encode())
     return gain
 
 
@@ -100,31 +96,49 @@ def one_thread() -> Iterator[None]:
 def cpu_name() -> str:
     """The processor, by its model name where Linux tells it."""
     info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
     names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()
 
 
 @cache
 def pick_compiled(device: torch.device) -> bool:
-    """Whether torch.compile has what it needs on this device; one line on stderr where not."""
-    if device.type == "cpu":
-        compiler = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
-    else:  # Triton builds a small launcher in C
-        compiler = os.environ.get("CC") or "gcc"
-    header = Path(sysconfig.get_path("include"), "Python.h")
-    missing = None
+    """Whether torch.compile works on this device, which a tiny one tells; if not, a line says why.
+
+    The switch that turns it off is torch's own: the environment variable TORCH_COMPILE_DISABLE=1.
+    """
+    if os.environ.get("TORCH_COMPILE_DISABLE") == "1":
+        return False
     if device.type not in ("cpu", "cuda"):
-        missing = f"torch.compile for {device.type}"
-    elif not (shutil.which(compiler) and header.exists()):
-        missing = f"{compiler} with Python.h"
-    elif device.type == "cuda" and not find_spec("triton"):
-        missing = "Triton"
-    elif device.type == "cuda" and torch.cuda.get_device_capability(device) < (7, 0):
-        missing = "GPU of compute capability 7.0"
-    if missing:
-        logging.getLogger(__name__).warning("no %s here: training runs eagerly, slower", missing)
-    return not missing
+        _tell_eager(f"torch.compile is not for {device.type}")
+        return False
+    layer, x = nn.Conv2d(3, 4, 3).to(device), torch.ones(1, 3, 8, 8, device=device)
+
+    def loss() -> torch.Tensor:
+        return layer(x).relu().sum()
+
+    return compiled_or_eager(loss, lambda compiled: compiled().backward()) is not loss
+
+
+def compiled_or_eager(function: Callable, use: Callable[[Callable], object]) -> Callable:
+    """The function through torch.compile, or as it is where its use fails then; a line says why.
+
+    The use must be all that will ever happen to it, forward and backward. It takes up to a minute;
+    later processes find its results in torch's cache.
+    """
+    try:
+        torch.compiler.reset()  # drop the models of before: from the ninth on, it gives up
+        compiled = torch.compile(function, fullgraph=True, dynamic=False)
+        use(compiled)
+    except Exception as error:  # of the compiler, disk, cache: if it is not of these, eager fails
+        error = getattr(error, "inner_exception", error)
+        _tell_eager(f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:200]}")
+        return function
+    return compiled
+
+
+def _tell_eager(why: str) -> None:
+    logging.getLogger(__name__).warning("training runs eagerly, slower: %s", why)
 
 
 @cache
@@ -160,15 +174,6 @@ def flushed_denormals() -> Iterator[None]:
         yield
     finally:
         torch.set_flush_denormal(False)
-
-
-def compile_loss(vae: VAE) -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
-    """`vae.loss_terms` through torch.compile, which merges all that lies between convolutions.
-
-    The first call takes up to a minute; later processes find its result in torch's cache.
-    """
-    torch.compiler.reset()  # drop the models of before: from the ninth on, torch.compile gives up
-    return torch.compile(vae.loss_terms, fullgraph=True, dynamic=False)
 
 
 class CapturedStep:
