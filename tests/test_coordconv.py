@@ -8,21 +8,12 @@ import pytest
 import torch
 
 from sbd_utils.measures.cost import count_parameters
+from sbd_utils.models.coordconv import BLIND, DECODERS, ENDS, distinct_pixels, new_network
 from sbd_utils.models.decoders import coordinate_grid
 from sbd_utils.models.recipes import Recipe
 from sbd_utils.studies import coordconv
-from sbd_utils.studies.coordconv import (
-    BLIND,
-    CASES,
-    DECODERS,
-    ENDS,
-    PILOT_SEED,
-    RATES,
-    Fit,
-    distinct_pixels,
-    fit,
-    new_network,
-)
+from sbd_utils.studies.coordconv import CASES, PILOT_SEED, RATES, Fit, fit
+from sbd_utils.training.loop import TrainingDivergedError
 from sbd_utils.worlds.not_so_clevr import (
     TASKS,
     centers,
@@ -165,11 +156,21 @@ def test_a_fit_says_when_it_first_reached_a_share():
     assert done.until(0.95) == (4, 0.2) and np.isnan(done.until(0.97)).all()
 
 
-def test_a_fit_needs_a_step_and_a_look():
-    with pytest.raises(ValueError, match="^need at least 1 step and look, got steps=0"):
-        fit("regression", "coordconv", "uniform", 0, 1e-3)
-    with pytest.raises(ValueError, match="first_look=0$"):
-        fit("regression", "coordconv", "uniform", 1, 1e-3, first_look=0)
+@pytest.mark.parametrize("changes, named", [
+    ({"steps": 0}, "steps"), ({"first_look": 0}, "first_look"),
+    ({"learning_rate": 0}, "learning_rate"), ({"split": "half"}, "split"),
+    ({"task": "drawing"}, "task"),
+])
+def test_a_fit_names_what_is_wrong(changes, named):
+    right = {"task": "regression", "network": "coordconv", "split": "uniform", "steps": 1,
+             "learning_rate": 1e-3}
+    with pytest.raises(ValueError, match=f"^{named} must"):
+        fit(**right | changes)
+
+
+def test_a_fit_that_diverges_has_no_score():
+    with pytest.raises(TrainingDivergedError, match="lower learning_rate than 1e.30"):
+        fit("regression", "coordconv", "uniform", 5, 1e30)
 
 
 def test_a_training_of_the_study_is_kept_with_its_row(tmp_path, monkeypatch):

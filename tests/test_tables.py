@@ -46,19 +46,6 @@ def test_what_is_written_is_read_to_five_digits(results):
     assert tables.studies() == ["toy"] == [path.stem for path in results.iterdir()]
 
 
-def test_a_kill_in_the_middle_of_a_write_leaves_the_old_table(results, monkeypatch):
-    tables.write("toy", [row()])
-
-    def torn(frame, path, **options):
-        path.write_text("preset,lo")
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(pd.DataFrame, "to_csv", torn)
-    with pytest.raises(KeyboardInterrupt):
-        tables.write("toy", [row(), row(1)])
-    assert len(tables.read("toy", "quick")) == 1 and tables.studies() == ["toy"]
-
-
 def test_read_takes_the_rows_of_one_preset_and_loop(results):
     tables.write("toy", [row(0), row(1, loop="plain"), row(2, preset="blog"), row(3)])
     assert list(tables.read("toy", "quick").seed) == [0, 3]

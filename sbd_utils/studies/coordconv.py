@@ -1,22 +1,22 @@
-"""Networks for the tasks of Not-so-Clevr, and the study `coordconv` of them (Liu et al. 2018)."""
+"""The study `coordconv`: networks with coordinates and without, side by side (Liu et al. 2018)."""
 
 import hashlib
-import json
+import math
 import sys
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from safetensors import safe_open
-from safetensors.numpy import load_file, save_file
 from torch import nn
 
-from sbd_utils.models.decoders import AppendCoordinates
-from sbd_utils.models.recipes import DECONV, ComposedDecoder, Recipe
+from sbd_utils import checks, files
+from sbd_utils.models.coordconv import DECODERS, ENDS, new_network
 from sbd_utils.settings import RESULTS, RUNS
+from sbd_utils.studies import tables
+from sbd_utils.training.loop import TrainingDivergedError
 from sbd_utils.training.speed import (
     LAYOUT,
     cpu_name,
@@ -25,30 +25,8 @@ from sbd_utils.training.speed import (
     keep_freed_memory,
     one_thread,
 )
-from sbd_utils.worlds.not_so_clevr import CANVAS, TASKS, centers, coordinates, held_out
+from sbd_utils.worlds.not_so_clevr import TASKS, centers, coordinates, held_out
 
-PLAIN = replace(DECONV, width=32)
-COORDCONV = Recipe(start="broadcast", side=None, coordinates="first", kernel=1, depth=5, width=16)
-ENDS = ("plain", "coordconv")
-# Each differs from one of the two ends in what its name says; xy stands for coordinates.
-DECODERS = {
-    "plain": PLAIN,
-    "plain-xy-every": replace(PLAIN, coordinates="every"),
-    "plain-kernel2": replace(PLAIN, kernel=2),
-    "plain-width16": replace(PLAIN, width=16),
-    "plain-broadcast": replace(PLAIN, start="broadcast"),
-    "plain-broadcast-xy-every": replace(PLAIN, start="broadcast", coordinates="every"),
-    "plain-side8": replace(PLAIN, side=8),  # three doublings, not five: two layers less
-    "plain-side8-xy-first": replace(PLAIN, side=8, coordinates="first"),
-    "plain-side8-broadcast-xy-first":
-        replace(PLAIN, side=8, start="broadcast", coordinates="first"),
-    "coordconv-linear": replace(COORDCONV, start="linear"),
-    "coordconv-depth6": replace(COORDCONV, depth=6),
-    "coordconv-kernel3": replace(COORDCONV, kernel=3),
-    "coordconv-width32": replace(COORDCONV, width=32),
-    "coordconv-width8": replace(COORDCONV, width=8),
-    "coordconv": COORDCONV,
-}
 # What is timed on the uniform split. The first seed alone trains what is too slow for more, what it
 # left short of 95% there, and most of what draws.
 TIMED = ("plain", "plain-kernel2", "plain-width16", "plain-broadcast", "plain-side8",
@@ -56,14 +34,6 @@ TIMED = ("plain", "plain-kernel2", "plain-width16", "plain-broadcast", "plain-si
 TIMED_AGAIN = ("plain", "plain-kernel2", "coordconv-depth6", "coordconv-width8", "coordconv")
 SLOW = ("coordconv-width32",)
 DRAWING = ("plain", "plain-side8-broadcast-xy-first", "coordconv")
-# What cannot tell enough pixels apart to be worth a training: see `distinct_pixels`.
-BLIND = {
-    "plain-kernel1": replace(PLAIN, kernel=1),
-    "plain-side8-broadcast": replace(PLAIN, side=8, start="broadcast"),
-    "coordconv-no-xy": replace(COORDCONV, coordinates="none"),
-    "coordconv-kernel3-no-xy": replace(COORDCONV, coordinates="none", kernel=3),
-}
-
 STEPS = {"classification": 2000, "regression": 4000, "rendering": 2000}
 # For each end, whichever of TRIED left the least training loss on the uniform split of one seed
 # that is not used again; what differs from an end in one thing takes that end's rate.
@@ -75,46 +45,6 @@ RATES = {
 }
 SEEDS = (0, 1, 2)
 DRAWN = ((20, 44), (38, 38), (52, 52))  # centers that are drawn after training: one seen, two not
-
-
-def new_network(task: str, network: str) -> nn.Module:
-    """A stack of convolutions for a task.
-
-    What draws is a decoder of a "code" of two numbers, one of DECODERS; what reads is "plain" or
-    "coordconv". ValueError for an unknown task or network.
-    """
-    if task not in TASKS:
-        raise ValueError(f"task must be one of {', '.join(TASKS)}, got {task!r}")
-    names = ENDS if task == "regression" else tuple(DECODERS)
-    if network not in names:
-        raise ValueError(f"network for {task} must be one of {', '.join(names)}, got {network!r}")
-    if task != "regression":
-        return ComposedDecoder(2, CANVAS, DECODERS[network], channels=1)
-    width = 16
-    if network == "coordconv":
-        return nn.Sequential(
-            AppendCoordinates(), nn.Conv2d(3, width, 1), nn.ReLU(), nn.AdaptiveMaxPool2d(1),
-            nn.Flatten(), nn.Linear(width, 2),
-        )
-    layers = []
-    for channels in (1, width, width, width):
-        layers += [nn.Conv2d(channels, width, 4, stride=2, padding=1), nn.ReLU()]
-    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(width * 4 * 4, 2))
-
-
-@torch.inference_mode()
-def distinct_pixels(recipe: Recipe) -> int:
-    """Of the 3136 pixels that can be a center, how many a decoder draws differently, at most.
-
-    Whatever the weights, a pixel of the same kind is the same function of the code, so that of
-    each kind one can win a classification. Counted with random weights and codes.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        drawn = [ComposedDecoder(2, CANVAS, recipe, channels=1).double()(torch.rand(8, 2).double())
-                 for _ in range(3)]
-    x, y = centers().T
-    return len(torch.cat(drawn)[:, 0, y, x].T.mul(1e9).round().unique(dim=0))
 
 
 @dataclass(frozen=True)
@@ -150,10 +80,12 @@ def fit(
     The learning rate falls to 0 by the last step: held up, it keeps plain networks from settling.
     Looks at the test come after first_look steps and then a fifth later each time, so that the step
     at which a score is reached is found late by a fifth at most. They count no seconds. Raises
-    ValueError for an unknown task, network or split, steps or first_look below 1.
+    ValueError for an unknown task, network or split, and TrainingDivergedError for a loss at the
+    end that is not finite.
     """
-    if min(steps, first_look) < 1:
-        raise ValueError(f"need at least 1 step and look, got {steps=}, {first_look=}")
+    checks.whole("steps", steps)
+    checks.whole("first_look", first_look)
+    checks.positive("learning_rate", learning_rate)
     keep_freed_memory()
     places, test = centers(), held_out(split, seed)
     with torch.random.fork_rng(devices=[]):
@@ -182,6 +114,10 @@ def fit(
                 test_scores.append(tested.mean().item())
                 look *= 1.2
         trained, train_loss = _judge(task, model, given[~test], wanted[~test])
+    if not math.isfinite(train_loss):
+        raise TrainingDivergedError(
+            f"the loss of {network} is {train_loss} after {steps} steps; a lower learning_rate "
+            f"than {learning_rate} may help")
     scores = torch.empty(len(places))
     scores[test], scores[~test] = tested, trained
     hand_back_memory()
@@ -267,20 +203,16 @@ def train_and_score(**case: str | int | float) -> dict:
             row[f"steps_to_{share}"], row[f"seconds_to_{share}"] = (
                 done.until(share / 100) if timed else (float("nan"), float("nan")))
         row |= {"torch": torch.__version__, "cpu": cpu_name()}
-        arrays = {"scores": done.scores.view(56, 56).half().numpy(),
-                  "curve": np.array([done.steps, done.test], dtype=np.float32)}
+        kept = {"scores": done.scores.view(56, 56).half(),
+                "curve": torch.tensor([done.steps, done.test])}
         if case.task == "rendering":
             with torch.inference_mode():
                 drawn = done.network(coordinates(torch.tensor(DRAWN))).sigmoid()
-            arrays["drawn"] = (255 * drawn[:, 0]).round().byte().numpy()  # [3, 64, 64]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
-        save_file(arrays, part, {"row": json.dumps(row)})
-        part.replace(path)
+            kept["drawn"] = (255 * drawn[:, 0]).round().byte()  # [3, 64, 64]
+        files.write_tensors(path, kept, {"row": row})
         print(f"{case}: {done.train:.3f}, {done.test[-1]:.3f}, {done.seconds[-1]:.0f} s",
               file=sys.stderr)
-    with safe_open(path, "numpy") as file:
-        return json.loads(file.metadata()["row"])
+    return files.read_tensors(path)[1]["row"]
 
 
 MAPS = RESULTS / "coordconv_maps.safetensors"
@@ -297,22 +229,21 @@ def write_maps() -> None:
     for case in (Case(**case) for case in CASES):
         if case.seed:
             continue
-        arrays = load_file(_kept(case))
+        kept, _ = files.read_tensors(_kept(case))
         name = f"{case.task}/{case.split}/{case.network}"
         if case.split == "quadrant" or case.network in ENDS:
-            scores = arrays["scores"].astype(float)
-            found[f"{name}/scores"] = (255 * scores).round().astype(np.uint8)
-        if "drawn" in arrays and case.split == "quadrant" and "width" not in case.network:
-            found[f"{name}/drawn"] = arrays["drawn"]
+            found[f"{name}/scores"] = (255 * kept["scores"].double()).round().byte()
+        if "drawn" in kept and case.split == "quadrant" and "width" not in case.network:
+            found[f"{name}/drawn"] = kept["drawn"]
         if case.task == "classification":
-            found[f"{name}/curve"] = arrays["curve"]
-    save_file(found, MAPS)
+            found[f"{name}/curve"] = kept["curve"]
+    files.write_tensors(MAPS, found, {})
 
 
 def read_maps() -> dict[str, np.ndarray]:
     """What write_maps wrote, bytes from 0 to 1."""
-    return {name: values / 255 if values.dtype == np.uint8 else values
-            for name, values in load_file(MAPS).items()}
+    return {name: values.numpy() / 255 if values.dtype == torch.uint8 else values.numpy()
+            for name, values in files.read_tensors(MAPS)[0].items()}
 
 
 def read_rows() -> pd.DataFrame:
@@ -320,5 +251,5 @@ def read_rows() -> pd.DataFrame:
 
     The pilots are those of the seed PILOT_SEED.
     """
-    rows = pd.read_csv(RESULTS / "coordconv.csv")
+    rows = tables.read_all("coordconv")
     return rows.assign(end=rows.network.str.partition("-")[0])

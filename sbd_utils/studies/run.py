@@ -6,7 +6,6 @@ from itertools import product
 
 import numpy as np
 import torch
-from joblib import Parallel, delayed, parallel_config
 from numpy.lib.format import open_memmap
 
 from sbd_utils.measures.codes import encode
@@ -16,8 +15,9 @@ from sbd_utils.models.recipes import APART, PLACES, VARIANTS
 from sbd_utils.settings import RUNS, TRAINING
 from sbd_utils.studies import coordconv, tables
 from sbd_utils.training.loop import Run, TrainConfig, load_or_train, progress, run_name
+from sbd_utils.training.parallel import side_by_side
 from sbd_utils.training.published import half
-from sbd_utils.training.speed import cpu_name, hand_back_memory, pick_device
+from sbd_utils.training.speed import cpu_name, hand_back_memory
 from sbd_utils.worlds.circles import draw_sprite, make_sprites
 
 # How a run is trained: as we do, or with a plain loop's arithmetic, which ours must agree with.
@@ -105,18 +105,12 @@ def watch(config: TrainConfig, images: torch.Tensor) -> Callable[[Run], None]:
 
 
 def main(study: str) -> None:
-    """Score every run of a study, training those that are missing, and write its table.
-
-    On a CPU each run has a process and a core of its own, which makes more steps a second than all
-    cores on one run after another; on a GPU they take turns.
-    """
+    """Score every run of a study, training those that are missing, and write its table."""
     jobs = {**STUDIES, "coordconv": coordconv.CASES}
     if study not in jobs:
         raise SystemExit(f"NAME must be one of {', '.join(jobs)}, got {study!r}")
     work = coordconv.train_and_score if study == "coordconv" else train_and_score
-    with parallel_config("loky", inner_max_num_threads=1):
-        workers = Parallel(n_jobs=-1 if pick_device().type == "cpu" else 1)
-        rows = workers(delayed(work)(**job) for job in jobs[study])
+    rows = side_by_side(work, jobs[study])
     tables.write(study, rows)
     if study == "coordconv":
         coordconv.write_maps()

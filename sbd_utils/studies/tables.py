@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from sbd_utils import checks, files
 from sbd_utils.settings import RESULTS
 from sbd_utils.worlds.circles import COLORS
 
@@ -22,19 +23,22 @@ def read(study: str, preset: str, loop: str = "ours") -> pd.DataFrame:
     and weight, decoder_variance times beta (times 2 decoder_variance, the loss is error + 2 weight
     KL). ValueError where there are none.
     """
-    path = RESULTS / f"{study}.csv"
-    if not path.exists():
-        raise ValueError(f"study must be one of {', '.join(studies())}, got {study!r}")
-    rows = pd.read_csv(path)
+    rows = read_all(study)
     rows = rows[(rows.preset == preset) & (rows.loop == loop)].reset_index(drop=True)
     if rows.empty:
-        raise ValueError(f"{path.name} has no rows of the preset {preset!r}, loop {loop!r}")
+        raise ValueError(f"{study}.csv has no rows of the preset {preset!r}, loop {loop!r}")
     return rows.assign(
         **{name: rows[[f"{name}_{color}" for color in COLORS]].mean(axis=1)
            for name in ("r2", "folded")},
         error=2 * rows.decoder_variance * rows.reconstruction,
         weight=(rows.decoder_variance * rows.beta).round(6),  # 4.8, not 4.7999...
     )
+
+
+def read_all(study: str) -> pd.DataFrame:
+    """The committed rows of a study as they stand; ValueError where there is no such study."""
+    checks.one_of("study", study, studies())
+    return pd.read_csv(RESULTS / f"{study}.csv", encoding="utf-8")
 
 
 def studies() -> list[str]:
@@ -44,11 +48,8 @@ def studies() -> list[str]:
 
 def write(study: str, rows: list[dict]) -> None:
     """Replace a study's committed scores; a kill leaves the old ones whole."""
-    path = RESULTS / f"{study}.csv"
-    part = path.with_name(path.name + ".part")
-    pd.DataFrame(rows).to_csv(part, index=False, float_format="%.5g", lineterminator="\n",
-                              encoding="utf-8")
-    part.replace(path)
+    table = pd.DataFrame(rows).to_csv(index=False, float_format="%.5g", lineterminator="\n")
+    files.write(RESULTS / f"{study}.csv", table.encode())
 
 
 def by_seed(rows: pd.DataFrame, score: str) -> pd.DataFrame:
