@@ -1,17 +1,17 @@
 # Two commands do everything: `make reproduce` and `make test`.
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
+# A reader's own PYTHONPATH, PYTHONHOME or PYTHONUTF8 is for other programs than these.
+unexport $(filter PYTHON%,$(.VARIABLES))
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test lab lint notebooks study publish bench clean FORCE
+.PHONY: help reproduce test lab lint notebooks study publish bench doctor clean FORCE
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
 
-.venv/ready: pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
-	touch $@
+# Looked at every time: an environment that was moved, copied or half made is built anew.
+.venv/ready: FORCE
+	@"$(or $(PYTHON),python3)" -I tools/environment.py $(and $(PYTHON),chosen)
 
 reproduce: .venv/ready ## train both VAEs anew and place them among the seeds (SBD_PRESET=quick for minutes)
 	SBD_PRESET=$(or $(SBD_PRESET),blog) $(BIN)/python -m sbd_utils.reproduce
@@ -44,6 +44,9 @@ publish: .venv/ready ## put the weights of the typical seed of `make study NAME=
 
 bench: .venv/ready ## time a training step, the plain loop and ours, into results/bench.md
 	$(BIN)/python tests/benchmarks/bench.py
+
+doctor: .venv/ready ## say what this machine has and how long training takes, for a bug report
+	$(BIN)/python -m sbd_utils.doctor
 
 clean: ## remove the virtual environment and what is not committed of results/, but no trained runs
 	rm -rf .venv results/quick results/blog *.egg-info .pytest_cache .ruff_cache

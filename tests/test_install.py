@@ -1,0 +1,292 @@
+"""Other people's machines: which Python, whose settings, what place, what encoding."""
+
+import ast
+import importlib.util
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import requires
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+
+from sbd_utils import doctor, reproduce
+from sbd_utils.settings import ROOT
+from sbd_utils.training import speed
+
+SCRIPT = ROOT / "tools" / "environment.py"
+spec = importlib.util.spec_from_file_location("environment", SCRIPT)
+environment = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(environment)
+PINS = [Requirement(line) for line in
+        (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()]
+
+
+def interpreter(path, version, name="cpython", free_threads=False):
+    """A stand-in for a Python, that tells these facts."""
+    facts = json.dumps([[int(part) for part in version.split(".")], name, version, free_threads])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\necho '{facts}'\n", encoding="utf-8")
+    path.chmod(0o755)
+    return path
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A clone, in a path with a space, with an environment that is complete."""
+    root = tmp_path / "a clone"
+    interpreter(root / ".venv" / "bin" / "python", "3.11.2")
+    for name in ("pyproject.toml", "constraints.txt"):
+        (root / name).write_bytes(b"")
+    made = f"home = /usr/bin\ncommand = /usr/bin/python3.11 -m venv --clear {root}/.venv\n"
+    (root / ".venv" / "pyvenv.cfg").write_text(made, encoding="utf-8")
+    monkeypatch.setattr(environment, "ROOT", root)
+    (root / ".venv" / "ready").write_text(environment.pins(), encoding="utf-8")
+    return root
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """The commands that a build would run; a number in it is the command that fails."""
+    made = []
+
+    def check_call(command, **options):
+        made.append(command)
+        if len(made) in made:
+            raise subprocess.CalledProcessError(1, command)
+
+    monkeypatch.setattr(environment.subprocess, "check_call", check_call)
+    monkeypatch.setattr(environment, "pip_environment", lambda python: {})
+    return made
+
+
+@pytest.mark.parametrize("version", [
+    "3.8.18", "3.10.13", "3.11.0", "3.11.2", "3.12.0", "3.13.0", "3.14.0", "3.14.1", "3.14.2",
+    "3.15.0",
+])
+def test_the_pythons_that_are_taken_are_those_of_pyproject(version, tmp_path, monkeypatch):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    expected = version in SpecifierSet(project["requires-python"])
+    python = interpreter(tmp_path / "python", version)
+    assert environment.supported(python) == expected
+    monkeypatch.setattr(sys, "executable", str(python))
+    if expected:
+        assert environment.pick(True) == str(python)
+    else:
+        with pytest.raises(SystemExit, match=r"^\S+ is Python \S+; .*3\.11 to 3\.14.*PYTHON=\S+$"):
+            environment.pick(True)
+
+
+def test_other_implementations_and_what_does_not_run_are_not_taken(tmp_path):
+    assert not environment.supported(interpreter(tmp_path / "a", "3.11.9", "pypy"))
+    assert not environment.supported(interpreter(tmp_path / "b", "3.14.2", free_threads=True))
+    assert not environment.supported(tmp_path / "missing")
+
+
+def test_the_first_supported_python_on_the_path_is_taken(tmp_path, monkeypatch):
+    for name, version in (("python3.11", "3.10.1"), ("python3.13", "3.13.1"), ("python3", "3.8.1")):
+        interpreter(tmp_path / name, version)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}/bin")
+    monkeypatch.setattr(environment, "NAMES", ("python3.11", "python3.13", "python3"))
+    assert environment.pick(False) == str(tmp_path / "python3.13")
+
+
+def test_the_script_starts_on_any_python_3():
+    tree = ast.parse(SCRIPT.read_text(encoding="utf-8"), feature_version=(3, 6))
+    names = {node.names[0].name if isinstance(node, ast.Import) else node.module
+             for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)}
+    assert names <= set(sys.stdlib_module_names)
+
+
+def test_a_complete_environment_is_left_alone(place, calls):
+    environment.main([])
+    assert calls == [] and not environment.own(place / "other" / ".venv", False)
+
+
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_a_build_that_fails_leaves_no_stamp_and_the_next_begins_anew(place, calls, step):
+    (place / ".venv" / "ready").unlink()
+    calls.append(step + 1)  # itself the first entry
+    with pytest.raises(subprocess.CalledProcessError):
+        environment.main([])
+    assert not (place / ".venv" / "ready").exists()
+    calls.clear()
+    environment.main([])
+    assert "--clear" in calls[0] and "pip" in calls[1] and len(calls) == 3
+    assert environment.main([]) is None and len(calls) == 3
+
+
+def test_changed_pins_are_installed_into_what_is_there(place, calls):
+    (place / "constraints.txt").write_bytes(b"new")
+    environment.main([])
+    assert "pip" in calls[0] and len(calls) == 2
+    assert (place / ".venv" / "ready").read_text(encoding="utf-8") == environment.pins()
+
+
+def test_an_environment_of_another_place_or_python_is_built_anew(place, calls, monkeypatch):
+    moved = place.with_name("moved")
+    shutil.copytree(place, moved)
+    monkeypatch.setattr(environment, "ROOT", moved)
+    environment.main([])
+    assert "--clear" in calls[0] and f"{moved}/.venv" in calls[0]
+    monkeypatch.setattr(environment, "ROOT", place)
+    for version, builds in (("3.11.2", 0), ("3.13.1", 1)):  # make PYTHON=...
+        calls.clear()
+        monkeypatch.setattr(sys, "executable", str(interpreter(place / version, version)))
+        environment.main(["chosen"])
+        assert len([call for call in calls if "--clear" in call]) == builds
+    (place / ".venv" / "bin" / "python").unlink()  # as where its Python was removed
+    calls.clear()
+    environment.main([])
+    assert "--clear" in calls[0]
+
+
+def test_pip_sees_no_setting_but_those_of_the_network(tmp_path, monkeypatch):
+    for name in [name for name in os.environ if name.startswith("PIP_")]:
+        monkeypatch.delenv(name)
+    (tmp_path / "pip.conf").write_text(
+        "[global]\nindex-url = https://a.invalid/simple\nproxy = http://b.invalid\nquiet = 3\n"
+        f"log = /dev/null/x\n[install]\nuser = true\ntarget = {tmp_path}\nno-index = true\n",
+        encoding="utf-8")
+    settings = {"CONFIG_FILE": f"{tmp_path}/pip.conf", "PROXY": "http://c.invalid", "USER": "1",
+                "NO_DEPS": "1", "DRY_RUN": "1", "REQUIRE_HASHES": "1", "PYTHON": "/nowhere"}
+    for name, value in settings.items():
+        monkeypatch.setenv(f"PIP_{name}", value)
+    monkeypatch.setenv("PYTHONHOME", "/nowhere")
+    found = environment.pip_environment(sys.executable)
+    kept = {name: value for name, value in found.items() if name.startswith(("PIP_", "PYTHON"))}
+    system = {"PIP_CERT", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_TRUSTED_HOST"}
+    assert {name: value for name, value in kept.items() if name not in system} == {
+        "PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": "https://a.invalid/simple",
+        "PIP_NO_INDEX": "true", "PIP_PROXY": "http://c.invalid",
+    }
+
+
+def test_make_takes_a_path_with_a_space_and_no_python_setting(place, monkeypatch):
+    shutil.copy(ROOT / "Makefile", place)
+    (place / "tools").mkdir()
+    (place / "tools" / "environment.py").write_text("import sys; print(sys.argv[1:])", "utf-8")
+    for name in ("python", "jupyter"):
+        (place / ".venv" / "bin" / name).write_text("#!/bin/sh\necho $0 $*\nenv\n", "utf-8")
+        (place / ".venv" / "bin" / name).chmod(0o755)
+    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": "/x", "PYTHONHOME": "/y"}
+    for target in ("test", "lab", "reproduce"):
+        printed = subprocess.check_output(["make", target, f"PYTHON={sys.executable}"], cwd=place,
+                                          env=environ, encoding="utf-8")
+        assert printed.startswith("['chosen']") and "SBD_PRESET" in printed or target == "lab"
+        assert "\nPYTHONPATH=" not in printed and "\nPYTHONHOME=" not in printed
+
+
+@pytest.mark.parametrize("version", ["3.11.0", "3.11.4", "3.11.5", "3.12.1", "3.13.0", "3.14.2"])
+def test_every_python_has_one_exact_pin_of_each_package(version):
+    python = {"python_full_version": version, "python_version": version.rpartition(".")[0]}
+    names = [pin.name for pin in PINS if not pin.marker or pin.marker.evaluate(python)]
+    assert len(set(names)) == len(names) and set(names) == {pin.name for pin in PINS}
+    assert all(str(pin.specifier).startswith("==") and "*" not in str(pin) for pin in PINS)
+
+
+@pytest.mark.skipif(Path(sys.prefix) != ROOT / ".venv", reason="not the environment of make")
+def test_every_installed_package_is_pinned():
+    pinned = {canonicalize_name(pin.name) for pin in PINS} | {"pip", "sbd-utils"}
+    exact = [Requirement(line) for line in requires("torch")]  # its CUDA libraries
+    pinned |= {canonicalize_name(pin.name) for pin in exact if "==" in str(pin.specifier)}
+    pinned |= {f"nvidia-{extra}" for pin in exact for extra in pin.extras}
+    names = {canonicalize_name(package.name) for package in doctor.installed()}
+    assert names and not names - pinned and doctor.unlike_pins() == "none"
+
+
+def without_encoding(source):
+    """The lines that read or write text in whatever encoding the machine has."""
+    for call in ast.walk(ast.parse(source)):
+        if not isinstance(call, ast.Call) or "encoding" in {word.arg for word in call.keywords}:
+            continue
+        of, name = getattr(call.func, "value", None), getattr(call.func, "attr", "")
+        name = name or getattr(call.func, "id", "")
+        modes = [getattr(node, "value", "") for node in call.args]
+        opens = name == "open" and getattr(of, "id", "") not in ("Image", "os") and not (
+            {"rb", "wb", "r+b"} & set(map(str, modes)))
+        reads = name == "read_text" and not call.args or (
+            name == "write_text" and len(call.args) < 2)
+        runs = "text" in {word.arg for word in call.keywords} and name in (
+            "run", "Popen", "check_output")
+        if opens or reads or runs:
+            yield call.lineno
+
+
+@pytest.mark.parametrize("code, lines", [
+    ("p.read_text()", [1]), ("p.write_text('a')", [1]), ("\nopen(p)", [2]), ("p.open('w')", [1]),
+    ("run(['a'], text=True)", [1]), ("p.open('rb')", []), ("p.read_text('utf-8')", []),
+    ("open(p, encoding='utf-8')", []), ("run(['a'], encoding='utf-8')", []),
+    ("Image.open(p)", []), ("p.write_text('a', 'utf-8')", []),
+])
+def test_text_without_an_encoding_is_found(code, lines):
+    assert list(without_encoding(code)) == lines
+
+
+def test_every_file_is_read_and_written_in_a_named_encoding():
+    found = [
+        f"{path.relative_to(ROOT)}:{line}"
+        for folder in ("sbd_utils", "tests", "tools", "notebooks")
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        for line in without_encoding(path.read_text(encoding="utf-8"))
+    ]
+    assert found == []
+
+
+def test_a_terminal_that_cannot_show_the_table_gets_what_it_can(tmp_path, monkeypatch):
+    for name in ("RESULTS", "NOTEBOOKS"):
+        monkeypatch.setattr(reproduce, name, tmp_path)
+    monkeypatch.setenv("SBD_PRESET", "quick")
+    monkeypatch.setattr(reproduce, "placed", lambda preset: [{"score": "R² ≥ 1"}])
+    terminal = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(terminal, encoding="latin-1"))
+    assert reproduce.main() == 0
+    sys.stdout.flush()
+    assert "R² ? 1" in terminal.getvalue().decode("latin-1")
+    assert "R² ≥ 1" in (tmp_path / "quick" / "claims.md").read_text(encoding="utf-8")
+
+
+def test_a_checkout_has_the_committed_bytes_whatever_autocrlf_says(tmp_path):
+    if not shutil.which("git"):
+        pytest.skip("no git")
+    shutil.copy(ROOT / ".gitattributes", tmp_path)
+    contents = {"run": b"set -e\nmake\n", "a.png": b"\x89PNG\r\n\n", "a.safetensors": b"{}\r\n\n"}
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    git = ["git", "-C", str(tmp_path), "-c", "core.autocrlf=true", "-c", "user.name=a",
+           "-c", "user.email=a", "-c", "init.defaultBranch=main"]
+    for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "a"], ["rm", "-qr", "."],
+                  ["checkout", "-q", "HEAD", "."]):
+        subprocess.check_call(git + words)
+    assert {name: (tmp_path / name).read_bytes() for name in contents} == contents
+
+
+def test_the_doctor_tells_every_part_and_goes_on_where_one_fails(monkeypatch, capsys):
+    def ill():
+        raise RuntimeError("no pulse")
+
+    slow = ("torch.compile", "precision", "bfloat16", "make reproduce")
+    monkeypatch.setattr(doctor, "PARTS", {"heart": ill} | {
+        name: part for name, part in doctor.PARTS.items() if name not in slow})
+    doctor.main()
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "heart: RuntimeError: no pulse"
+    assert [line.partition(":")[0] for line in lines] == list(doctor.PARTS)
+
+
+def test_the_doctor_estimates_from_real_steps(monkeypatch):
+    monkeypatch.setattr(speed, "pick_compiled", lambda device: False)
+    assert 0 < doctor.step_milliseconds("deconv", seconds=0) < 1e4
+    monkeypatch.setattr(doctor, "side_by_side", lambda function, jobs: [20, 60])
+    monkeypatch.setattr(doctor, "cpu_count", lambda: 2)
+    monkeypatch.setattr(speed, "pick_device", lambda: speed.torch.device("cpu"))
+    assert doctor.reproduction().startswith("about 34 minutes")  # 150 epochs of 230 steps
+    monkeypatch.setattr(doctor, "cpu_count", lambda: 1)
+    assert doctor.reproduction().startswith("about 46 minutes")
