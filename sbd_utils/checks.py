@@ -1,10 +1,12 @@
 """What is checked at the doors, and the one way to refuse it: name, what it must be, what came."""
 
 import math
-from collections.abc import Collection
+import os
+from collections.abc import Collection, Iterable, Mapping
 from numbers import Integral, Real
 
 import numpy as np
+import pandas as pd
 import torch
 
 
@@ -41,21 +43,78 @@ def positive(name: str, value: object, most: float = math.inf) -> float:
     return float(value)
 
 
+def number(name: str, value: object, low: float = -math.inf, high: float = math.inf) -> float:
+    """The value as a float; ValueError unless it is a finite number in [low, high]."""
+    if isinstance(value, (bool, np.bool)) or not isinstance(value, Real):
+        raise refused(name, "a number", value)
+    if not low <= value <= high or not math.isfinite(value):
+        bounded = not math.isinf(low) or not math.isinf(high)
+        raise refused(name, f"a number in [{low:g}, {high:g}]" if bounded else "finite", value)
+    return float(value)
+
+
 def one_of(name: str, value: object, allowed: Collection) -> None:
     """ValueError unless the value is one of the allowed ones, and of its type."""
+    value = str(value) if isinstance(value, str) else value  # np.str_ is a text
     if not any(type(value) is type(item) and value == item for item in allowed):
         raise refused(name, f"one of {', '.join(map(str, allowed))}", value)
+
+
+def kind(name: str, value: object, wanted: type) -> None:
+    """ValueError unless the value is an instance of the class."""
+    if not isinstance(value, wanted):
+        what = "text" if wanted is str else wanted.__name__
+        raise refused(name, f"{'an' if what[0] in 'AEIOU' else 'a'} {what}", value)
+
+
+def mapping(name: str, value: object, keys: Iterable = (), of: type = object) -> None:
+    """ValueError unless a mapping to values of a class, not empty, with an entry for each key."""
+    keys = list(keys)
+    if not isinstance(value, Mapping) or not value or not set(keys) <= set(value):
+        wanted = f"a mapping of {', '.join(map(str, keys))}" if keys else "a mapping, not empty"
+        raise refused(name, wanted, list(value) if isinstance(value, Mapping) else value)
+    for key, item in value.items():
+        kind(f"{name}[{key!r}]", item, of)
+
+
+def table(name: str, value: object, labels: Iterable, numbers: Iterable) -> None:
+    """ValueError unless a DataFrame with a row at least and columns of labels and of numbers."""
+    labels, numbers = list(labels), list(numbers)
+    wanted = f"a DataFrame with rows of {', '.join(map(str, labels + numbers))}"
+    if not isinstance(value, pd.DataFrame) or value.empty:
+        raise refused(name, wanted, value)
+    if not set(labels + numbers) <= set(value.columns):
+        raise ValueError(f"{name} must be {wanted}, got {', '.join(map(str, value.columns))}")
+    for column in numbers:
+        if not pd.api.types.is_numeric_dtype(value[column]) or value[column].isna().all():
+            raise ValueError(f"{name} must have numbers in {column}, got {value[column].unique()}")
+
+
+def labels(name: str, value: object, length: int) -> np.ndarray:
+    """Values as an array [length] of texts or finite numbers; ValueError for anything else."""
+    try:
+        array = np.asarray(value)
+    except ValueError as error:  # rows of different lengths
+        raise refused(name, f"{length} texts or numbers", value) from error
+    if array.dtype == object and all(isinstance(item, str) for item in array.flat):
+        array = array.astype(str)
+    if array.shape != (length,) or array.dtype.kind not in "biufU":
+        raise refused(name, f"{length} texts or numbers", value)
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise ValueError(f"{name} must be finite, got a NaN or an infinity")
+    return array
 
 
 def arrays(**given: tuple[object, str]) -> list[np.ndarray]:
     """Values as arrays of finite floats (float32 stays so), of shapes that fit each other.
 
     Each keyword is an argument's name, with its value and its shape: "N 2" is [N, 2]. A letter
-    is any length from 1, the same wherever it stands; a leading "..." is any number of dimensions.
-    ValueError names the first argument that does not fit.
+    is any length from 1, the same wherever it stands; a leading "..." is any number of dimensions;
+    before all of it, "?" lets NaN be. ValueError names the first argument that does not fit.
     """
     lengths, found = {}, []
     for name, (value, shape) in given.items():
+        gaps, shape = shape.startswith("?"), shape.removeprefix("?")
         wanted = f"numbers, [{', '.join(shape.split())}]"
         try:
             value = value.numpy(force=True) if isinstance(value, torch.Tensor) else value
@@ -74,10 +133,53 @@ def arrays(**given: tuple[object, str]) -> list[np.ndarray]:
             if side != expected:
                 where = "" if dim.isdigit() else f" with {dim} = {expected}"
                 raise refused(name, wanted + where, array)
-        if not np.isfinite(array).all():
+        if not np.isfinite(array).all() and not (gaps and not np.isinf(array).any()):
             raise ValueError(f"{name} must be finite, got a NaN or an infinity")
         found.append(array)
     return found
+
+
+def lattices(**given: object) -> list[np.ndarray]:
+    """Lattices [n, n, 2] as arrays, all of one n; ValueError unless every (n - 1) / 5 is a line."""
+    found = arrays(**{name: (value, "n n 2") for name, value in given.items()})
+    if len(found[0]) % 5 != 1 or len(found[0]) == 1:
+        raise refused(next(iter(given)), "[n, n, 2] with n of 6, 11, 16, ...", found[0])
+    return found
+
+
+def orthonormal(name: str, value: object, side: int) -> np.ndarray:
+    """Axes, rows of [side, side], as an array; ValueError unless they are at right angles, unit."""
+    (axes,) = arrays(**{name: (value, f"{side} {side}")})
+    if not np.allclose(axes @ axes.T, np.eye(side), atol=1e-5):
+        raise ValueError(f"{name} must have orthonormal rows, got rows with the products\n"
+                         f"{axes @ axes.T}")
+    return axes
+
+
+def definite(name: str, value: object, shape: str) -> np.ndarray:
+    """Matrices of a shape as in `arrays`; ValueError unless symmetric and positive definite."""
+    (matrices,) = arrays(**{name: (value, shape)})
+    if not np.allclose(matrices, matrices.mT) or np.linalg.eigvalsh(matrices).min() <= 0:
+        raise ValueError(f"{name} must be symmetric and positive definite")
+    return matrices
+
+
+def shaped(name: str, value: object, *sides: int | None) -> None:
+    """ValueError unless floats of this shape, None for any length; free once it is compiled."""
+    if not isinstance(value, torch.Tensor) or not value.is_floating_point() or (
+        value.ndim != len(sides)
+    ) or any(side not in (None, length) for side, length in zip(sides, value.shape, strict=True)):
+        wanted = ", ".join(str(side or "N") for side in sides)
+        raise refused(name, f"a tensor of floats [{wanted}]", value)
+
+
+def pictures(**given: tuple[object, str]) -> list[np.ndarray]:
+    """Pictures as arrays, by `arrays`; the message says which call helps, as that of `images`."""
+    for name, (value, shape) in given.items():
+        if help := _images_help(name, value, len(shape.split())):
+            wanted = f"numbers, [{', '.join(shape.split())}]"
+            raise ValueError(f"{refused(name, wanted, value)}; {help}")
+    return arrays(**given)
 
 
 def images(name: str, value: object, image_size: int | None = None) -> int:
@@ -88,6 +190,14 @@ def images(name: str, value: object, image_size: int | None = None) -> int:
     side = image_size or "size"
     wanted = f"a float32 tensor in [0, 1], [N, 3, {side}, {side}]"
     help = _images_help(name, value)
+    if isinstance(value, np.ndarray):
+        help = f"give torch.from_numpy({name})"
+    elif isinstance(value, (list, tuple)) and value and isinstance(value[0], torch.Tensor):
+        help = f"give torch.stack({name})"
+    elif not isinstance(value, torch.Tensor):
+        help = help or "read pictures with PIL.Image.open, stack them, and scale them to [0, 1]"
+    elif value.dtype != torch.float32:
+        help = help or f"give {name}.float()"
     if help:
         raise ValueError(f"{refused(name, wanted, value)}; {help}")
     if value.ndim != 4 or value.shape[1] != 3 or value.shape[2] != value.shape[3] or (
@@ -101,22 +211,18 @@ def images(name: str, value: object, image_size: int | None = None) -> int:
     return value.shape[3]
 
 
-def _images_help(name: str, value: object) -> str:
-    """The call that helps, if one does; "" for a float32 tensor whose channels come first."""
+def _images_help(name: str, value: object, ndim: int = 4) -> str:
+    """The call that makes pictures of it, if one does; "" for numbers whose channels come first."""
     if isinstance(getattr(value, "images", None), torch.Tensor):
         return f"give its .images: {name}.images"
-    if isinstance(value, np.ndarray):
-        return f"give torch.from_numpy({name})"
-    if isinstance(value, (list, tuple)) and value and isinstance(value[0], torch.Tensor):
-        return f"give torch.stack({name})"
-    if not isinstance(value, torch.Tensor):
-        return "read pictures with PIL.Image.open and give torch.stack of them, scaled to [0, 1]"
-    if value.dtype == torch.uint8:
-        return f"give {name}.float() / 255"
-    if value.dtype != torch.float32:
-        return f"give {name}.float()"
-    if value.ndim == 4 and value.shape[1] != 3 and value.shape[3] == 3:
-        return f"the channels come last: give {name}.permute(0, 3, 1, 2)"
-    if value.ndim == 3 and value.shape[0] == 3:
+    if isinstance(value, (str, os.PathLike)):
+        return "read pictures with PIL.Image.open, stack them, and scale them to [0, 1]"
+    tensor, shape = isinstance(value, torch.Tensor), list(getattr(value, "shape", ()))
+    if getattr(value, "dtype", None) in (torch.uint8, np.uint8):
+        return f"give {name}{'.float()' if tensor else ''} / 255"
+    if len(shape) == 4 and shape[1] != 3 and shape[3] == 3:
+        call = f"{'permute' if tensor else 'transpose'}(0, 3, 1, 2)"
+        return f"the channels come last: give {name}.{call}"
+    if ndim == 4 and len(shape) == 3 and shape[0] == 3:
         return f"it is one image: give {name}[None]"
     return ""

@@ -35,10 +35,34 @@ def test_mig_falls_when_two_latents_are_turned_and_r2_does_not():
     assert affine_fit(places, turned).r2 == pytest.approx(1)
 
 
-@pytest.mark.parametrize("codes, factors, named", [
-    (np.ones(9), {"x": np.arange(9)}, "codes"), (np.ones((9, 1)), {"x": np.arange(9)}, "codes"),
-    (np.ones((9, 2)), {"size": np.full(9, 16)}, "factors"), (np.ones((9, 2)), {}, "factors"),
+def test_continuous_factors_are_cut_into_bins_and_others_are_not():
+    """As classes of one value each, they would leave a perfect code a score near 0."""
+    rng = np.random.default_rng(0)
+    codes = rng.uniform(size=(4000, 3))
+    factors = dict(zip("xyz", codes.T, strict=True))
+    assert mig(codes, factors) > 0.95
+    assert mig(codes.astype(np.float32), {"x": 7 * factors["x"] - 3}) > 0.95
+    assert mig(codes[:, :2] @ TURN.T, {"x": factors["x"], "y": factors["y"]}) < 0.1
+    rounded = np.round(factors["x"], 1)  # 11 values, which are classes
+    assert mig(codes, {"x": rounded}) == mig(codes, {"x": rounded.astype(str)})
+    grid = mig(np.column_stack([X, Y, COLOR]), {"x": X / 34})  # 35 values of 105 codes each, too
+    assert grid == mig(np.column_stack([X, Y, COLOR]), {"x": X})
+
+
+NINE = np.arange(9.0)
+
+
+@pytest.mark.parametrize("codes, factors, bins, named", [
+    (NINE, {"x": NINE}, 20, "codes"), (np.ones((9, 1)), {"x": NINE}, 20, "codes"),
+    (np.full((9, 2), np.nan), {"x": NINE}, 20, "codes"),
+    (np.ones((9, 2)), {"size": np.full(9, 16)}, 20, "factors"),
+    (np.ones((9, 2)), {"size": np.full(9, 0.5)}, 20, "factors"),
+    (np.ones((9, 2)), {}, 20, "factors"),
+    (np.ones((9, 2)), {"x": NINE[1:]}, 20, r"factors\['x'\]"),
+    (np.ones((9, 2)), {"x": NINE * np.nan}, 20, r"factors\['x'\]"),
+    (np.ones((9, 2)), NINE, 20, "factors"), (np.ones((9, 2)), {"x": NINE}, 0, "bins"),
+    (np.ones((9, 2)), {"x": NINE}, 1, "bins"), (np.ones((9, 2)), {"x": NINE}, 2.5, "bins"),
 ])
-def test_mig_refuses(codes, factors, named):
+def test_mig_refuses(codes, factors, bins, named):
     with pytest.raises(ValueError, match=f"^{named} must"):
-        mig(codes, factors)
+        mig(codes, factors, bins)

@@ -1,56 +1,486 @@
-"""Figures take decoders of any name and number, and codes of any length."""
+"""What the figures show, asked of their artists: any number of decoders, names and latents."""
 
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_hex, to_rgba
+from numpy.testing import assert_allclose
 
-from sbd_utils.figures import charts
-from sbd_utils.figures.pictures import traversals
-from sbd_utils.figures.style import DECODER_COLORS, NAMES, looks
+from sbd_utils.figures import charts, pictures
+from sbd_utils.figures.geometry import geometry, geometry_epochs, wanted_widths
+from sbd_utils.figures.style import (
+    DECODER_COLORS,
+    FACTOR_COLORS,
+    NAMES,
+    OTHER_COLORS,
+    Picture,
+    looks,
+    new_figure,
+)
+from sbd_utils.measures.geometry import lattice_places
 
-FACTORS = ["x", "y", "color"]
+RED, BLUE = "#D55E00", "#0072B2"  # DeConv and Spatial Broadcast, everywhere
+COLORS = {"deconv": RED, "sbd": BLUE, "mine": "#009E73", "yours": "#CC79A7"}
+LABELS = {"deconv": "DeConv", "sbd": "Spatial Broadcast", "mine": "mine", "yours": "yours"}
+RANDOM = np.random.default_rng(0)
 sets_of_names = pytest.mark.parametrize(
-    "names", [["sbd"], ["mine"], ["deconv", "sbd"], ["sbd", "sbd-width22", "mine", "yours"]],
+    "names", [["sbd"], ["mine"], ["sbd", "deconv"], ["mine", "deconv", "yours", "sbd"]],
+    ids=" ".join,
 )
 
 
-def texts(figure):
-    parts = [figure, *figure.subfigs]
-    return [text.get_text() for part in parts for text in part.texts] + [
-        text for axes in figure.axes for text in (axes.get_title(), axes.get_ylabel())
-    ]
+def color(artist):
+    return to_hex(artist.get_color()).upper()
+
+
+def lines(axes):
+    """Label to a drawn line, of those that have a label."""
+    return {line.get_label(): line for line in axes.lines if line.get_label()[0] != "_"}
+
+
+def legend(figure):
+    """Label to the color of its handle."""
+    (box,) = figure.legends or [axes.get_legend() for axes in figure.axes if axes.get_legend()]
+    colors = [handle.get_color() if hasattr(handle, "get_color") else handle.get_facecolor()
+              for handle in box.legend_handles]
+    return {text.get_text(): to_hex(c).upper() for text, c in
+            zip(box.get_texts(), colors, strict=True)}
+
+
+def shown(axes):
+    (image,) = axes.images
+    return np.asarray(image.get_array())
+
+
+def ticks(axis):
+    return [tick.get_text() for tick in axis.get_ticklabels()]
+
+
+def test_the_palette():
+    assert (DECODER_COLORS, NAMES["deconv"], NAMES["sbd"]) == (
+        {"deconv": RED, "sbd": BLUE}, "DeConv", "Spatial Broadcast")
+    assert FACTOR_COLORS == {"x": "#009E73", "y": "#CC79A7", "color": "#E69F00"}
+    assert charts.END_COLORS == {"plain": RED, "coordconv": BLUE}
+    assert charts.START_COLORS == {"linear": RED, "broadcast": BLUE}
+
+
+def test_looks_gives_each_name_a_color_of_its_own_and_a_label():
+    names = ["sbd-width22", "sbd", "mine", "deconv", "yours"]
+    found = looks(names + names)
+    assert list(found) == names
+    assert [c for c, _ in found.values()] == [BLUE, OTHER_COLORS[0], OTHER_COLORS[1], RED,
+                                              OTHER_COLORS[2]]
+    assert [label for _, label in found.values()] == [
+        "sbd-width22", "Spatial Broadcast", "mine", "DeConv", "yours"]
+    assert looks(["plain-kernel2"], charts.END_COLORS) == {"plain-kernel2": (RED, "plain-kernel2")}
+
+
+@pytest.mark.parametrize("given", [
+    {"name": "../a"}, {"name": ""}, {"alt": " "}, {"alt": None}, {"figure": None}, {"chart": 1},
+])
+def test_a_picture_has_a_name_and_a_text(given):
+    with pytest.raises(ValueError, match="must be"):
+        Picture(**{"figure": new_figure(), "name": "some_name", "alt": "text"} | given)
+
+
+def test_an_image_is_shown_pixel_by_pixel_and_a_white_one_is_a_gap():
+    axes, image = new_figure().subplots(), RANDOM.uniform(-0.2, 1.2, size=(3, 4, 5))
+    pictures.draw_image(axes, image)
+    assert_allclose(shown(axes), np.clip(image.transpose(1, 2, 0), 0, 1))
+    assert axes.images[0].get_interpolation() == "nearest" and axes.images[0].origin == "upper"
+    assert not axes.get_xticks().size and not axes.get_yticks().size
+    gap = new_figure().subplots()
+    pictures.draw_image(gap, np.ones((3, 4, 5)))
+    for frame, expected in ((axes, "#888888"), (gap, "white")):
+        assert {spine.get_edgecolor() for spine in frame.spines.values()} == {to_rgba(expected)}
+
+
+def test_image_grid_has_its_images_and_labels_in_order():
+    images = RANDOM.uniform(size=(2, 3, 3, 4, 4))
+    figure = pictures.image_grid(images, ["a", "b"], ["c", "d", "e"], "title", "below")
+    for axes, image in zip(figure.axes, images.reshape(6, 3, 4, 4), strict=True):
+        assert_allclose(shown(axes), image.transpose(1, 2, 0))
+    assert [axes.get_ylabel() for axes in figure.axes] == ["a", "", "", "b", "", ""]
+    assert [axes.get_xlabel() for axes in figure.axes] == ["", "", "", "c", "d", "e"]
+    assert (figure.get_suptitle(), figure.get_supxlabel()) == ("title", "below")
+
+
+@pytest.mark.parametrize("names, latent_dim", [
+    (["sbd"], 10), (["mine"], 1), (["sbd", "deconv"], 7), (["mine", "deconv", "yours", "sbd"], 2),
+])
+def test_traversals(names, latent_dim):
+    inputs = RANDOM.uniform(size=(3, 3, 8, 8))
+    drawn = {name: RANDOM.uniform(size=inputs.shape) for name in names}
+    sweeps = {name: RANDOM.uniform(size=(latent_dim, *inputs.shape)) for name in names}
+    figure = pictures.traversals(inputs, drawn, sweeps, (-2, 0, 2))
+    for name, part in zip(names, figure.subfigs, strict=True):
+        rows = np.array(part.axes).reshape(-1, 3)
+        expected = [inputs, drawn[name], *sweeps[name]]
+        for cells, images in zip(rows, expected, strict=True):
+            for axes, image in zip(cells, images, strict=True):
+                assert_allclose(shown(axes), image.transpose(1, 2, 0))
+        assert [axes.get_ylabel() for axes in rows[:, 0]] == [
+            "input", "recon-\nstruction", *(f"latent {k + 1}" for k in range(latent_dim))]
+        assert [axes.get_xlabel() for axes in rows[-1]] == ["-2", "0", "2"]
+        assert (part.get_suptitle(), color(part._suptitle)) == (LABELS[name], COLORS[name])
+        assert part.get_supxlabel() == "value the latent is set to"
 
 
 @sets_of_names
-def test_looks_gives_each_name_a_color_of_its_own_and_a_label(names):
-    found = looks(names)
-    assert list(found) == names and len({color for color, _ in found.values()}) == len(names)
-    for name, (color, label) in found.items():
-        assert color == DECODER_COLORS.get(name, color) and label == NAMES.get(name, name)
+def test_schematic(names):
+    steps = [("input", "", [5]), ("Linear", "", [8]), ("AppendCoordinates", "", [7, 16, 16]),
+             ("MyLayer", "3×3", [3, 16, 16])]
+    figure = pictures.schematic(dict.fromkeys(names, steps))
+    for name, axes in zip(names, figure.axes, strict=True):
+        assert axes.get_title(loc="left") == f"{LABELS[name]} decoder"
+        assert color(axes._left_title) == COLORS[name]
+        faces = [to_hex(patch.get_facecolor()).upper() for patch in axes.patches]
+        plain = [COLORS[name]]
+        assert faces == plain * 18 + ["#009E73", "#CC79A7"] + plain * 3  # the last two are x and y
+        said = [text.get_text() for text in axes.texts]
+        assert "5\nnumbers\n(code)" in said and "3 channels\nof 16×16\n(image)" in said
+        assert {"linear", "append\nx and y", "MyLayer\n3×3"} < set(said)
+        assert axes.get_xlim() == figure.axes[0].get_xlim()
+
+
+@pytest.mark.parametrize("latent_dim", [1, 7])
+def test_broadcast(latent_dim):
+    tiled = RANDOM.uniform(-3, 1, size=(latent_dim + 2, 4, 4))
+    *panels, bar = pictures.broadcast(tiled).axes
+    titles = [f"latent {k + 1}" for k in range(latent_dim)] + ["x", "y"]
+    assert [axes.get_title() for axes in panels] == titles
+    for axes, channel in zip(panels, tiled, strict=True):
+        assert_allclose(shown(axes), channel)
+        assert axes.images[0].get_clim() == (tiled.min(), -tiled.min())
+        assert axes.images[0].get_cmap().name == "RdBu_r" and axes.yaxis_inverted()
+    assert panels[0].get_ylabel() == "pixel row" and bar.get_ylabel() == "value"
+
+
+def test_regions():
+    numbers = np.arange(6.0).reshape(2, 3)
+    (axes,) = pictures.regions(numbers).axes
+    assert_allclose(axes.collections[0].get_array(), numbers)
+    assert axes.get_aspect() == 1
+
+
+@pytest.mark.parametrize("low, high, log, limits, colors", [
+    (-1, 3, False, (-3, 3), "RdBu_r"), (1, 3, False, (1, 3), "viridis"),
+    (1, 3, True, (1, 3), "viridis"), (-3, -1, False, (-3, -1), "viridis"),
+])
+def test_heat_maps_have_one_scale(low, high, log, limits, colors):
+    first, second = np.full((2, 3), low, dtype=float), np.full((4, 4), high, dtype=float)
+    second[0, 0] = np.nan
+    rows = {"upper": {"a": first, "b": second}, "lower": {"c": second}}
+    *panels, bar = pictures.heat_maps(rows, "what", (0, 1), "below", log).axes
+    for axes, numbers in zip(panels, (first, second, second), strict=False):
+        assert_allclose(shown(axes)[1:], numbers[1:])
+        assert axes.images[0].get_clim() == limits and axes.images[0].get_cmap().name == colors
+        assert list(axes.get_xticks()) == [0, 1] and axes.yaxis_inverted()
+        assert type(axes.images[0].norm).__name__ == ("LogNorm" if log else "Normalize")
+    assert [axes.get_title() for axes in panels] == ["a", "b", "c", ""]
+    assert [axes.get_ylabel() for axes in panels] == ["upper", "", "lower", ""]
+    assert [axes.get_xlabel() for axes in panels[:3]] == ["", "", "below"]
+    assert bar.get_ylabel() == "what" and not panels[3].axison
 
 
 @sets_of_names
-@pytest.mark.parametrize("latent_dim", [1, 5, 12])
-def test_traversals_takes_any_decoders_and_latents(names, latent_dim):
-    inputs = np.zeros((3, 3, 8, 8))
-    figure = traversals(inputs, dict.fromkeys(names, inputs),
-                        dict.fromkeys(names, np.zeros((latent_dim, *inputs.shape))), (-2, 0, 2))
-    assert len(figure.axes) == len(names) * 3 * (2 + latent_dim)
-    assert {*(NAMES.get(name, name) for name in names), f"latent {latent_dim}"} <= {*texts(figure)}
+def test_loss_curves(names):
+    histories = {name: {"reconstruction": [9.0, 5.0 + i], "kl": [3.0 + i, 4.0]}
+                 for i, name in enumerate(names)}
+    figure = charts.loss_curves(histories, {"sbd": {"reconstruction": 1.0, "kl": 2.0}})
+    for axes, term, last in zip(figure.axes, ("reconstruction", "kl"), (1, 2), strict=True):
+        drawn = lines(axes)
+        for name in names:
+            assert_allclose(drawn[LABELS[name]].get_xydata(), list(
+                enumerate(histories[name][term], start=1)))
+            assert color(drawn[LABELS[name]]) == COLORS[name]
+        dashes = [line for line in axes.lines if line.get_marker() == "_" and line.get_xdata().size]
+        assert [(color(dash), dash.get_ydata()) for dash in dashes] == [(BLUE, [last])] * (
+            "sbd" in names)
+        assert (axes.get_title(), axes.get_xlabel(), axes.get_ylabel(), axes.get_xscale()) == (
+            f"{'KL' if term == 'kl' else term} term", "epoch", "nats per image", "log")
+    assert [axes.get_yscale() for axes in figure.axes] == ["log", "linear"]
+    assert legend(figure) == {LABELS[name]: COLORS[name] for name in names} | {
+        "the post's last epoch": "#000000"}
 
 
 @sets_of_names
-def test_curves_bars_and_dots_take_any_decoders(names):
-    labels = {NAMES.get(name, name) for name in names}
-    history = {"reconstruction": [9.0, 5.0], "kl": [3.0, 4.0]}
-    post = {"sbd": {"reconstruction": 1, "kl": 2}}
-    figure = charts.loss_curves(dict.fromkeys(names, history), post)
-    assert labels <= {text.get_text() for text in figure.legends[0].get_texts()}
-    table = pd.DataFrame(np.ones((4, 3)), columns=FACTORS)
-    assert labels <= {*texts(charts.moves(dict.fromkeys(names, table), 0.1))}
-    ways = np.full((2, 4, 5, 2), np.nan), np.full((2, 4, 5, 3), np.nan)  # nothing is ever seen
-    figure = charts.responses(*(dict.fromkeys(names, way) for way in ways))
-    assert labels <= {*texts(figure)} and len(figure.axes) == 4 * len(names)
-    rows = pd.DataFrame({"decoder": names, "mixing": 1.0})  # a single run each
-    ticks = charts.seed_spread(rows, {"mixing": "mixing"}).axes[0].get_xticklabels()
-    assert {tick.get_text().replace("\n", " ") for tick in ticks} == labels
+def test_responses(names):
+    ways = {name: RANDOM.uniform(0, 32, size=(2, k + 1, 4, 2)) for k, name in enumerate(names)}
+    hues = {name: RANDOM.uniform(size=(*way.shape[:3], 3)) for name, way in ways.items()}
+    ways[names[0]][0, 0, 1] = np.nan
+    figure = charts.responses(ways, hues, 32)
+    for name, part in zip(names, figure.subfigs, strict=True):
+        assert (part.get_suptitle(), color(part._suptitle)) == (LABELS[name], COLORS[name])
+        for k, axes in enumerate(part.axes):
+            if k >= ways[name].shape[1]:
+                assert not axes.axison
+                continue
+            assert axes.get_title() == f"latent {k + 1}"
+            assert (axes.get_xlim(), axes.get_ylim()) == ((0, 32), (32, 0))  # y goes down
+            for line, dots, way, shades in zip(axes.lines, axes.collections, ways[name][:, k],
+                                               hues[name][:, k], strict=True):
+                seen = np.isfinite(way[:, 0])
+                assert_allclose(line.get_xydata(), way[seen])
+                assert_allclose(dots.get_offsets(), way[seen])
+                assert_allclose(dots.get_facecolor()[:, :3], shades[seen])
+                assert (np.diff(dots.get_sizes()) < 0).all()
+    nothing = np.full((2, 4, 5, 2), np.nan), np.full((2, 4, 5, 3), np.nan)
+    assert len(charts.responses(*({"mine": way} for way in nothing), 32).axes) == 4
+
+
+@sets_of_names
+@pytest.mark.parametrize("latent_dim", [1, 2, 7, 10])
+def test_moves(names, latent_dim):
+    tables = {name: pd.DataFrame(RANDOM.uniform(size=(latent_dim, 3)), columns=["x", "y", "color"])
+              for name in names}
+    figure = charts.moves(tables, 0.125)
+    for name, axes in zip(names, figure.axes, strict=True):
+        assert (axes.get_title(), color(axes.title)) == (LABELS[name], COLORS[name])
+        for bars, (factor, shade) in zip(axes.containers, FACTOR_COLORS.items(), strict=True):
+            assert_allclose([bar.get_height() for bar in bars], tables[name][factor])
+            assert to_hex(bars[0].get_facecolor()).upper() == shade
+            assert bars.get_label() == factor
+        assert_allclose(axes.lines[0].get_ydata(), 0.125)
+        assert axes.get_xlabel() == "latent" and axes.get_ylim() == (0, 1.2)
+        assert list(axes.get_xticks()) == list(range(1, latent_dim + 1))
+    assert legend(figure) == FACTOR_COLORS
+    assert figure.axes[0].get_ylabel() == "share of the full range"
+
+
+@sets_of_names
+def test_seed_spread(names):
+    rows = pd.DataFrame({"decoder": np.repeat(names, 5), "kl": np.arange(5.0 * len(names)),
+                         "mixing": [1, *[np.nan] * 4] * len(names)})
+    figure = charts.seed_spread(rows, {"kl": "KL", "mixing": "share"}, {"kl": 1.5})
+    assert [axes.get_title() for axes in figure.axes] == ["KL", "share"]
+    kl, mixing = figure.axes
+    assert ticks(kl.xaxis) == [LABELS[name].replace(" ", "\n") for name in names]
+    dots = [line for line in kl.lines if len(line.get_xdata()) == 5]
+    means = [line for line in kl.lines if line.get_markerfacecolor() == "white"]
+    for place, (name, line, mean) in enumerate(zip(names, dots, means, strict=True)):
+        assert_allclose(line.get_ydata(), rows.kl[rows.decoder == name])
+        assert (np.abs(line.get_xdata() - place) < 0.4).all() and color(line) == COLORS[name]
+        assert mean.get_ydata()[0] == 5 * place + 2
+        assert to_hex(mean.get_markeredgecolor()).upper() == COLORS[name]
+        span, interval = kl.collections[2 * place:2 * place + 2]
+        assert_allclose(span.get_segments()[0][:, 1], [5 * place, 5 * place + 4])
+        low, high = interval.get_segments()[0][:, 1]
+        assert 5 * place < low < 5 * place + 2 < high < 5 * place + 4
+        assert interval.get_linewidth() > span.get_linewidth()
+    assert_allclose(kl.lines[-1].get_ydata(), 1.5)
+    assert kl.lines[-1].get_linestyle() == ":" and len(mixing.lines) == len(names)
+    assert all(axes.get_xlim() == (-0.5, len(names) - 0.5) for axes in figure.axes)
+    only = rows.assign(mixing=rows.mixing.where(rows.decoder == names[0]))
+    assert len(charts.seed_spread(only, {"mixing": "share"}).axes[0].lines) == 1
+
+
+@sets_of_names
+def test_growth(names):
+    rows = pd.DataFrame([
+        {"panel": panel, "decoder": name, "loop": loop, "value": value, "cost": value * (k + 1)}
+        for panel in ("a", "b") for k, name in enumerate(names) for loop in ("plain", "ours")
+        for value in (16, 32)])
+    figure = charts.growth(rows, {"a": ("x a", "y"), "b": ("x b", "y")}, LABELS)
+    for axes, panel in zip(figure.axes, "ab", strict=True):
+        drawn = lines(axes)
+        for k, name in enumerate(names):
+            for loop, style in (("plain", "--"), ("our", "-")):
+                line = drawn[f"{LABELS[name]}, {loop} loop"]
+                assert (color(line), line.get_linestyle()) == (COLORS[name], style)
+                assert_allclose(line.get_xydata(), [(16, 16 * (k + 1)), (32, 32 * (k + 1))])
+        assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
+        assert axes.get_xlabel() == f"x {panel}" and list(axes.get_xticks()) == [16, 32]
+    assert [axes.get_ylabel() for axes in figure.axes] == ["y", ""]
+    assert legend(figure) == {f"{LABELS[name]}, {loop} loop": COLORS[name]
+                              for name in names for loop in ("plain", "our")}
+
+
+@sets_of_names
+def test_pieces(names):
+    rows = pd.DataFrame([{"decoder": name, "piece": piece, "ratio": ratio, "low": ratio - 0.25,
+                          "high": ratio + 0.5} for name in names
+                         for piece, ratio in (("big", 3.0), ("small", 1.5))])
+    figure = charts.pieces(rows)
+    for name, axes in zip(names, figure.axes, strict=True):
+        assert (axes.get_title(), color(axes.title)) == (LABELS[name], COLORS[name])
+        points, _, (bars,) = axes.containers[0].lines
+        assert_allclose(points.get_xydata(), [(1.5, 0), (3, 1)])
+        assert color(points) == COLORS[name] and ticks(axes.yaxis) == ["small", "big"]
+        assert_allclose(np.array(bars.get_segments())[..., 0], [(1.25, 2), (2.75, 3.5)])
+        assert any(list(line.get_xdata()) == [1, 1] for line in axes.lines)
+
+
+@pytest.mark.parametrize("splits", [["uniform"], ["uniform", "quadrant", "mine"]])
+def test_learning(splits):
+    curve = ([10, 20, 40], [0.1, 0.5, 0.9])
+    names = ["plain", "plain-a", "plain-b", "plain-c", "coordconv-d", "mine"]
+    figure = charts.learning({split: dict.fromkeys(names, curve) for split in splits})
+    for split, axes in zip(splits, figure.axes, strict=True):
+        drawn = lines(axes)
+        assert_allclose(drawn["plain-a"].get_xydata(), np.transpose(curve))
+        assert [color(drawn[name]) for name in names] == [RED] * 4 + [BLUE, OTHER_COLORS[0]]
+        looks_of = [(line.get_marker(), line.get_linestyle()) for line in drawn.values()]
+        assert looks_of == [("o", "-"), ("^", "--"), ("s", ":"), ("o", "-"), ("o", "-"), ("o", "-")]
+        assert (axes.get_title(), axes.get_xscale()) == (split, "log")
+    assert figure.axes[0].get_ylabel() == "share right in the test"
+    assert list(legend(figure)) == names
+
+
+RUNS = pd.DataFrame({
+    "decoder": ["sbd", "sbd", "deconv", "deconv"], "start": ["broadcast"] * 2 + ["linear"] * 2,
+    "bent": [0.01, 0.02, 0.3, 0.4], "folds": [0, 1, 2, 0], "pattern": [0.001, 0.002, 0.1, 0.2],
+    "seed": [0, 1, 0, 1], "epochs": [10, 10, 150, 150], "beta": [1, 2, 1, 1.0],
+    "kl": [3.0, 5, 7, 9], "error": [30.0, 20, 10, 5], "weight": [0.3, 0.6, 0.3, 0.3],
+})
+MANY = pd.concat([RUNS, *(RUNS.assign(decoder=RUNS.decoder + f"-{k}", start="other")
+                          for k in range(3))])
+
+
+def dots(axes, marker="o"):
+    """(x, y, color, whether it is filled) of each dot that is no handle of a legend."""
+    return {(round(float(x), 4), round(float(y), 4), color(line),
+             to_hex(line.get_markerfacecolor()).upper() == color(line))
+            for line in axes.lines if line.get_marker() in marker for x, y in line.get_xydata()}
+
+
+@pytest.mark.parametrize("rows", [RUNS, RUNS[:1], MANY], ids=["two", "one", "eight"])
+def test_dissociation(rows):
+    figure = charts.dissociation(rows, 0.05)
+    (axes,) = figure.axes
+    shades = {"broadcast": BLUE, "linear": RED, "other": OTHER_COLORS[0]}
+    expected = {(run.pattern, run.bent, shades[run.start], run.folds == 0)
+                for run in rows.itertuples()}
+    assert dots(axes, "osDX") == expected
+    assert set(legend(figure)) == {*rows.decoder, "hollow: with folded cells"}
+    assert legend(figure)["sbd"] == BLUE
+    assert (axes.get_xscale(), axes.get_yscale(), axes.get_ylim()) == ("log", "log", (5e-4, 3))
+    assert "checkerboard" in axes.get_xlabel() and "bent" in axes.get_ylabel()
+    assert any(list(line.get_ydata()) == [0.05, 0.05] for line in axes.lines)
+    corner = {text.get_text(): text.get_position() for text in axes.texts}
+    assert corner["straight, without pattern"] == (0.01, 0.02)
+    assert corner["bent, with pattern"] == (0.99, 0.98)
+
+
+@pytest.mark.parametrize("panels", [{"bent": "b"}, {"bent": "b", "kl": "k", "error": "e"}])
+@pytest.mark.parametrize("rows", [RUNS, RUNS[::2], MANY], ids=["two", "one run each", "eight"])
+def test_variants(rows, panels):
+    figure = charts.variants(rows, panels, {"bent": (0.01, 0.1), "unused": (1, 2)}, 0.05)
+    names = list(rows.decoder.unique())
+    shades = {"broadcast": BLUE, "linear": RED, "other": OTHER_COLORS[0]}
+    for axes, (score, title) in zip(figure.axes, panels.items(), strict=True):
+        assert {(x, round(y), *rest) for x, y, *rest in dots(axes)} == {
+            (run[score], names.index(run.decoder), shades[run.start], run.folds == 0)
+            for _, run in rows.iterrows()}
+        assert axes.get_title() == title
+        assert axes.get_xscale() == ("log" if score == "bent" else "linear")
+        assert axes.get_ylim() == (len(names) - 0.5, -0.5)
+    assert ticks(figure.axes[0].yaxis) == names
+    assert any(list(line.get_xdata()) == [0.05, 0.05] for line in figure.axes[0].lines)
+    assert {f"{start} start": shades[start] for start in rows.start}.items() <= (
+        legend(figure).items())
+
+
+def test_rate_distortion():
+    figure = charts.rate_distortion(RUNS)
+    (axes,) = figure.axes
+    assert dots(axes, "o") == {(3, 30, BLUE, True), (5, 20, BLUE, False)}
+    assert dots(axes, "*") == {(7, 10, RED, True), (9, 5, RED, True)}
+    joined = [line for line in axes.lines if line.get_marker() == "None"]
+    assert [line.get_xydata().tolist() for line in joined] == [[[3, 30], [5, 20]], [[8, 7.5]]]
+    assert [color(line) for line in joined] == [BLUE, RED]
+    assert (axes.get_yscale(), axes.get_xlabel()) == ("log", "rate: KL term, nats per image")
+    assert legend(figure) == {"Spatial Broadcast, 10 epochs": BLUE, "DeConv, 150 epochs": RED,
+                              "hollow: β other than 1": "#000000"}
+    every = charts.rate_distortion(pd.concat([RUNS, RUNS.assign(decoder="mine", epochs=20)]))
+    assert legend(every)["mine, 20 epochs"] == OTHER_COLORS[0]
+
+
+@pytest.mark.parametrize("panels", [{"train": "t"}, {"train": "t", ("a", "test"): "u"}])
+def test_ladder(panels):
+    rows = pd.DataFrame({
+        "network": ["plain", "plain", "coordconv-x", "mine"], "seed": [0, 1, 0, 0],
+        "end": ["plain", "plain", "coordconv", "mine"], "train": [0.1, 0.2, 0.9, 0.5],
+        "filled": [False, False, True, True]})
+    rows[("a", "test")] = rows.train / 2
+    figure = charts.ladder(rows, panels, "seen")
+    names, shades = ["plain", "coordconv-x", "mine"], [RED, RED, BLUE, OTHER_COLORS[0]]
+    for axes, (score, title) in zip(figure.axes, panels.items(), strict=True):
+        assert {(x, round(y), *rest) for x, y, *rest in dots(axes)} == {
+            (x, names.index(name), shade, filled) for x, name, shade, filled in
+            zip(rows[score], rows.network, shades, rows.filled, strict=True)}
+        assert axes.get_title() == title
+        assert axes.get_ylim() == (2.5, -0.5) and axes.get_xlim() == (-0.05, 1.05)
+    assert ticks(figure.axes[0].yaxis) == names
+    filled = {line.get_label(): line.get_markerfacecolor() for line in figure.axes[-1].lines
+              if line.get_label()[0] != "_"}
+    assert filled == {"seen": "black", "all others": "white"} and set(legend(figure)) == set(filled)
+
+
+PLACES = lattice_places(np.linspace(0, 1, 11))
+BENT = PLACES + 0.1 * PLACES[..., ::-1] ** 2
+
+
+def is_lattice(axes, lattice):
+    """Whether lines of fixed x are blue and those of fixed y orange, dark at the larger end."""
+    blues, oranges = axes.lines[::2], axes.lines[1::2]
+    for k, (vertical, horizontal) in enumerate(zip(blues, oranges, strict=True)):
+        assert_allclose(vertical.get_xydata(), lattice[:, 2 * k])
+        assert_allclose(horizontal.get_xydata(), lattice[2 * k])
+        (r, _, b, _), (red, _, blue, _) = to_rgba(vertical.get_color()), to_rgba(
+            horizontal.get_color())
+        assert b > r and red > blue
+    for some in (blues, oranges):
+        assert (np.diff([sum(to_rgba(line.get_color())[:3]) for line in some]) < 0).all()
+    assert blues[-1].get_label() == "vertical lines ($x$ fixed)"
+    assert oranges[-1].get_label() == "horizontal lines ($y$ fixed)"
+    assert len(blues) == 6
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_geometry(count):
+    points = {"truth": PLACES} | {f"panel {k}": BENT + k for k in range(1, count)}
+    labels = dict.fromkeys(points, ("latent 2", "latent 1")) | {"truth": ("x", "y")}
+    figure = geometry(points, labels)
+    for axes, (name, lattice) in zip(figure.axes, points.items(), strict=False):
+        is_lattice(axes, lattice)
+        assert axes.get_title() == name
+        assert (axes.get_xlabel(), axes.get_ylabel()) == labels[name]
+        assert axes.yaxis_inverted() == (name == "truth") and not axes.xaxis_inverted()
+        assert axes.get_aspect() == 1
+    assert [axes.axison for axes in figure.axes] == [True] * count + [False] * (-count % 3)
+    blue, orange = (to_rgba(legend(figure)[f"{name} fixed)"]) for name in (
+        "vertical lines ($x$", "horizontal lines ($y$"))
+    assert blue[2] > blue[0] and orange[0] > orange[2]
+
+
+@sets_of_names
+def test_geometry_epochs(names):
+    rows = {name: {f"epoch {e}": BENT + e for e in range(k + 1)} for k, name in enumerate(names)}
+    captions = {name: {title: f"{name} {title}" for title in row} for name, row in rows.items()}
+    figure = geometry_epochs(rows, captions)
+    grid = np.array(figure.axes).reshape(len(names), -1)
+    for name, panels in zip(names, grid, strict=True):
+        assert panels[0].get_ylabel() == LABELS[name]
+        assert color(panels[0].yaxis.label) == COLORS[name]
+        for axes, (title, lattice) in zip(panels, rows[name].items(), strict=False):
+            is_lattice(axes, lattice)
+            assert (axes.get_title(), axes.get_xlabel()) == (title, f"{name} {title}")
+            assert axes.yaxis_inverted()
+        assert [axes.axison for axes in panels] == [k < len(rows[name]) for k in range(len(panels))]
+
+
+def test_wanted_widths():
+    """Of the matrix [[5, 4], [4, 5]], with eigenvalues 1 and 9."""
+    figure = wanted_widths(np.array([[5.0, 4], [4, 5]]), ("a", "b"))
+    left, right = figure.axes
+    for axes, own, best in ((left, (5**0.5 / 3,) * 2, (5**-0.5,) * 2),
+                            (right, (1, 1 / 3), (1, 1 / 3))):
+        (wanted,), (diagonal,) = axes.patches, axes.lines
+        assert_allclose(wanted.get_xy().max(axis=0), own, rtol=1e-3)
+        assert_allclose(diagonal.get_xydata().max(axis=0), best, rtol=1e-3)
+        assert to_hex(wanted.get_facecolor()).upper() == BLUE and axes.get_aspect() == 1
+    assert [(axes.get_title(), axes.get_xlabel(), axes.get_ylabel()) for axes in figure.axes] == [
+        ("along the latents", "a", "b"),
+        ("along the turned axes", "offset along turned axis 1", "offset along turned axis 2")]
+    assert legend(figure) == {"wanted by the loss": BLUE, "best diagonal q": "#000000"}

@@ -128,7 +128,8 @@ def test_reconstruct_decodes_mu_and_draws_nothing(decoder):
 
 @pytest.mark.parametrize("name, value", [
     ("decoder", "conv"), ("decoder", None), ("latent_dim", 0), ("latent_dim", 2.5),
-    ("latent_dim", "5"), ("decoder_variance", 0), ("decoder_variance", float("nan")),
+    ("latent_dim", "5"), ("latent_dim", True), ("decoder_variance", True),
+    ("decoder_variance", 0), ("decoder_variance", float("nan")),
     ("decoder_variance", float("inf")), ("decoder_variance", "0.3"), ("image_size", 48),
     ("image_size", 16), ("image_size", 0), ("image_size", 64.0),
 ])

@@ -1,7 +1,5 @@
 """What is seen in pictures that are known to the last pixel."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
@@ -18,7 +16,7 @@ from sbd_utils.measures.pictures import (
     spectrum,
     strength,
 )
-from sbd_utils.worlds.circles import draw_sprite, make_sprites
+from sbd_utils.worlds.circles import Sprites, draw_sprite, make_sprites
 
 SPRITES = make_sprites(positions=3)  # 27
 
@@ -98,8 +96,13 @@ def test_explained_is_one_less_the_share_of_the_variance_that_is_missed():
     assert explained(SPRITES, 2 * mean - truth) == pytest.approx(-3)
 
 
+def part(sprites, chosen):
+    return Sprites(sprites.images[chosen],
+                   {name: values[chosen] for name, values in sprites.factors.items()})
+
+
 def test_right_blobs():
-    truth = replace(SPRITES, images=SPRITES.images[9:18])  # x = 0.5, with room to both sides
+    truth = part(SPRITES, slice(9, 18))  # x = 0.5, with room to both sides
     pictures = truth.images.numpy()
     assert right_blobs(truth, pictures).all()
     assert right_blobs(truth, np.roll(pictures, 1, axis=3)).all(), "a pixel is within reach"
@@ -107,6 +110,13 @@ def test_right_blobs():
     tripled = pictures + np.roll(pictures, 20, axis=3) + np.roll(pictures, -20, axis=3)
     for wrong in (moved, recolored, tripled, 0 * pictures):
         assert not right_blobs(truth, wrong).any()
+
+
+@pytest.mark.parametrize("kind", [{"sizes": (3,)}, {"colors": ("#202020", "red")}])
+def test_what_is_no_blob_itself_is_not_looked_for(kind):
+    sprites = make_sprites(positions=2, **kind)
+    with pytest.raises(ValueError, match="^sprites must each be a blob of 20 pixels at least"):
+        right_blobs(sprites, sprites.images)
 
 
 def test_local_pattern_finds_what_cancels_in_the_mean():
@@ -128,7 +138,7 @@ def test_local_pattern_finds_what_cancels_in_the_mean():
     ((2, 3, 64, 64), 9, 2), ((2, 3, 64, 64), 8, 3), ((3, 64, 64), 8, 2),
 ])
 def test_local_pattern_refuses(shape, side, period):
-    with pytest.raises(ValueError, match="^(side|pictures and truth) must"):
+    with pytest.raises(ValueError, match="^(side|period|pictures) must"):
         local_pattern(np.zeros(shape), np.zeros(shape), side, period)
 
 

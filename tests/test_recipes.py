@@ -122,7 +122,10 @@ def test_an_unpadded_sb_decoder_sees_no_border():
     ({"up": "pixelshuffle"}, "^up must be one of deconv, resize, got 'pixelshuffle'"),
     ({"coordinates": True}, "^coordinates must be one of none, first, every, got True"),
     ({"depth": 0}, "^depth must be a whole number of at least 1, got 0"),
-    ({"width": 6.4}, "^width must be a whole number of at least 1, got 6.4"),
+    ({"width": 6.4}, "^width must be a whole number, got 6.4"),
+    ({"depth": True}, "^depth must be a whole number, got True"),
+    ({"padded": "no"}, "^padded must be one of True, False, got 'no'"),
+    ({"padded": 1}, "^padded must be one of True, False, got 1"),
     ({"kernel": 65}, "^kernel must fit into 64 pixels, got 65"),
     ({"side": 3}, "^side must lead to 64 by doublings, got 3"),
     ({"side": 128}, "^side must lead to 64 by doublings, got 128"),
@@ -139,7 +142,7 @@ def test_unknown_names_and_what_draws_no_picture_raise():
     for door in (TrainConfig, VAE, builder):
         with pytest.raises(ValueError, match="^decoder must be one of deconv, .*, got 'sbd-wid'"):
             door("sbd-wid")
-    with pytest.raises(ValueError, match=r"^decoder must draw \[batch, 3, 64, 64\], got"):
+    with pytest.raises(ValueError, match=r"^what decoder draws must be .* \[1, 3, 64, 64\], got"):
         VAE(lambda latent_dim, image_size: torch.nn.Identity())
 
 

@@ -1,13 +1,16 @@
 """Curves, bars and dots: of one run, of many seeds, of a benchmark."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import cycle
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sbd_utils.figures.style import DECODER_COLORS, FACTOR_COLORS, NAMES, looks, new_figure
+from sbd_utils import checks
+from sbd_utils.figures.style import DECODER_COLORS, FACTOR_COLORS, looks, new_figure
 from sbd_utils.measures.intervals import mean
 
 STYLES = ("o-", "^--", "s:")  # of lines that share a color
@@ -28,14 +31,20 @@ def loss_curves(
     histories: decoder to "reconstruction" and "kl", one value per epoch. published: decoder to the
     post's value after its last epoch, drawn as a dash.
     """
+    checks.mapping("histories", histories), checks.kind("published", published, Mapping)
+    for decoder in histories:
+        checks.mapping(f"histories[{decoder!r}]", histories[decoder], TERM_TITLES)
+        if decoder in published:
+            checks.mapping(f"published[{decoder!r}]", published[decoder], TERM_TITLES)
     figure = new_figure(8, 3.6)
     panels = figure.subplots(1, 2)
     for axes, (term, title) in zip(panels, TERM_TITLES.items(), strict=True):
         for i, (decoder, (color, label)) in enumerate(looks(histories).items(), start=1):
-            curve = histories[decoder][term]
+            (curve,) = checks.arrays(**{f"{term} of {decoder}": (histories[decoder][term], "n")})
             axes.plot(np.arange(1, len(curve) + 1), curve, color=color, label=label)
             if decoder in published:
-                axes.plot(POST_EPOCHS * 1.3**i, published[decoder][term], "_", color=color, ms=10,
+                last = checks.number(f"published {term} of {decoder}", published[decoder][term])
+                axes.plot(POST_EPOCHS * 1.3**i, last, "_", color=color, ms=10,
                           mew=2.5)  # side by side
         axes.plot([], [], "_", color="black", ms=10, mew=2.5, label="the post's last epoch")
         axes.set(xscale="log", xlabel="epoch", ylabel="nats per image", title=title)
@@ -49,24 +58,30 @@ def loss_curves(
 
 
 def responses(
-    centroids: Mapping[str, np.ndarray], colors: Mapping[str, np.ndarray], image_size: int = 64
+    centroids: Mapping[str, np.ndarray], colors: Mapping[str, np.ndarray], image_size: int
 ) -> Figure:
     """The way of the blob across the picture while a latent grows, a row per decoder.
 
     centroids: decoder to [codes, latent_dim, values, 2] in pixels, a way per code. colors: to
     [codes, latent_dim, values, 3], the shares of red, green and blue; NaN where nothing is seen.
-    The dots shrink from the first value to the last.
+    The dots shrink from the first value to the last. image_size: of the pictures, in pixels.
     """
-    count = max(ways.shape[1] for ways in centroids.values())
+    checks.whole("image_size", image_size)
+    checks.mapping("centroids", centroids), checks.mapping("colors", colors, centroids)
+    found = {decoder: checks.arrays(**{
+        f"centroids[{decoder!r}]": (ways, "?codes latents values 2"),
+        f"colors[{decoder!r}]": (colors[decoder], "?codes latents values 3"),
+    }) for decoder, ways in centroids.items()}
+    count = max(ways.shape[1] for ways, _ in found.values())
     cell = np.clip(8 / count, 1.0, 1.6)
-    figure = new_figure(count * cell + 0.5, len(centroids) * (cell + 0.45))
-    parts = figure.subfigures(len(centroids), 1, squeeze=False)[:, 0]
+    figure = new_figure(count * cell + 0.5, len(found) * (cell + 0.45))
+    parts = figure.subfigures(len(found), 1, squeeze=False)[:, 0]
     for part, (decoder, (color, label)) in zip(parts, looks(centroids).items(), strict=True):
-        grid = part.subplots(1, count, squeeze=False)[0]
-        for axes in grid[centroids[decoder].shape[1]:]:
+        grid, (centers, hues) = part.subplots(1, count, squeeze=False)[0], found[decoder]
+        for axes in grid[centers.shape[1]:]:
             axes.set_axis_off()
-        for k, axes in enumerate(grid[:centroids[decoder].shape[1]]):
-            for way, shades in zip(centroids[decoder][:, k], colors[decoder][:, k], strict=True):
+        for k, axes in enumerate(grid[:centers.shape[1]]):
+            for way, shades in zip(centers[:, k], hues[:, k], strict=True):
                 seen = np.isfinite(way).all(axis=1)
                 sizes = np.linspace(36, 3, len(way))  # a disc that stays shows all its colors
                 axes.plot(*way[seen].T, color="#999999", lw=0.6, zorder=1)
@@ -83,6 +98,9 @@ def moves(tables: Mapping[str, pd.DataFrame], threshold: float) -> Figure:
 
     tables: decoder to one row per latent, with the columns x, y and color, as shares.
     """
+    checks.mapping("tables", tables), checks.positive("threshold", threshold)
+    for decoder, rows in tables.items():
+        checks.table(f"tables[{decoder!r}]", rows, (), FACTOR_COLORS)
     figure = new_figure(8, 3)
     panels = figure.subplots(1, len(tables), sharey=True, squeeze=False)[0]
     for axes, (decoder, (color, label)) in zip(panels, looks(tables).items(), strict=True):
@@ -108,6 +126,11 @@ def seed_spread(
     rows: scores as `studies.tables.read` gives them. panels: score to its axis label. bounds: score
     to the threshold that its claim has, drawn as a dotted line.
     """
+    checks.mapping("panels", panels, of=str), checks.table("rows", rows, ["decoder"], panels)
+    bounds = {} if bounds is None else bounds
+    checks.kind("bounds", bounds, Mapping)
+    for score in bounds:
+        checks.one_of("score of bounds", score, panels)
     figure = new_figure(8, 3)
     names = looks(rows.decoder.unique())
     places = range(len(names))
@@ -116,6 +139,8 @@ def seed_spread(
     ):
         for place, (decoder, (color, _)) in zip(places, names.items(), strict=True):
             values = rows.loc[rows.decoder == decoder, score].dropna()
+            if values.empty:
+                continue
             offsets = np.linspace(-0.2, 0.2, len(values)) if len(values) > 1 else 0
             axes.plot(place - 0.1 + offsets, values, "o", ms=5, alpha=0.8, color=color, mew=0)
             axes.vlines(place + 0.28, values.min(), values.max(), color=color, lw=1)
@@ -123,8 +148,9 @@ def seed_spread(
                 spread = mean(values)
                 axes.vlines(place + 0.28, spread.low, spread.high, color=color, lw=4)
                 axes.plot(place + 0.28, spread.value, "o", ms=5, color="white", mec=color)
-        if bounds and score in bounds:
-            axes.axhline(bounds[score], color="black", lw=0.8, ls=":")
+        if score in bounds:
+            bound = checks.number(f"bounds[{score!r}]", bounds[score])
+            axes.axhline(bound, color="black", lw=0.8, ls=":")
         axes.set_xticks(places, [name.replace(" ", "\n") for _, name in names.values()])
         axes.set_xlim(-0.5, len(names) - 0.5)
         axes.set_title(label, fontsize="medium")
@@ -142,6 +168,14 @@ def growth(
     rows: with the columns panel, value (what grows), cost, decoder and loop, one of LOOPS; the
     plain loop's line is dashed. labels: panel to its axes' labels. names: of the decoders.
     """
+    checks.table("rows", rows, ("panel", "decoder", "loop"), ("value", "cost"))
+    checks.mapping("labels", labels), checks.mapping("names", names, rows.decoder.unique(), str)
+    _for_log_axes(rows, ("value", "cost"))
+    for panel, pair in labels.items():
+        checks.one_of("panel of labels", panel, rows.panel.unique().tolist())
+        checks.labels(f"labels[{panel!r}]", pair, 2)
+    for loop in rows.loop.unique().tolist():
+        checks.one_of("loop", loop, LOOPS)
     figure = new_figure(8, 3.4)
     same = len({y_label for _, y_label in labels.values()}) == 1
     panels = figure.subplots(1, len(labels), sharey=same, squeeze=False)[0]
@@ -162,8 +196,7 @@ def growth(
     for axes in panels[:1] if same else panels:  # whole decades, so that each has ticks to read
         low, high = np.log10(axes.get_ylim())
         axes.set_ylim(10 ** np.floor(low), 10 ** np.ceil(high))
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4,
-                  fontsize="small")
+    _legend(figure, panels, ncols=4, fontsize="small")
     return figure
 
 
@@ -172,6 +205,7 @@ def pieces(rows: pd.DataFrame) -> Figure:
 
     rows: with the columns decoder, piece, ratio, and its quartiles low and high.
     """
+    checks.table("rows", rows, ("decoder", "piece"), ("ratio", "low", "high"))
     figure = new_figure(8, 2.9)
     styles = looks(rows.decoder.unique())
     panels = figure.subplots(1, len(styles), sharex=True, squeeze=False)[0]
@@ -190,23 +224,46 @@ def pieces(rows: pd.DataFrame) -> Figure:
 def learning(panels: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]]) -> Figure:
     """Score against steps, one line per network, in the color of the end that it belongs to.
 
-    panels: split to network ("plain..." or "coordconv...") to (steps, scores).
+    panels: split to network, such as "plain" or "coordconv-width8", to (steps, scores).
     """
+    checks.mapping("panels", panels)
+    for title, lines in panels.items():
+        checks.mapping(f"panels[{title!r}]", lines)
+    ends = looks((_end(name) for lines in panels.values() for name in lines), END_COLORS)
     figure = new_figure(8, 3.8)
-    grid = figure.subplots(1, len(panels), sharex=True, sharey=True)
+    grid = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
     for axes, (title, lines) in zip(grid, panels.items(), strict=True):
         counts = Counter()
-        for network, (steps, scores) in lines.items():
-            end = network.partition("-")[0]
-            axes.plot(steps, scores, STYLES[counts[end]], ms=4, lw=1, color=END_COLORS[end],
-                      label=network)
+        for network, curve in lines.items():
+            ((steps, scores),) = checks.arrays(**{f"curve of {network}": (curve, "2 n")})
+            end = _end(network)
+            axes.plot(steps, scores, STYLES[counts[end] % len(STYLES)], ms=4, lw=1,
+                      color=ends[end][0], label=network)
             counts[end] += 1
         axes.set(title=title, xscale="log", xlabel="steps of training")
         axes.xaxis.set_major_formatter("{x:g}")
     grid[0].set_ylabel("share right in the test")
-    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center",
-                  ncols=3)
+    _legend(figure, grid, ncols=3)
     return figure
+
+
+def _end(network: str) -> str:
+    """The network that this one is, or differs from."""
+    return str(network).partition("-")[0]
+
+
+def _legend(figure: Figure, panels: Iterable[Axes], **look: object) -> None:
+    """One legend below for all panels, with each label once."""
+    found = {label: handle for axes in panels
+             for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    figure.legend(found.values(), found.keys(), loc="outside lower center", **look)
+
+
+def _for_log_axes(rows: pd.DataFrame, columns: Iterable[str]) -> None:
+    """ValueError unless what a log axis shows is above 0: else it would be left out."""
+    for column in columns:
+        if not (rows[column].dropna() > 0).all():
+            raise checks.refused(f"{column} of rows", "above 0, on a log axis", rows[column].min())
 
 
 # How a decoder starts, in the color of the decoder that is known for it.
@@ -219,10 +276,14 @@ def dissociation(rows: pd.DataFrame, bound: float) -> Figure:
     rows: of `studies.tables.read`, with `start` (the recipe's), `bent` (1 - affine R²) and `folds`
     (folded cells); hollow where there are any. bound: of `bent`, a dotted line.
     """
+    checks.table("rows", rows, ("decoder", "start"), ("folds", "pattern", "bent"))
+    _for_log_axes(rows, ("pattern", "bent")), checks.positive("bound", bound)
+    starts = looks(rows.start.unique(), START_COLORS)
     figure = new_figure(8, 4.4)
     axes = figure.subplots()
-    for marker, (decoder, runs) in zip("osDXo", rows.groupby("decoder", sort=False), strict=True):
-        color = START_COLORS[runs.start.iloc[0]]
+    groups = rows.groupby("decoder", sort=False)
+    for marker, (decoder, runs) in zip(cycle("osDX"), groups, strict=False):
+        color, _ = starts[runs.start.iloc[0]]
         for folded, some in runs.groupby(runs.folds > 0):
             axes.plot(some.pattern, some.bent, marker, ms=7, color=color, alpha=0.7,
                       mfc="white" if folded else color)
@@ -249,19 +310,25 @@ def variants(
     rows, and bound in the first panel: as in dissociation. panels: score to its title. log: the
     scores that need a log axis, to its ticks.
     """
-    names = list(rows.decoder.unique())
+    checks.mapping("panels", panels, of=str), checks.kind("log", log, Mapping)
+    checks.table("rows", rows, ("decoder", "start"), ("folds", *panels))
+    _for_log_axes(rows, set(log) & set(panels)), checks.number("bound", bound)
+    starts = looks(sorted(rows.start.unique(), reverse=True), START_COLORS)
+    names, rows = list(rows.decoder.unique()), rows.reset_index(drop=True)
     rank = rows.groupby("decoder").cumcount()
-    places = rows.decoder.map(names.index) + 0.4 * (rank / rank.max() - 0.5)  # so dots stay apart
+    most = max(rank.max(), 1)
+    places = rows.decoder.map(names.index) + 0.4 * (rank / most - 0.5)  # so dots stay apart
     figure = new_figure(8, 0.24 * len(names) + 1.4)
-    grid = figure.subplots(1, len(panels), sharey=True)
+    grid = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axes, (score, label) in zip(grid, panels.items(), strict=True):
         for (start, folded), runs in rows.groupby(["start", rows.folds > 0]):
-            color = START_COLORS[start]
+            color, _ = starts[start]
             axes.plot(runs[score], places[runs.index], "o", ms=4, alpha=0.8, color=color,
                       mfc="white" if folded else color)
         axes.set_title(label, fontsize="small")
         axes.tick_params(left=False)
         if score in log:
+            checks.arrays(**{f"log[{score!r}]": (log[score], "ticks")})
             axes.set_xscale("log")
             axes.set_xticks(log[score], [f"{tick:g}" for tick in log[score]])
             axes.minorticks_off()
@@ -269,7 +336,7 @@ def variants(
         axes.grid(axis="y", lw=0.4)
     axes.set_ylim(len(names) - 0.5, -0.5)
     grid[0].axvline(bound, color="black", lw=0.8, ls=":")
-    for start, color in START_COLORS.items():
+    for start, (color, _) in starts.items():
         axes.plot([], [], "o", ms=4, color=color, label=f"{start} start")
     axes.plot([], [], "o", ms=4, color="black", mfc="white", label="hollow: with folded cells")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3)
@@ -281,17 +348,20 @@ def rate_distortion(rows: pd.DataFrame) -> Figure:
 
     rows: of `studies.tables.read`; one line per decoder and number of epochs.
     """
+    checks.table("rows", rows, ["decoder"], ("epochs", "beta", "kl", "error", "weight"))
+    _for_log_axes(rows, ["error"])
+    styles = looks(sorted(rows.decoder.unique()))
     figure = new_figure(8, 4)
     axes = figure.subplots()
-    markers = dict(zip(sorted(rows.epochs.unique()), "o*", strict=True))
+    markers = dict(zip(sorted(rows.epochs.unique()), cycle("o*sDX"), strict=False))
     for (epochs, decoder), runs in rows.groupby(["epochs", "decoder"]):
-        color, marker = DECODER_COLORS[decoder], markers[epochs]
+        (color, name), marker = styles[decoder], markers[epochs]
         for other, some in runs.groupby(runs.beta != 1):
             axes.plot(some.kl, some.error, marker, ms=5, color=color, alpha=0.7,
                       mfc="white" if other else color)
         line = runs.groupby("weight")[["kl", "error"]].mean()
         axes.plot(line.kl, line.error, color=color, lw=1)
-        axes.plot([], [], marker, color=color, label=f"{NAMES[decoder]}, {epochs} epochs")
+        axes.plot([], [], marker, color=color, label=f"{name}, {epochs} epochs")
     axes.plot([], [], "o", color="black", mfc="white", label="hollow: β other than 1")
     axes.set(yscale="log", xlabel="rate: KL term, nats per image",
              ylabel="distortion: squared error per image")
@@ -307,16 +377,20 @@ def ladder(rows: pd.DataFrame, panels: Mapping[str, str], filled: str) -> Figure
     rows: of the study `coordconv`, with its `network`, `end`, the scores, and `filled`, whether a
     dot is; the argument says in words what that means. panels: score to its title.
     """
-    names = list(rows.network.unique())
+    checks.mapping("panels", panels, of=str), checks.kind("filled", filled, str)
+    checks.table("rows", rows, ("network", "end", "seed"), ("filled", *panels))
+    ends = looks(rows.end.unique(), END_COLORS)
+    names, rows = list(rows.network.unique()), rows.reset_index(drop=True)
     runs = rows.groupby("network")
     rank = runs.cumcount() - (runs.seed.transform("size") - 1) / 2
     places = rows.network.map(names.index) + 0.2 * rank  # so that equal dots stay apart
     figure = new_figure(8, 0.26 * len(names) + 1.3)
-    grid = figure.subplots(1, len(panels), sharey=True)
+    grid = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axes, (score, label) in zip(grid, panels.items(), strict=True):
         for (end, full), runs in rows.groupby(["end", "filled"]):
-            axes.plot(runs[score], places[runs.index], "o", ms=4.5, color=END_COLORS[end],
-                      mfc=END_COLORS[end] if full else "white")
+            color, _ = ends[end]
+            axes.plot(runs[score], places[runs.index], "o", ms=4.5, color=color,
+                      mfc=color if full else "white")
         axes.set_title(label, fontsize="medium")
         axes.set(xlim=(-0.05, 1.05), xticks=(0, 0.5, 1), yticks=range(len(names)),
                  yticklabels=names)

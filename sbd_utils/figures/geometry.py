@@ -1,13 +1,16 @@
 """The latent space as a map: lattices of places in it, and the widths that it wants."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from io import BytesIO
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 
-from sbd_utils.figures.style import DECODER_COLORS, NAMES, new_figure
+from sbd_utils import checks
+from sbd_utils.figures.style import DECODER_COLORS, Movie, looks, new_figure
 
 
 def geometry(
@@ -15,9 +18,12 @@ def geometry(
 ) -> Figure:
     """Lattices of places, true or encoded, three panels per row.
 
-    points: panel title to a lattice [31, 31, 2]. axis_labels: panel title to the names of its axes;
-    an axis "y" goes downward, as in the pictures.
+    points: panel title to a lattice [n, n, 2], n = 5 k + 1. axis_labels: panel title to the names
+    of its axes; an axis "y" goes downward, as in the pictures.
     """
+    checks.mapping("points", points), checks.mapping("axis_labels", axis_labels, points)
+    for name in points:
+        checks.labels(f"axis_labels[{name!r}]", axis_labels[name], 2)
     height = -(-len(points) // 3)
     figure = new_figure(8.4, 2.7 * height + 0.5)
     figure.get_layout_engine().set(w_pad=0.12)  # else a label touches the panel on its left
@@ -40,22 +46,68 @@ def geometry_epochs(
 ) -> Figure:
     """How the lattice of places is encoded as training goes on, one row per decoder.
 
-    lattices: decoder to panel title to a lattice [n, n, 2]. captions: the same, to what stands
-    below a panel.
+    lattices: decoder to panel title to a lattice [n, n, 2], n = 5 k + 1. captions: the same, to
+    what stands below a panel.
     """
+    checks.mapping("lattices", lattices), checks.mapping("captions", captions, lattices)
+    for decoder, row in lattices.items():
+        checks.mapping(f"lattices[{decoder!r}]", row)
+        checks.mapping(f"captions[{decoder!r}]", captions[decoder], row, of=str)
     figure = new_figure(8.4, 2.0 * len(lattices) + 0.4)
-    grid = figure.subplots(len(lattices), len(next(iter(lattices.values()))), squeeze=False)
-    for panels, (decoder, row) in zip(grid, lattices.items(), strict=True):
-        for axes, (title, lattice) in zip(panels, row.items(), strict=True):
+    grid = figure.subplots(len(lattices), max(map(len, lattices.values())), squeeze=False)
+    for panels, (decoder, (color, name)) in zip(grid, looks(lattices).items(), strict=True):
+        row = lattices[decoder]
+        for axes in panels[len(row):]:
+            axes.set_axis_off()
+        for axes, (title, lattice) in zip(panels, row.items(), strict=False):
             _draw_lattice(axes, lattice)
             axes.invert_yaxis()  # y grows downward, as in the pictures
             axes.set(xlabel=captions[decoder][title], xticks=[], yticks=[])
             axes.set_title(title, fontsize="medium")
             axes.xaxis.label.set_fontsize("small")
-        panels[0].set_ylabel(NAMES[decoder], color=DECODER_COLORS[decoder])
+        panels[0].set_ylabel(name, color=color)
     handles, labels = grid[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize="small")
     return figure
+
+
+def geometry_movie(
+    truth: np.ndarray, planes: Mapping[str, Sequence[np.ndarray]], epochs: Sequence[int],
+    name: str, alt: str, milliseconds: int = 250,
+) -> Movie:
+    """The true lattice beside where decoders encode it, one frame per epoch; the last one stays.
+
+    truth: [n, n, 2], n = 5 k + 1. planes: decoder to a lattice of that shape for each of epochs.
+    """
+    checks.mapping("planes", planes), checks.lattices(truth=truth)
+    for decoder, lattices in planes.items():
+        checks.arrays(truth=(truth, "n n 2"), epochs=(epochs, "epochs"),
+                      **{f"planes[{decoder!r}]": (lattices, "epochs n n 2")})
+    checks.whole("milliseconds", milliseconds)
+    figure = new_figure(8, 3.0)
+    panels = figure.subplots(1, len(planes) + 1)
+    styles, frames = looks(planes), []
+    for i, epoch in enumerate(epochs):
+        for axes in panels:
+            axes.clear()
+            axes.set(xticks=[], yticks=[])
+        _draw_lattice(panels[0], truth)
+        panels[0].set_title("true places")
+        for axes, (decoder, (color, label)) in zip(panels[1:], styles.items(), strict=True):
+            _draw_lattice(axes, planes[decoder][i])
+            axes.set_title(label, color=color)
+            axes.set_xlabel(f"code after epoch {epoch}")
+        for axes in panels:
+            axes.invert_yaxis()  # y grows downward, as in the pictures
+        file = BytesIO()
+        figure.savefig(file, format="png", dpi=125)  # small enough for a page to load at once
+        frames.append(Image.open(file).convert("RGB"))
+    palette = frames[-1].quantize(32)  # a fifth of the bytes
+    frames = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
+    file = BytesIO()
+    frames[0].save(file, format="webp", save_all=True, append_images=frames[1:], loop=0,
+                   duration=[milliseconds] * (len(frames) - 1) + [3000], lossless=True)
+    return Movie(file.getvalue(), name, alt, width=800)
 
 
 def wanted_widths(precision: np.ndarray, axis_labels: tuple[str, str]) -> Figure:
@@ -64,6 +116,8 @@ def wanted_widths(precision: np.ndarray, axis_labels: tuple[str, str]) -> Figure
     precision [2, 2]: the wanted one. On the left along the latents, on the right along its own
     eigenvectors, where the two ellipses, of one standard deviation, are the same.
     """
+    precision = checks.definite("precision", precision, "2 2")
+    checks.labels("axis_labels", axis_labels, 2)
     figure = new_figure(8, 4.0)
     angle = np.linspace(0, 2 * np.pi, 200)
     circle = np.stack([np.cos(angle), np.sin(angle)])
@@ -87,6 +141,7 @@ def wanted_widths(precision: np.ndarray, axis_labels: tuple[str, str]) -> Figure
 
 def _draw_lattice(axes: Axes, lattice: np.ndarray, marker: str = "") -> None:
     """Six lines each way through a lattice [n, n, 2], the dark ones at the larger x and y."""
+    (lattice,) = checks.lattices(lattice=lattice)
     step = (len(lattice) - 1) // 5
     for i, k in enumerate(range(0, len(lattice), step)):
         shade = 0.35 + 0.6 * i / 5

@@ -8,12 +8,15 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from sbd_utils.figures.style import DECODER_COLORS, FACTOR_COLORS, NAMES, looks, new_figure
+from sbd_utils import checks
+from sbd_utils.figures.style import FACTOR_COLORS, looks, new_figure
 
 
 def draw_image(axes: Axes, image: np.ndarray) -> None:
     """Show an image [3, height, width] in [0, 1] in a thin frame; an all-white one is a gap."""
-    axes.imshow(np.clip(np.moveaxis(np.asarray(image), 0, -1), 0, 1), interpolation="nearest")
+    checks.kind("axes", axes, Axes)
+    (image,) = checks.pictures(image=(image, "3 height width"))
+    axes.imshow(np.clip(np.moveaxis(image, 0, -1), 0, 1), interpolation="nearest")
     axes.set(xticks=[], yticks=[])
     for spine in axes.spines.values():
         spine.set_color("#888888" if np.min(image) < 1 else "white")
@@ -28,7 +31,14 @@ def image_grid(
     cell: float = 0.8,
 ) -> Figure:
     """Images [rows, columns, 3, height, width] in a grid, with a label a row and a column."""
-    rows, columns = np.shape(images)[:2]
+    (images,) = checks.pictures(images=(images, "rows columns 3 height width"))
+    rows, columns = images.shape[:2]
+    for name, labels, count in (("row_labels", row_labels, rows),
+                                ("column_labels", column_labels, columns)):
+        if not isinstance(labels, (list, tuple)) or labels:
+            checks.labels(name, labels, count)
+    checks.kind("title", title, str), checks.kind("x_label", x_label, str)
+    checks.positive("cell", cell)
     figure = new_figure(columns * cell + 1.0, rows * cell + 0.5 * bool(title) + 0.3)
     _fill_grid(figure, images, row_labels, column_labels)
     figure.suptitle(title)
@@ -49,7 +59,8 @@ def _fill_grid(figure, images, row_labels, column_labels) -> None:
 
 
 LAYER_WORDS = {"Linear": "linear", "Unflatten": "reshape", "TransposedConv2d": "deconv",
-               "Broadcast": "broadcast", "AppendCoordinates": "append\nx and y", "Conv2d": "conv"}
+               "Broadcast": "broadcast", "AppendCoordinates": "append\nx and y", "Conv2d": "conv",
+               "FrugalConv2d": "conv"}
 
 
 def schematic(steps: Mapping[str, Sequence[tuple[str, str, Sequence[int]]]]) -> Figure:
@@ -58,33 +69,49 @@ def schematic(steps: Mapping[str, Sequence[tuple[str, str, Sequence[int]]]]) -> 
     steps: decoder to, per layer, its class, its kernel ("3×3" or "") and its output's shape, which
     is [channels] or [channels, height, width]. The first step is the code itself.
     """
+    checks.mapping("steps", steps)
+    for decoder, layers in steps.items():
+        _check_layers(f"steps[{decoder!r}]", layers)
     figure = new_figure(8, 2.1 * len(steps))
     rows = figure.subplots(len(steps), 1, squeeze=False)[:, 0]
     ends = []
-    for axes, (decoder, layers) in zip(rows, steps.items(), strict=True):
-        right = 0.0
+    for axes, (decoder, (known, name)) in zip(rows, looks(steps).items(), strict=True):
+        right, layers = 0.0, steps[decoder]
         for i, (layer, kernel, shape) in enumerate(layers):
             if i > 0:
                 axes.annotate("", (right + 0.64, 0), (right + 0.06, 0), arrowprops={
                     "arrowstyle": "-|>", "color": "#555555", "shrinkA": 0, "shrinkB": 0})
-                axes.text(right + 0.34, 0.06, f"{LAYER_WORDS[layer]}\n{kernel}".strip(),
+                axes.text(right + 0.34, 0.06, f"{LAYER_WORDS.get(layer, layer)}\n{kernel}".strip(),
                           ha="center", va="bottom", fontsize=8)
                 right += 0.7
-            colors = [DECODER_COLORS[decoder]] * shape[0]
+            colors = [known] * shape[0]
             if layer == "AppendCoordinates":
                 colors[-2:] = FACTOR_COLORS["x"], FACTOR_COLORS["y"]
             left, right = right, _draw_block(axes, right, shape, colors)
-            name = "(code)" if i == 0 else "(image)" if i == len(layers) - 1 else ""
+            role = "(code)" if i == 0 else "(image)" if i == len(layers) - 1 else ""
             size = " channels\nof " + "×".join(map(str, shape[1:])) if shape[1:] else "\nnumbers"
-            axes.text((left + right) / 2, -0.7, f"{shape[0]}{size}\n{name}".strip(), ha="center",
+            axes.text((left + right) / 2, -0.7, f"{shape[0]}{size}\n{role}".strip(), ha="center",
                       va="top", fontsize=8)
         ends.append(right)
         axes.set(ylim=(-1.3, 0.75), aspect="equal")
         axes.set_axis_off()
-        axes.set_title(f"{NAMES[decoder]} decoder", color=DECODER_COLORS[decoder], loc="left")
+        axes.set_title(f"{name} decoder", color=known, loc="left")
     for axes in rows:
         axes.set_xlim(-0.4, max(ends) + 0.1)
     return figure
+
+
+def _check_layers(name: str, layers: Sequence) -> None:
+    try:
+        fine = len(layers) > 0
+        for layer, kernel, shape in layers:
+            channels, *sides = (checks.whole(name, side) for side in shape)
+            fine &= isinstance(layer, str) and isinstance(kernel, str) and len(sides) in (0, 2)
+            fine &= layer != "AppendCoordinates" or channels > 2
+    except (TypeError, ValueError):
+        fine = False
+    if not fine:
+        raise checks.refused(name, "steps (class, kernel, shape), one at least", layers)
 
 
 def _draw_block(axes: Axes, left: float, shape: Sequence[int], colors: Sequence[str]) -> float:
@@ -109,6 +136,9 @@ def _draw_block(axes: Axes, left: float, shape: Sequence[int], colors: Sequence[
 
 def broadcast(tiled: np.ndarray) -> Figure:
     """The input of the SB decoder [latent_dim + 2, height, width], channel by channel."""
+    (tiled,) = checks.arrays(tiled=(tiled, "channels height width"))
+    if len(tiled) < 3:
+        raise checks.refused("tiled", "of a latent at least, and x and y", tiled)
     latent_dim = len(tiled) - 2
     figure = new_figure(8, 1.6)
     bound = max(1.0, float(np.abs(tiled).max()))
@@ -134,14 +164,22 @@ def traversals(
     inputs: [n, 3, height, width]. reconstructions: decoder to the same. sweeps: decoder to
     [latent_dim, n, 3, height, width], one code with one latent set to each of the n values.
     """
+    given = {"inputs": (inputs, "n 3 height width"), "values": (values, "n")}
+    checks.mapping("sweeps", sweeps), checks.mapping("reconstructions", reconstructions, sweeps)
+    found = {}
+    for decoder in sweeps:
+        name = f"reconstructions[{decoder!r}]"
+        inputs, values, *found[decoder] = checks.pictures(**given, **{
+            name: (reconstructions[decoder], "n 3 height width"),
+            f"sweeps[{decoder!r}]": (sweeps[decoder], "latents n 3 height width")})
     cell = np.clip((8.8 / len(sweeps) - 0.9) / len(values), 0.45, 0.85)
     rows = 2 + max(map(len, sweeps.values()))
     figure = new_figure(len(sweeps) * (len(values) * cell + 0.9), rows * (cell + 0.02) + 1)
     parts = figure.subfigures(1, len(sweeps), squeeze=False)[0]
     for part, (decoder, (color, label)) in zip(parts, looks(sweeps).items(), strict=True):
-        latents = len(sweeps[decoder])
-        images = np.concatenate([inputs[None], reconstructions[decoder][None], sweeps[decoder]])
-        labels = ["input", "recon-\nstruction"] + [f"latent {k + 1}" for k in range(latents)]
+        drawn, swept = found[decoder]
+        images = np.concatenate([inputs[None], drawn[None], swept])
+        labels = ["input", "recon-\nstruction"] + [f"latent {k + 1}" for k in range(len(swept))]
         _fill_grid(part, images, labels, [f"{value:.2g}" for value in values])
         part.suptitle(label, color=color)
         part.supxlabel("value the latent is set to", fontsize="medium")
@@ -150,6 +188,7 @@ def traversals(
 
 def regions(numbers: np.ndarray) -> Figure:
     """Cells [height, width] colored by the number that they hold."""
+    (numbers,) = checks.arrays(numbers=(numbers, "height width"))
     figure = new_figure(2.6, 2.6)
     axes = figure.subplots()
     axes.pcolormesh(numbers, cmap="Set3", edgecolors="white", linewidth=1)
@@ -166,11 +205,21 @@ def heat_maps(
     Values of both signs get colors of both signs, with white for 0; a NaN is a gap. log: the scale
     is logarithmic, of values above 0.
     """
+    checks.mapping("rows", rows), checks.one_of("log", log, (True, False))
+    for row, maps in rows.items():
+        checks.mapping(f"rows[{row!r}]", maps)
+        for name in maps:
+            checks.arrays(**{f"rows[{row!r}][{name!r}]": (maps[name], "?height width")})
+    if not isinstance(ticks, (list, tuple)) or ticks:
+        checks.arrays(ticks=(ticks, "n"))
+    checks.kind("label", label, str), checks.kind("x_label", x_label, str)
     count = max(map(len, rows.values()))
     cell = min(7.2 / count, 6 / len(rows))
     figure = new_figure(count * cell + 0.8, len(rows) * cell + 0.4)
     grid = figure.subplots(len(rows), count, squeeze=False)
-    values = np.concatenate([m.ravel() for maps in rows.values() for m in maps.values()])
+    values = np.concatenate([np.ravel(m) for maps in rows.values() for m in maps.values()])
+    if np.isnan(values).all() or (log and np.nanmin(values) <= 0):
+        raise ValueError("rows must have a number, and all above 0 on a log scale")
     low, high = np.nanmin(values), np.nanmax(values)
     signed = low < 0 < high
     bound = max(-low, high)
@@ -178,7 +227,9 @@ def heat_maps(
              else Normalize(low, high))
     for cells, (row, maps) in zip(grid, rows.items(), strict=True):
         cells[0].set_ylabel(row)
-        for axes, (name, numbers) in zip(cells, maps.items(), strict=True):
+        for axes in cells[len(maps):]:
+            axes.set_axis_off()
+        for axes, (name, numbers) in zip(cells, maps.items(), strict=False):
             shown = axes.imshow(numbers, norm=scale, cmap="RdBu_r" if signed else "viridis")
             axes.set(xticks=ticks, yticks=ticks)
             axes.set_title(name, fontsize="small")

@@ -1,13 +1,16 @@
 """The house style: one palette, and figures that know their file name and alt text."""
 
 from base64 import b64encode
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from html import escape
 from io import BytesIO
 from itertools import cycle
 
 from matplotlib.figure import Figure
 from PIL import Image
+
+from sbd_utils import checks
 
 # Okabe and Ito's palette, which color-blind readers can tell apart.
 DECODER_COLORS = {"deconv": "#D55E00", "sbd": "#0072B2"}
@@ -17,14 +20,19 @@ FACTOR_COLORS = {"x": "#009E73", "y": "#CC79A7", "color": "#E69F00"}
 OTHER_COLORS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
 
-def looks(names: Iterable[str]) -> dict[str, tuple[str, str]]:
+def looks(
+    names: Iterable[str], known: Mapping[str, str] = DECODER_COLORS
+) -> dict[str, tuple[str, str]]:
     """Color and label of each name: what is not known by its color gets a free one, and its name.
 
     A name such as "sbd-width22" takes the color of what is before the hyphen, once.
     """
+    listed = list(names) if isinstance(names, Iterable) and not isinstance(names, str) else []
+    if not listed or not all(isinstance(name, str) for name in listed):
+        raise checks.refused("names", "texts, one at least", names)
     taken, free, found = set(), cycle(OTHER_COLORS), {}
-    for name in names:
-        color = DECODER_COLORS.get(name) or DECODER_COLORS.get(name.partition("-")[0])
+    for name in dict.fromkeys(listed):
+        color = known.get(name) or known.get(name.partition("-")[0])
         color = color if color and color not in taken else next(free)
         taken.add(color)
         found[name] = color, NAMES.get(name, name)
@@ -43,6 +51,11 @@ class Picture:
     alt: str
     chart: bool = False
 
+    def __post_init__(self):
+        checks.kind("figure", self.figure, Figure)
+        checks.one_of("chart", self.chart, (True, False))
+        _check_name(self.name, self.alt)
+
     def _repr_mimebundle_(self, include=None, exclude=None) -> tuple[dict, dict]:
         buffer = BytesIO()
         # Without the Software entry the file is the same under every matplotlib patch release.
@@ -56,6 +69,37 @@ class Picture:
         return data, {"image/png": {"name": self.name, "alt": self.alt, "width": width}}
 
 
+@dataclass(frozen=True)
+class Movie:
+    """An animated WebP with its file name and a text for who can't see, as of a Picture.
+
+    The page gets it as HTML, since notebook viewers know no other way to show what moves.
+    """
+
+    webp: bytes
+    name: str
+    alt: str
+    width: int
+
+    def __post_init__(self):
+        checks.kind("webp", self.webp, bytes), checks.whole("width", self.width)
+        _check_name(self.name, self.alt)
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> tuple[dict, dict]:
+        source = f"data:image/webp;base64,{b64encode(self.webp).decode()}"
+        html = f'<img src="{source}" alt="{escape(self.alt)}" width="{self.width}">'
+        return {"text/html": html, "text/plain": self.alt}, {"text/html": {"name": self.name}}
+
+
+def _check_name(name: str, alt: str) -> None:
+    checks.kind("name", name, str), checks.kind("alt", alt, str)
+    if not name.replace("_", "").isalnum():
+        raise checks.refused("name", "of letters, digits and _, for it names a file", name)
+    if not alt.strip():
+        raise checks.refused("alt", "a text that says what is seen", alt)
+
+
 def new_figure(width: float = 8, height: float = 3) -> Figure:
     """An empty figure in the house style, as wide as a GitHub page shows without shrinking."""
+    checks.positive("width", width, 300), checks.positive("height", height, 300)
     return Figure(figsize=(width, height), dpi=200, layout="constrained")

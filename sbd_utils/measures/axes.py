@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 
+from sbd_utils import checks
 from sbd_utils.measures.codes import decode
 from sbd_utils.models.vae import VAE
 
@@ -15,6 +16,7 @@ def wanted_precision(vae: VAE, mu: np.ndarray, log_var: np.ndarray) -> np.ndarra
     negative ELBO (beta 1) wants its inverse as the posterior's covariance or, of a posterior that
     is diagonal in some axes, the inverses of its diagonal there (Rolinek et al. 2019).
     """
+    mu, log_var = checks.arrays(mu=(mu, "N L"), log_var=(log_var, "N L"))
     latent_dim = mu.shape[1]
     steps = np.exp(log_var / 2)[:, :, None] / 10  # [N, L, 1]
     found = []
@@ -31,11 +33,14 @@ def turned_axes(precision: np.ndarray) -> np.ndarray:
 
     Not the best axes that there are, which would have to suit each code's own matrix, but simple.
     """
+    precision = checks.definite("precision", precision, "N L L")
     return np.linalg.eigh(precision.mean(axis=0))[1].T[::-1].copy()
 
 
 def precision_along(precision: np.ndarray, axes: np.ndarray) -> np.ndarray:
     """The diagonal [N, L] that the wanted precision has along orthonormal axes, rows of [L, L]."""
+    precision = checks.definite("precision", precision, "N L L")
+    axes = checks.orthonormal("axes", axes, precision.shape[-1])
     return np.einsum("ai,nij,aj->na", axes, precision, axes)
 
 
@@ -60,6 +65,8 @@ def balanced_noise(count: int, latent_dim: int, seed: int) -> np.ndarray:
     They are opposite pairs along axes at right angles, turned at random for each code. With them
     the mean of what is quadratic has no sampling error.
     """
+    checks.whole("count", count), checks.whole("latent_dim", latent_dim)
+    checks.whole("seed", seed, 0)
     normal = np.random.default_rng(seed).standard_normal((count, latent_dim, latent_dim))
     draws = latent_dim**0.5 * np.linalg.qr(normal)[0].transpose(1, 0, 2)
     return np.concatenate([draws, -draws])
@@ -74,7 +81,14 @@ def loss_along(
     images [N, 3, size, size] and their codes mu [N, L]; axes: orthonormal rows [L, L]; widths: the
     standard deviation along each, [L] or [N, L]; noise: of mean 0 and variance 1, [samples, N, L].
     """
+    mu, noise, widths = checks.arrays(mu=(mu, "N L"), noise=(noise, "S N L"),
+                                      widths=(widths, "... L"))
+    axes = checks.orthonormal("axes", axes, mu.shape[1])
+    if widths.shape not in (mu.shape, mu.shape[1:]) or widths.min() <= 0:
+        raise checks.refused("widths", "above 0, [L] or [N, L] as mu is", widths)
     drawn = decode(vae, mu + (noise * widths) @ axes, clamp=False)
-    squared_error = np.square(drawn - images.numpy()).sum(axis=(2, 3, 4), dtype=float)
+    checks.images("images", images, vae.image_size)
+    checks.shaped("images", images, len(mu), *drawn.shape[2:])
+    squared_error = np.square(drawn - images.numpy(force=True)).sum(axis=(2, 3, 4), dtype=float)
     kl = ((mu @ axes.T) ** 2 + widths**2 - 1 - 2 * np.log(widths)).sum(axis=1) / 2
     return squared_error.mean(axis=0) / (2 * vae.decoder_variance), kl

@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 
+from sbd_utils import checks
 from sbd_utils.models.vae import VAE
 
 TRAVERSAL = np.linspace(-2, 2, 7)  # the post's seven values
@@ -11,7 +12,8 @@ TRAVERSAL = np.linspace(-2, 2, 7)  # the post's seven values
 @torch.inference_mode()
 def encode(vae: VAE, images: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
     """mu and log_var of images [N, 3, size, size] as float64 arrays [N, latent_dim]."""
-    device = next(vae.parameters()).device
+    device = device_of(vae)
+    checks.images("images", images, vae.image_size)
     pairs = [vae.encode(batch.to(device)) for batch in images.split(256)]
     mu, log_var = (torch.cat(parts).cpu().double().numpy() for parts in zip(*pairs, strict=True))
     return mu, log_var
@@ -20,13 +22,21 @@ def encode(vae: VAE, images: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
 @torch.inference_mode()
 def decode(vae: VAE, codes: np.ndarray, clamp: bool = True) -> np.ndarray:
     """Pictures of codes [..., latent_dim], clamped to [0, 1] or not, [..., 3, size, size]."""
-    if np.ndim(codes) == 0 or np.shape(codes)[-1] != vae.latent_dim:
-        raise ValueError(f"codes must be [..., {vae.latent_dim}], got {list(np.shape(codes))}")
-    device = next(vae.parameters()).device
-    z = torch.as_tensor(np.asarray(codes), dtype=torch.float32).reshape(-1, vae.latent_dim)
+    device = device_of(vae)
+    (codes,) = checks.arrays(codes=(codes, f"... {vae.latent_dim}"))
+    checks.one_of("clamp", clamp, (True, False))
+    z = torch.as_tensor(codes, dtype=torch.float32).reshape(-1, vae.latent_dim)
     pictures = torch.cat([vae.decode(batch.to(device)).cpu() for batch in z.split(128)])
     pictures = pictures.clamp(0, 1) if clamp else pictures
-    return pictures.numpy().reshape(*np.shape(codes)[:-1], *pictures.shape[1:])
+    return pictures.numpy().reshape(*codes.shape[:-1], *pictures.shape[1:])
+
+
+def device_of(vae: VAE) -> torch.device:
+    """Where a VAE's weights are; ValueError for what is not like one."""
+    parts = ("encode", "decode", "latent_dim", "image_size")
+    if not isinstance(vae, torch.nn.Module) or not all(hasattr(vae, part) for part in parts):
+        raise checks.refused("vae", "a VAE", vae)
+    return next(vae.parameters()).device
 
 
 def traverse(
@@ -36,8 +46,9 @@ def traverse(
 
     axes: orthonormal rows [L, L]; where given, the coordinate along each of them is set instead.
     """
+    codes, values = checks.arrays(codes=(codes, "... L"), values=(values, "V"))
     latent_dim = codes.shape[-1]
-    axes = np.eye(latent_dim) if axes is None else axes
+    axes = np.eye(latent_dim) if axes is None else checks.orthonormal("axes", axes, latent_dim)
     sweeps = np.empty((*codes.shape[:-1], latent_dim, len(values), latent_dim))
     sweeps[:] = (codes @ axes.T)[..., None, None, :]
     for axis in range(latent_dim):

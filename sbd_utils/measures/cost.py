@@ -10,6 +10,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
+from sbd_utils import checks
 from sbd_utils.training import loop
 
 # The profiler's library prints two lines at every start and stop; it reads this when it starts.
@@ -18,6 +19,7 @@ os.environ.setdefault("KINETO_LOG_LEVEL", "99")
 
 def count_parameters(module: torch.nn.Module) -> int:
     """Trainable numbers."""
+    checks.kind("module", module, torch.nn.Module)
     return sum(weights.numel() for weights in module.parameters())
 
 
@@ -28,6 +30,7 @@ def resident_bytes(module: torch.nn.Module) -> int:
 
 def multiply_adds(function: Callable, *inputs: torch.Tensor) -> int:
     """Multiply-adds of one call, of convolutions and matrix products; two operations each."""
+    checks.kind("function", function, Callable)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         function(*inputs)
     return counter.get_total_flops() // 2
@@ -39,12 +42,13 @@ def peak_bytes(function: Callable, *inputs: object) -> int:
     From the events of torch's profiler, which sees what torch allocates and not what a library
     takes for itself. (On CUDA: torch.cuda.max_memory_allocated.)
     """
+    checks.kind("function", function, Callable)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         function(*inputs)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "trace.json")
         profiler.export_chrome_trace(str(path))
-        events = json.loads(path.read_text())["traceEvents"]
+        events = json.loads(path.read_text(encoding="utf-8"))["traceEvents"]
     changes = [(event["ts"], event["args"]["Bytes"]) for event in events
                if event["name"] == "[memory]"]
     held = peak = 0
@@ -56,6 +60,8 @@ def peak_bytes(function: Callable, *inputs: object) -> int:
 
 def step_bytes(config: loop.TrainConfig, images: torch.Tensor) -> int:
     """Bytes of a training step at its peak on the CPU, weights and Adam's moments included."""
+    checks.kind("config", config, loop.TrainConfig)
+    checks.images("images", images)
     cpu = torch.device("cpu")
     vae, optimizer = loop.new_model(config, images.shape[-1], cpu)
     step = loop.new_step(config, vae, optimizer, images)

@@ -9,9 +9,10 @@ from sklearn.metrics import r2_score
 from sklearn.model_selection import KFold, cross_val_predict
 from sklearn.neighbors import KNeighborsRegressor
 
+from sbd_utils import checks
 from sbd_utils.measures.codes import encode
 from sbd_utils.models.vae import VAE
-from sbd_utils.worlds.circles import draw_sprite
+from sbd_utils.worlds.circles import Sprites, draw_sprite
 
 LINES = np.linspace(0.2, 0.8, 31)  # the post's window and points a line; every sixth is a line
 
@@ -36,16 +37,12 @@ class AffineFit:
 def affine_fit(source: np.ndarray, target: np.ndarray) -> AffineFit:
     """Fit the best affine map from source [N, 2] to target [N, 2].
 
-    Raises ValueError for other shapes, values that are not finite, or points on one line.
+    Raises ValueError for source points on one line.
     """
-    for name, points in (("source", source), ("target", target)):
-        if np.ndim(points) != 2 or np.shape(points)[1] != 2 or not np.isfinite(points).all():
-            raise ValueError(f"{name} must be finite, [N, 2], got shape {np.shape(points)}")
-    if len(source) != len(target):
-        raise ValueError(f"source and target must pair up, got {len(source)} and {len(target)}")
+    source, target = checks.arrays(source=(source, "N 2"), target=(target, "N 2"))
     design = np.column_stack([source, np.ones(len(source))])  # [N, 3]
     if np.linalg.matrix_rank(design) < 3:
-        raise ValueError("source must have three points that are not on one line")
+        raise checks.refused("source", "of three points at least, not all on one line", source)
     solution = np.linalg.lstsq(design, target)[0]  # [3, 2]
     variance = np.square(target - np.mean(target, axis=0)).sum()
     if not np.ptp(target, axis=0).any():
@@ -68,8 +65,9 @@ def folded_cells(lattice: np.ndarray) -> int:
     A smooth one-to-one map keeps the orientation of every cell; the cells with the rarer sign of
     signed area are the folded ones.
     """
-    if np.ndim(lattice) != 3 or np.shape(lattice)[2] != 2 or min(np.shape(lattice)[:2]) < 2:
-        raise ValueError(f"lattice must be [rows, columns, 2], got {np.shape(lattice)}")
+    (lattice,) = checks.arrays(lattice=(lattice, "rows columns 2"))
+    if min(lattice.shape[:2]) < 2:
+        raise checks.refused("lattice", "of two rows and two columns at least", lattice)
     along = lattice[1:, 1:] - lattice[:-1, :-1]
     across = lattice[:-1, 1:] - lattice[1:, :-1]
     area = along[..., 0] * across[..., 1] - along[..., 1] * across[..., 0]  # twice, signed
@@ -78,6 +76,7 @@ def folded_cells(lattice: np.ndarray) -> int:
 
 def informative_latents(log_var: np.ndarray) -> np.ndarray:
     """Latents from the lowest mean log-variance up: [N, latent_dim] to [latent_dim] indices."""
+    (log_var,) = checks.arrays(log_var=(log_var, "N latents"))
     return np.argsort(np.mean(log_var, axis=0), kind="stable")
 
 
@@ -85,8 +84,13 @@ def additive_r2(codes: np.ndarray, places: np.ndarray, labels: np.ndarray) -> fl
     """How much of the codes is a linear part for the place plus a constant for the label.
 
     codes [N, latent_dim], places [N, 2], labels [N]. 1 means code = A place + b(label) for every
-    image: the two factors add up, in whatever directions of the latent space.
+    image: the two factors add up, in whatever directions of the latent space. ValueError for codes
+    that are the same every time.
     """
+    codes, places = checks.arrays(codes=(codes, "N latents"), places=(places, "N 2"))
+    labels = checks.labels("labels", labels, len(codes))
+    if not np.ptp(codes, axis=0).any():
+        raise checks.refused("codes", "different", codes)
     design = np.column_stack([places, labels[:, None] == np.unique(labels)])
     left = codes - design @ np.linalg.lstsq(design, codes)[0]
     return float(1 - np.square(left).sum() / np.square(codes - codes.mean(axis=0)).sum())
@@ -96,8 +100,12 @@ def readout_r2(codes: np.ndarray, places: np.ndarray) -> float:
     """How much of the places [N, 2] their codes [N, latents] tell, in whatever form: R².
 
     Each place is guessed as the mean of the 5 nearest codes' places, of the four fifths of the
-    images that it does not belong to (cross-validation, shuffled with seed 0).
+    images that it does not belong to (cross-validation, shuffled with seed 0). ValueError for fewer
+    than seven, or places that are the same every time.
     """
+    codes, places = checks.arrays(codes=(codes, "N latents"), places=(places, "N 2"))
+    if len(places) < 7 or not np.ptp(places, axis=0).any():
+        raise checks.refused("places", "seven at least, and different", places)
     folds = KFold(5, shuffle=True, random_state=0)
     guessed = cross_val_predict(KNeighborsRegressor(5), codes, places, cv=folds)
     return float(r2_score(places, guessed, multioutput="variance_weighted"))
@@ -109,6 +117,10 @@ def principal_plane(codes: np.ndarray, places: np.ndarray) -> np.ndarray:
     The first two principal components, so all latents have a part in it and none is chosen. The
     plane is turned or mirrored, not stretched, until it lies as places [rows, columns, 2] do.
     """
+    codes, places = checks.arrays(codes=(codes, "rows columns latents"),
+                                  places=(places, "rows columns 2"))
+    if codes.shape[2] < 2 or len(places) * len(places[0]) < 2:
+        raise checks.refused("codes", "two at least, of two latents at least", codes)
     flat = codes.reshape(-1, codes.shape[-1])
     flat = flat - flat.mean(axis=0)
     plane = flat @ np.linalg.svd(flat, full_matrices=False)[2][:2].T
@@ -131,6 +143,7 @@ class Geometry:
 
 def compare(points: np.ndarray, places: np.ndarray) -> Geometry:
     """How affine the map from places to points is, and how folded; both [n, n, 2], n = 5 k + 1."""
+    points, places = checks.lattices(points=points, places=places)
     step = (len(points) - 1) // 5
     fit = affine_fit(places.reshape(-1, 2), points.reshape(-1, 2))
     return Geometry(points, fit, folded_cells(points[::step, ::step]))
@@ -138,31 +151,45 @@ def compare(points: np.ndarray, places: np.ndarray) -> Geometry:
 
 def lattice_places(lines: np.ndarray = LINES) -> np.ndarray:
     """All places whose x and y are among n lines, [n, n, 2], x along a row and y down a column."""
+    (lines,) = checks.arrays(lines=(lines, "n"))
     return np.stack(np.meshgrid(lines, lines), axis=-1)
 
 
-def draw_lattice(color: str, size: int = 16, image_size: int = 64) -> torch.Tensor:
-    """A circle at each place of the post's lattice, [961, 3, image_size, image_size]."""
-    places = lattice_places().reshape(-1, 2).tolist()
-    return torch.stack([draw_sprite(*p, "circle", size, color, image_size) for p in places])
+def draw_lattice(sprites: Sprites, color: str) -> torch.Tensor:
+    """A sprite of their kind and one color at each place of the lattice, [961, 3, size, size].
+
+    ValueError unless the sprites are of one shape and size and have the color.
+    """
+    checks.kind("sprites", sprites, Sprites)
+    checks.one_of("color", color, sorted(set(map(str, sprites.factors["color"]))))
+    look = sprites.only("shape"), sprites.only("size"), color, sprites.images.shape[-1]
+    return torch.stack([draw_sprite(x, y, *look)
+                        for x, y in lattice_places().reshape(-1, 2).tolist()])
 
 
-def encode_lattice(vae: VAE, color: str, size: int = 16) -> np.ndarray:
-    """The codes of circles on the post's lattice of places over [0.2, 0.8]^2, [31, 31, L]."""
-    return encode(vae, draw_lattice(color, size, vae.image_size))[0].reshape(31, 31, -1)
+def encode_lattice(vae: VAE, sprites: Sprites, color: str) -> np.ndarray:
+    """The codes of draw_lattice's images, of the sprites that the VAE was trained on, [31, 31, L].
+
+    ValueError unless their places reach as far as the lattice does, from 0.2 to 0.8.
+    """
+    lattice = draw_lattice(sprites, color)
+    for axis in ("x", "y"):
+        low, high = sprites.span(axis)
+        if low > LINES[0] or high < LINES[-1]:
+            raise ValueError(f"sprites must be from {LINES[0]:g} to {LINES[-1]:g} in {axis}, "
+                             f"got {low:g} to {high:g}")
+    return encode(vae, lattice)[0].reshape(31, 31, -1)
 
 
 def measure_geometry(
-    vae: VAE, latents: np.ndarray, color: str, size: int = 16
+    vae: VAE, sprites: Sprites, latents: np.ndarray, color: str
 ) -> Geometry:
-    """The post's lattice of circles of a size and a color in two latents.
+    """The post's lattice of sprites in two latents, as encode_lattice has it.
 
     Raises ValueError unless latents are two different indices below latent_dim.
     """
-    if len(latents) != 2 or latents[0] == latents[1] or not all(
-        0 <= k < vae.latent_dim for k in latents
-    ):
-        raise ValueError(
-            f"latents must be two different indices below {vae.latent_dim}, got {list(latents)}"
-        )
-    return compare(encode_lattice(vae, color, size)[:, :, latents], lattice_places())
+    codes = encode_lattice(vae, sprites, color)
+    (pair,) = checks.arrays(latents=(latents, "2"))
+    if pair[0] == pair[1] or not np.isin(pair, range(codes.shape[2])).all():
+        raise checks.refused("latents", f"two different indices below {codes.shape[2]}", latents)
+    return compare(codes[:, :, pair.astype(int)], lattice_places())

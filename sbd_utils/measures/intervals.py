@@ -6,20 +6,34 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from sbd_utils import checks
+
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with the interval that it lies in, and over how many runs; one run has no width."""
+    """A number with the interval that it lies in, and over how many runs; one run has no width.
+
+    Raises ValueError for numbers that are not finite, an interval without the value, or a width of
+    one run.
+    """
 
     value: float
     low: float
     high: float
     count: int = 1
 
+    def __post_init__(self):
+        for name in ("value", "low", "high"):
+            checks.number(name, getattr(self, name))
+        alone = checks.whole("count", self.count) == 1
+        if not self.low <= self.value <= self.high or (alone and self.low < self.high):
+            raise ValueError(f"value must be from low to high, and one run's alone, got {self}")
+
 
 def exactly(value: float) -> Estimate:
     """What was counted, or comes out the same every time."""
-    return Estimate(float(value), float(value), float(value))
+    value = checks.number("value", value)
+    return Estimate(value, value, value)
 
 
 def mean(values: Sequence[float]) -> Estimate:
@@ -27,11 +41,12 @@ def mean(values: Sequence[float]) -> Estimate:
 
     The bootstrap stays within the values' range, so that it suits shares and other bounded, skewed
     scores. Where all values are the same, up to rounding, so are the ends. ValueError for fewer
-    than two values, or for one that is not finite.
+    than two values.
     """
-    values = np.asarray(values, dtype=float)
-    if values.ndim != 1 or len(values) < 2 or not np.isfinite(values).all():
-        raise ValueError(f"values must be two or more finite numbers, got {values}")
+    (values,) = checks.arrays(values=(values, "N"))
+    if len(values) < 2:
+        raise checks.refused("values", "two or more", values)
+    values = values.astype(float)
     if np.allclose(values, values[0], rtol=1e-9, atol=0):  # of rounding it would make NaN
         return Estimate(float(values[0]), float(values[0]), float(values[0]), len(values))
     interval = stats.bootstrap(

@@ -4,14 +4,17 @@ from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
+from PIL import ImageColor
 from scipy import ndimage
 
+from sbd_utils import checks
 from sbd_utils.measures.codes import decode, traverse
 from sbd_utils.models.vae import VAE
 from sbd_utils.worlds.circles import Sprites
 
 VISIBLE = 0.2  # brightness of a pixel that belongs to a blob; Pillow's green is 0.5 at full
 LEAST_AREA = 20  # pixels of a blob that the eye would count; the post's circle has 221
+MANY = "N channels height width"
 MOVES = 0.1  # share of its full range that a sweep must move a factor by to count
 
 
@@ -31,8 +34,7 @@ class Blobs:
 
 def find_blobs(images: np.ndarray) -> Blobs:
     """Count the blobs in images [N, 3, height, width] and locate what is visible of them."""
-    if np.ndim(images) != 4 or np.shape(images)[1] != 3:
-        raise ValueError(f"images must be [N, 3, height, width], got {np.shape(images)}")
+    (images,) = checks.pictures(images=(images, "N 3 height width"))
     images = np.clip(images, 0, 1)
     brightness = images.max(axis=1)
     mask = brightness > VISIBLE
@@ -57,11 +59,10 @@ def fixed_pattern(images: np.ndarray, period: int) -> float:
     (row mod period, column mod period), over the variance of all pixels, each within its channel; 0
     where no pixel varies. ValueError unless period divides height and width.
     """
-    if np.ndim(images) != 4:
-        raise ValueError(f"images must be [N, channels, height, width], got {np.shape(images)}")
-    _, channels, height, width = np.shape(images)
-    if period < 2 or height % period or width % period:
-        raise ValueError(f"period must be 2 or more and divide {height} and {width}, got {period}")
+    (images,) = checks.pictures(images=(images, MANY))
+    _, channels, height, width = images.shape
+    if height % checks.whole("period", period, 2) or width % period:
+        raise checks.refused("period", f"a divisor of {height} and {width}", period)
     mean = images.mean(axis=0, dtype=float)  # [channels, height, width]
     phases = mean.reshape(channels, height // period, period, width // period, period)
     # Not images.var, whose copy in double precision would be twice as large as the images.
@@ -76,8 +77,9 @@ def gray_levels(images: np.ndarray, period: int) -> float:
     images [N, channels, height, width] with black 0 and white 1, as in fixed_pattern. A screen
     shows whole levels.
     """
-    variance = images.var(axis=(0, 2, 3), dtype=float).mean()
-    return float(255 * (fixed_pattern(images, period) * variance) ** 0.5)
+    (images,) = checks.pictures(images=(images, MANY))
+    share = fixed_pattern(images, period)
+    return float(255 * (share * np.var(images, axis=(0, 2, 3), dtype=float).mean()) ** 0.5)
 
 
 def local_pattern(
@@ -90,12 +92,11 @@ def local_pattern(
     own pattern, as in gray_levels. Returns those of the "background", where the truth is 0, and
     those "inside" a sprite. ValueError unless period divides side, and side the pictures.
     """
-    if np.shape(pictures) != np.shape(truth) or np.ndim(pictures) != 4:
-        raise ValueError(f"pictures and truth must be [N, channels, height, width], both, "
-                         f"got {np.shape(pictures)} and {np.shape(truth)}")
-    if side % period or any(length % side for length in pictures.shape[2:]):
-        raise ValueError(f"side must divide {pictures.shape[2:]}, and period side, got {side} "
-                         f"and {period}")
+    pictures, truth = checks.pictures(pictures=(pictures, MANY), truth=(truth, MANY))
+    if any(length % checks.whole("side", side) for length in pictures.shape[2:]):
+        raise checks.refused("side", f"a divisor of {pictures.shape[2:]}", side)
+    if side % checks.whole("period", period, 2):
+        raise checks.refused("period", f"a divisor of {side}", period)
     known, drawn = _windows(truth, side), _windows(pictures, side)
     flat = (np.ptp(known, axis=(2, 3)) == 0).all(axis=1)
     dark = known.max(axis=(1, 2, 3)) == 0
@@ -117,7 +118,10 @@ def strength(images: np.ndarray) -> np.ndarray:
     images: [N, channels, height, width]. The root mean square over images and channels, about the
     channel's mean over all pixels, relative to that of all pixels.
     """
+    (images,) = checks.pictures(images=(images, MANY))
     square = np.square(images - images.mean(axis=(0, 2, 3), keepdims=True)).mean(axis=(0, 1))
+    if not square.any():
+        raise checks.refused("images", "of more than one flat color", images)
     return np.sqrt(square / square.mean())
 
 
@@ -127,6 +131,7 @@ def spectrum(images: np.ndarray) -> np.ndarray:
     images: [N, channels, height, width]. The mean over the channels. The powers sum to the mean
     image's variance; the constant part, which is no variance, has none.
     """
+    (images,) = checks.pictures(images=(images, MANY))
     mean = images.mean(axis=0, dtype=float)
     power = np.square(np.abs(np.fft.fft2(mean, norm="forward"))).mean(axis=0)
     power[0, 0] = 0
@@ -138,6 +143,7 @@ def quadrant(power: np.ndarray) -> np.ndarray:
 
     Waves that run down to the right and those that run up to the right are averaged.
     """
+    (power,) = checks.arrays(power=(power, "?side side"))
     half = len(power) // 2 + 1
     return ((power + np.roll(power[::-1], 1, axis=0)) / 2)[:half, :half]
 
@@ -145,29 +151,58 @@ def quadrant(power: np.ndarray) -> np.ndarray:
 def peak_height(power: np.ndarray, period: int) -> float:
     """How far a spectrum's peaks of a period, and of no shorter one, stand out of it.
 
-    power: [side, side]. Each peak over the median of the 24 frequencies around it; of these ratios
-    the median, since there are several peaks.
+    power: [side, side], side 5 or more and a multiple of the period, which is even. Each peak over
+    the median of the 24 frequencies around it; of these ratios the median, since there are several
+    peaks. ValueError where such a median is 0.
     """
+    (power,) = checks.arrays(power=(power, "side side"))
+    if checks.whole("period", period, 2) % 2 or len(power) % period or len(power) < 5:
+        raise checks.refused("period", f"even and a divisor of {len(power)}, 5 at least", period)
     step, ratios = len(power) // period, []
     for row, column in product(range(0, len(power), step), repeat=2):
         if row % (2 * step) or column % (2 * step):
             near = np.roll(power, (2 - row, 2 - column), axis=(0, 1))[:5, :5].ravel()
-            ratios.append(near[12] / np.median(np.delete(near, 12)))
+            around = np.median(np.delete(near, 12))
+            if not around > 0:
+                raise ValueError(f"power must be above 0 around its peaks, got {around:g}")
+            ratios.append(near[12] / around)
     return float(np.median(ratios))
 
 
 def explained(sprites: Sprites, pictures: np.ndarray) -> float:
     """The share of the images' variance that is in the pictures [N, 3, size, size] of them."""
-    truth = sprites.images.numpy()
+    truth, pictures = _pairs(sprites, pictures)
+    if not np.ptp(truth, axis=0).any():
+        raise ValueError("sprites must be of different images, got one, or the same")
     return 1 - np.square(pictures - truth).mean() / np.square(truth - truth.mean(axis=0)).mean()
 
 
 def right_blobs(sprites: Sprites, pictures: np.ndarray) -> np.ndarray:
-    """Which pictures show one blob, within a pixel of its place and of the right color, [N]."""
-    truth, seen = find_blobs(sprites.images.numpy()), find_blobs(pictures)
+    """Which pictures show one blob, within a pixel of its place and of the right color, [N].
+
+    ValueError where a sprite itself is no blob: too small or too dark.
+    """
+    truth, pictures = _pairs(sprites, pictures)
+    truth, seen = _seen(truth), find_blobs(pictures)
     with np.errstate(invalid="ignore"):
         close = np.linalg.norm(truth.centroid - seen.centroid, axis=1) <= 1
     return (seen.count == 1) & close & (truth.color.argmax(axis=1) == seen.color.argmax(axis=1))
+
+
+def _pairs(sprites: Sprites, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The images and their pictures, of the same shape."""
+    checks.kind("sprites", sprites, Sprites)
+    shape = " ".join(map(str, sprites.images.shape))
+    return sprites.images.numpy(), checks.pictures(pictures=(pictures, shape))[0]
+
+
+def _seen(images: np.ndarray) -> Blobs:
+    """The blobs of images of sprites, each of which is to be one."""
+    blobs = find_blobs(images)
+    if (blobs.count != 1).any():
+        raise ValueError(f"sprites must each be a blob of {LEAST_AREA} pixels at least, brighter "
+                         f"than {VISIBLE}, got {(blobs.count != 1).sum()} that are not")
+    return blobs
 
 
 @dataclass(frozen=True)
@@ -175,7 +210,8 @@ class Moves:
     """What a sweep of each latent does to the picture, in the median over many codes.
 
     x, y: how far the blob's centroid goes, as a share of the way that is free, [latent_dim].
-    color: how far its color goes, as a share of the way from red to green, [latent_dim].
+    color: how far its color goes, as a share of the way between the two that differ most, such as
+        red and green, [latent_dim].
     one_blob: share of the sweep's pictures that hold exactly one blob, [latent_dim] (a mean).
     """
 
@@ -197,27 +233,49 @@ class Moves:
 
 
 def measure_moves(
-    vae: VAE, mu: np.ndarray, every: int = 101, axes: np.ndarray | None = None, size: int = 16
+    vae: VAE, mu: np.ndarray, sprites: Sprites, every: int = 101, axes: np.ndarray | None = None
 ) -> Moves:
     """Sweep the latents of every 101st code of mu [N, L]: places and colors of all kinds.
 
-    axes: what to sweep along instead of the latents, as in traverse. size: the sprites', in pixels.
+    sprites: what the VAE was trained on; of one size and shape, in different places. axes: what to
+    sweep along instead of the latents, as in traverse.
     """
-    codes = traverse(mu[::every], axes=axes)  # [bases, latent, value, latent]
-    bases, latents, values, _ = codes.shape
-    blobs = find_blobs(decode(vae, codes).reshape(-1, 3, vae.image_size, vae.image_size))
+    checks.kind("sprites", sprites, Sprites)
+    (mu,) = checks.arrays(mu=(mu, "N L"))
+    codes = traverse(mu[::checks.whole("every", every)], axes=axes)
+    bases, latents, values, _ = codes.shape  # [bases, latent, value, latent]
+    free, hues = _ways(sprites)
+    drawn = decode(vae, codes)
+    if drawn.shape[-1] != sprites.images.shape[-1]:
+        raise checks.refused("sprites", f"of {drawn.shape[-1]} pixels per side", sprites.images)
+    blobs = find_blobs(drawn.reshape(-1, *drawn.shape[-3:]))
     centroid = blobs.centroid.reshape(bases, latents, values, 2)
     color = blobs.color.reshape(bases, latents, values, 3)
-    free = vae.image_size - 2 - size
-    apart = np.linalg.norm(color[:, :, :, None] - color[:, :, None], axis=-1) / np.sqrt(2)
+    apart = np.linalg.norm(color[:, :, :, None] - color[:, :, None], axis=-1) / hues
     # A black picture has no place and no color; unlike nanmax, fmax passes over it silently.
     way = np.fmax.reduce(centroid, axis=2) - np.fmin.reduce(centroid, axis=2)
-    x, y = _median_of_seen(way).T / free  # way: [bases, latent, 2]
+    x, y = _median_of_seen(way).T / free[:, None]  # way: [bases, latent, 2]
     return Moves(
         x, y,
         color=_median_of_seen(np.fmax.reduce(apart, axis=(2, 3))),
         one_blob=(blobs.count.reshape(bases, latents, values) == 1).mean(axis=(0, 2)),
     )
+
+
+def _ways(sprites: Sprites) -> tuple[np.ndarray, float]:
+    """How far the sprites' centers go in x and y, in pixels, and their colors as shares.
+
+    Where all have one color, the way between two pure ones takes its place.
+    """
+    names, first = np.unique(sprites.factors["color"], return_index=True)
+    _seen(sprites.images[first].numpy())
+    sprites.only("shape")
+    free = sprites.images.shape[-1] - 2 - sprites.only("size")
+    ends = np.array([sprites.span("x"), sprites.span("y")])
+    colors = np.array([ImageColor.getrgb(name) for name in names], dtype=float)
+    colors /= colors.sum(axis=1, keepdims=True)
+    apart = np.linalg.norm(colors[:, None] - colors, axis=-1).max()
+    return free * np.ptp(ends, axis=1), apart or np.sqrt(2)
 
 
 def _median_of_seen(values: np.ndarray) -> np.ndarray:

@@ -5,6 +5,8 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from sbd_utils import checks
+
 
 class TransposedConv2d(nn.ConvTranspose2d):
     """nn.ConvTranspose2d with the bias added after it: the gradient of its own bias is slow."""
@@ -16,6 +18,7 @@ class TransposedConv2d(nn.ConvTranspose2d):
 
 def coordinate_grid(height: int, width: int, device: torch.device | None = None) -> torch.Tensor:
     """x and y from -1 to 1 at every pixel, [2, height, width]."""
+    checks.whole("height", height), checks.whole("width", width)
     rows, columns = (torch.linspace(-1, 1, side, device=device) for side in (height, width))
     # indexing="xy": the first grid grows along the width, so it really is x.
     return torch.stack(torch.meshgrid(columns, rows, indexing="xy"))
@@ -37,7 +40,7 @@ class Broadcast(nn.Module):
 
     def __init__(self, side: int):
         super().__init__()
-        self.side = side
+        self.side = checks.whole("side", side)
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
         return z[:, :, None, None].expand(-1, -1, self.side, self.side)
@@ -53,6 +56,11 @@ class BroadcastConv2d(nn.Conv2d):
 
     def __init__(self, latent_dim: int, out_channels: int, kernel: int, side: int,
                  coordinates: bool = True, padding: int = 0):
+        checks.one_of("coordinates", coordinates, (True, False))
+        for name, value in (("latent_dim", latent_dim), ("out_channels", out_channels),
+                            ("side", side)):
+            checks.whole(name, value)
+        checks.whole("kernel", kernel, 1, side + 2 * checks.whole("padding", padding, 0))
         super().__init__(latent_dim + 2 * coordinates, out_channels, kernel, padding=padding)
         grid = coordinate_grid(side, side)[: 2 * coordinates]  # [2 or 0, side, side]
         self.register_buffer("grid", grid, persistent=False)
@@ -86,6 +94,11 @@ def broadcast_convolution(
     where the kernel hangs over the edge: z's part, on a picture no larger than the kernel, is all
     there is to compute. The coordinates' part is the same for every image.
     """
+    checks.shaped("z", z, None, None), checks.shaped("grid", grid, None, None, None)
+    checks.shaped("weight", weight, None, z.shape[1] + len(grid), None, None)
+    checks.shaped("bias", bias, len(weight))
+    if type(padding) is not int or padding < 0:
+        raise checks.refused("padding", "a whole number of at least 0", padding)
     kernel, latent_dim, sides = weight.shape[-1], z.shape[1], grid.shape[1:]
     tile = z[:, :, None, None].expand(-1, -1, *(min(kernel, side) for side in sides))
     small = F.conv2d(tile, weight[:, :latent_dim], padding=padding)

@@ -6,6 +6,7 @@ from functools import partial
 
 from torch import nn
 
+from sbd_utils import checks
 from sbd_utils.models.decoders import (
     AppendCoordinates,
     Broadcast,
@@ -47,15 +48,9 @@ class Recipe:
 
     def __post_init__(self):
         for name, allowed in CHOICES.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} must be one of {', '.join(map(str, allowed))}, "
-                                 f"got {getattr(self, name)!r}")
-        for name in ("side", "depth", "width", "kernel"):
-            value = getattr(self, name)
-            if name == "side" and value is None:
-                continue
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+            checks.one_of(name, getattr(self, name), allowed)
+        for name in ("depth", "width", "kernel", *(["side"] if self.side is not None else [])):
+            object.__setattr__(self, name, checks.whole(name, getattr(self, name)))
 
 
 class ComposedDecoder(nn.Sequential):
@@ -66,6 +61,10 @@ class ComposedDecoder(nn.Sequential):
 
     def __init__(self, latent_dim: int, image_size: int = 64, recipe: Recipe = Recipe(),
                  channels: int = 3):
+        for name, value in (("latent_dim", latent_dim), ("image_size", image_size),
+                            ("channels", channels)):
+            checks.whole(name, value)
+        checks.kind("recipe", recipe, Recipe)
         if recipe.kernel > image_size:
             raise ValueError(f"kernel must fit into {image_size} pixels, got {recipe.kernel}")
         side = recipe.side or image_size
@@ -78,10 +77,10 @@ class ComposedDecoder(nn.Sequential):
             raise ValueError(f"a padded kernel must be odd to keep the size, got {recipe.kernel}")
         if doublings and not recipe.padded:
             raise ValueError(f"padded must be True where {doublings} doublings set the size")
-        super().__init__(*layers(recipe, latent_dim, side, doublings, channels))
+        super().__init__(*_layers(recipe, latent_dim, side, doublings, channels))
 
 
-def layers(
+def _layers(
     recipe: Recipe, latent_dim: int, side: int, doublings: int, out_channels: int
 ) -> Iterator[nn.Module]:
     """The layers of a decoder, first to last; doublings: how many lead from side to the image."""
@@ -155,7 +154,6 @@ RECIPES = VARIANTS | PLACES | APART
 
 
 def builder(name: str) -> Callable[[int, int], nn.Module]:
-    """What builds the decoder of a name from latent_dim and image_size; ValueError for no name."""
-    if name not in list(RECIPES):
-        raise ValueError(f"decoder must be one of {', '.join(RECIPES)}, got {name!r}")
+    """What builds the decoder of a name, one of RECIPES, from latent_dim and image_size."""
+    checks.one_of("decoder", name, RECIPES)
     return partial(ComposedDecoder, recipe=RECIPES[name])

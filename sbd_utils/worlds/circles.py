@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from numbers import Integral, Real
 
 import numpy as np
 import torch
 from PIL import Image, ImageColor, ImageDraw
+
+from sbd_utils import checks
 
 SHAPES = {"circle": ImageDraw.ImageDraw.ellipse, "square": ImageDraw.ImageDraw.rectangle}
 COLORS = ("red", "green", "blue")  # the post's
@@ -21,10 +22,38 @@ class Sprites:
     images: float32 in [0, 1], [N, 3, image_size, image_size].
     factors: x and y (position as a fraction of the free way, 0 to 1), shape, size (pixels) and
         color (Pillow's name of it), each an array of length N.
+    Raises ValueError for images or factors of another kind.
     """
 
     images: torch.Tensor
     factors: Mapping[str, np.ndarray]
+
+    def __post_init__(self):
+        image_size = checks.images("images", self.images)
+        checks.mapping("factors", self.factors, FACTORS)
+        columns = {name: checks.labels(f"factors[{name!r}]", values, len(self.images))
+                   for name, values in self.factors.items()}
+        for x, y in set(zip(columns["x"].tolist(), columns["y"].tolist(), strict=True)):
+            _check_place(x, y)
+        kinds = (columns[name].tolist() for name in ("shape", "size", "color"))
+        for shape, size, color in set(zip(*kinds, strict=True)):
+            _check_sprite(shape, size, color, image_size)
+
+    def only(self, factor: str) -> object:
+        """The value that a factor has in all images; ValueError where it has more than one."""
+        checks.one_of("factor", factor, FACTORS)
+        values = np.unique(self.factors[factor]).tolist()
+        if len(values) > 1:
+            raise ValueError(f"sprites must be of one {factor}, got {', '.join(map(str, values))}")
+        return values[0]
+
+    def span(self, factor: str) -> tuple[float, float]:
+        """From where to where a position goes, "x" or "y"; ValueError where it stays."""
+        checks.one_of("factor", factor, ("x", "y"))
+        low, high = float(np.min(self.factors[factor])), float(np.max(self.factors[factor]))
+        if low == high:
+            raise ValueError(f"sprites must be of more than one {factor}, got {low:g} for all")
+        return low, high
 
 
 def draw_sprite(
@@ -37,9 +66,7 @@ def draw_sprite(
     Pillow's boxes include their last row and column, so a size of 16 is 17 pixels across.
     """
     _check_sprite(shape, size, color, image_size)
-    for name, value in (("x", x), ("y", y)):
-        if not isinstance(value, Real) or not 0 <= value <= 1:
-            raise ValueError(f"{name} must be a number in [0, 1], got {value!r}")
+    _check_place(x, y)
     left, top = (image_size - 2 - size) * x, (image_size - 2 - size) * y
     image = Image.new("RGB", (image_size, image_size))
     SHAPES[shape](ImageDraw.Draw(image), (left, top, left + size, top + size), fill=color)
@@ -57,13 +84,13 @@ def make_sprites(
 
     positions: how many equispaced values in [0, 1] each of x and y takes.
     Order: x outermost, then y, shape, size, and color innermost.
-    Raises ValueError for an empty list, an unknown shape or color, or a size that does not fit.
     """
-    if not isinstance(positions, Integral) or positions < 1:
-        raise ValueError(f"positions must be a whole number of at least 1, got {positions!r}")
+    checks.whole("positions", positions)
     for name, values in (("sizes", sizes), ("shapes", shapes), ("colors", colors)):
         if isinstance(values, str) or not isinstance(values, Sequence) or len(values) == 0:
-            raise ValueError(f"{name} must be a list with at least one entry, got {values!r}")
+            raise checks.refused(name, "a list with at least one entry", values)
+        if any(values.count(value) > 1 for value in values):
+            raise checks.refused(name, "a list of different entries", values)
     for shape, size, color in product(shapes, sizes, colors):
         _check_sprite(shape, size, color, image_size)
 
@@ -74,18 +101,17 @@ def make_sprites(
     return Sprites(images, {name: np.array(column) for name, column in columns})
 
 
+def _check_place(x: float, y: float) -> None:
+    checks.number("x", x, 0, 1)
+    checks.number("y", y, 0, 1)
+
+
 def _check_sprite(shape: str, size: int, color: str, image_size: int) -> None:
-    if shape not in list(SHAPES):
-        raise ValueError(f"shape must be one of {', '.join(SHAPES)}, got {shape!r}")
-    if not isinstance(image_size, Integral) or image_size < 4:
-        raise ValueError(f"image_size must be a whole number of at least 4, got {image_size!r}")
-    if not isinstance(size, Integral) or not 1 <= size <= image_size - 2:
-        raise ValueError(
-            f"size must be a whole number from 1 to image_size - 2 = {image_size - 2}, got {size!r}"
-        )
+    checks.one_of("shape", shape, SHAPES)
+    checks.whole("size", size, 1, checks.whole("image_size", image_size, 4) - 2)
     try:
         channels = len(ImageColor.getrgb(color))
     except (ValueError, AttributeError, TypeError) as error:
-        raise ValueError(f"color must be a color that Pillow knows, got {color!r}") from error
+        raise checks.refused("color", "a color that Pillow knows", color) from error
     if channels != 3:
-        raise ValueError(f"color must be opaque, got {color!r} with an alpha channel")
+        raise checks.refused("color", "opaque, with no alpha channel", color)

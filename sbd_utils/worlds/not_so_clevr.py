@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
+from sbd_utils import checks
+
 CANVAS, SQUARE = 64, 9
 SPLITS = ("uniform", "quadrant")
 
@@ -23,10 +25,10 @@ def centers() -> torch.Tensor:
 def held_out(split: str, seed: int = 0) -> torch.Tensor:
     """Which centers are for the test, [3136] of bool.
 
-    "uniform": a random fifth. "quadrant": the lower right quarter. ValueError for anything else.
+    "uniform": a random fifth. "quadrant": the lower right quarter.
     """
-    if split not in SPLITS:
-        raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
+    checks.one_of("split", split, SPLITS)
+    checks.whole("seed", seed, 0)
     if split == "quadrant":
         return (centers() >= CANVAS // 2).all(dim=1)
     places = centers()
@@ -36,25 +38,36 @@ def held_out(split: str, seed: int = 0) -> torch.Tensor:
 
 def coordinates(places: torch.Tensor) -> torch.Tensor:
     """Pixels [N, 2] as coordinates in [-1, 1], [N, 2]."""
+    _check_places(places)
     return places * 2 / (CANVAS - 1) - 1
 
 
 def one_hot(places: torch.Tensor) -> torch.Tensor:
     """A canvas with one bright pixel, [N, 1, 64, 64]."""
+    numbers = pixel_numbers(places)
     canvas = torch.zeros(len(places), CANVAS**2)
-    return canvas.scatter_(1, pixel_numbers(places)[:, None], 1).view(-1, 1, CANVAS, CANVAS)
+    return canvas.scatter_(1, numbers[:, None], 1).view(-1, 1, CANVAS, CANVAS)
 
 
 def pixel_numbers(places: torch.Tensor) -> torch.Tensor:
-    """Pixels [N, 2] numbered row by row, [N]."""
+    """Pixels [N, 2], whole numbers, numbered row by row, [N]."""
+    _check_places(places)
+    if places.dtype != torch.int64 or not ((places >= 0) & (places < CANVAS)).all():
+        raise checks.refused("places", f"pixels of int64 from 0 to {CANVAS - 1}", places)
     return places[:, 1] * CANVAS + places[:, 0]
 
 
 def squares(places: torch.Tensor) -> torch.Tensor:
     """The 9x9 squares around pixels [N, 2], 1 on 0, [N, 1, 64, 64]."""
+    _check_places(places)
     line = torch.arange(CANVAS)
     x, y = ((line - place[:, None]).abs() <= SQUARE // 2 for place in places.T)
     return (x[:, None, :] & y[:, :, None]).float()[:, None]
+
+
+def _check_places(places: torch.Tensor) -> None:
+    checks.kind("places", places, torch.Tensor)
+    checks.arrays(places=(places, "N 2"))
 
 
 @dataclass(frozen=True)
