@@ -10,6 +10,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors import torch as safetensors
 
+from sbd_utils.settings import PRESETS, RESULTS
+
+# What the commands wrote to results/ last, so that a test can tell what else has changed there;
+# `sha256sum --check` reads it, too.
+SUMS = RESULTS / "SHA256SUMS"
+
 
 class DamagedFileError(RuntimeError):
     """A file that cannot be read, or is not as it was written."""
@@ -33,6 +39,25 @@ def write(path: Path, content: bytes) -> None:
             part.unlink()
         kept = "; the file of before is as it was" if path.exists() else ""
         raise OSError(error.errno, f"{error.strerror}: {path} was not written{kept}") from error
+    if path.is_relative_to(RESULTS) and path != SUMS:
+        _note(path.relative_to(RESULTS), content)
+
+
+def _note(name: Path, content: bytes) -> None:
+    """Keep the sum of a file in results/, and drop those of files that are gone."""
+    if name.parts[0] in PRESETS:  # of a reader's own trainings
+        return
+    sums = read_sums() if SUMS.exists() else {}
+    sums[name.as_posix()] = hashlib.sha256(content).hexdigest()
+    lines = [f"{digest}  {name}\n" for name, digest in sorted(sums.items())
+             if (RESULTS / name).exists()]
+    write(SUMS, "".join(lines).encode())
+
+
+def read_sums() -> dict[str, str]:
+    """SHA-256 of the files in results/ by their name there, as the commands wrote them."""
+    lines = SUMS.read_text(encoding="utf-8").splitlines()
+    return {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
 
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], facts: Mapping) -> None:

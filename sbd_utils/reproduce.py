@@ -20,7 +20,7 @@ from nbclient.exceptions import CellExecutionError
 from nbconvert.filters import strip_ansi
 from tqdm import tqdm
 
-from sbd_utils import claims
+from sbd_utils import claims, files
 from sbd_utils.measures.scores import score
 from sbd_utils.settings import RESULTS, ROOT, RUNS, preset
 from sbd_utils.studies import tables
@@ -41,6 +41,7 @@ def main() -> int:
     Under `published` the notebooks are executed in place, and README and results/ follow them; a
     preset that trains has a folder of its own under results/, and tells where its runs lie.
     """
+    sys.stdout.reconfigure(errors="replace")  # what a terminal cannot show must not end an hour
     start, name = time.time(), preset()
     target = RESULTS if name == "published" else RESULTS / name
     folder = NOTEBOOKS if name == "published" else target / "notebooks"
@@ -54,7 +55,7 @@ def main() -> int:
             notebook = run(source, folder / f"{source.stem}.ipynb",
                            f"[{i}/{len(sources)}] {source.stem}")
             for picture, content in figures(notebook).items():
-                write(target / "figures" / f"{picture}.png", content)
+                files.write(target / "figures" / picture, content)
             rows += claim_rows(notebook)
     except CellExecutionError as error:
         print(f"{source.name} failed: {strip_ansi(str(error))}", file=sys.stderr)
@@ -68,9 +69,10 @@ def main() -> int:
         "versions": {package: version(package) for package in PACKAGES},
         "wall_seconds": round(time.time() - start), "claims": rows, "draws": draws,
     }
-    write(target / "claims.json", (json.dumps(facts, indent=1, ensure_ascii=False) + "\n").encode())
+    kept = json.dumps(facts, indent=1, ensure_ascii=False) + "\n"
+    files.write(target / "claims.json", kept.encode())
     text = to_text(facts)
-    write(target / "claims.md", text.encode())
+    files.write(target / "claims.md", text.encode())
     if name == "published":
         update_readme(README, rows)
     print(text)
@@ -137,8 +139,9 @@ class _epochs_line:
 
     def _watch(self, start: float) -> None:
         while not self.stop.wait(1):
-            files = [path for path in RUNS.glob("*/progress.txt") if path.stat().st_mtime > start]
-            self.bar.set_description_str("; ".join(path.read_text() for path in sorted(files)))
+            told = [path for path in RUNS.glob("*/progress.txt") if path.stat().st_mtime > start]
+            lines = [path.read_text(encoding="utf-8") for path in sorted(told)]
+            self.bar.set_description_str("; ".join(lines))
 
     def __exit__(self, *error):
         self.stop.set()
@@ -155,12 +158,16 @@ def outputs(notebook: nbformat.NotebookNode):
 
 
 def figures(notebook: nbformat.NotebookNode) -> dict[str, bytes]:
-    """The named pictures among the outputs, name to PNG."""
-    return {
-        output.metadata["image/png"]["name"]: b64decode(output.data["image/png"])
-        for output in outputs(notebook)
-        if "name" in output.metadata.get("image/png", {})
-    }
+    """The named pictures among the outputs and those that move, file name to content."""
+    found = {}
+    for output in outputs(notebook):
+        if "name" in output.metadata.get("image/png", {}):
+            content = output.data["image/png"]
+            found[f"{output.metadata['image/png']['name']}.png"] = b64decode(content)
+        if "name" in output.metadata.get("text/html", {}):
+            content = output.data["text/html"].partition("base64,")[2].partition('"')[0]
+            found[f"{output.metadata['text/html']['name']}.webp"] = b64decode(content)
+    return found
 
 
 def claim_rows(notebook: nbformat.NotebookNode) -> list[dict]:
@@ -201,15 +208,7 @@ def update_readme(path: Path, rows: list[dict]) -> None:
     _, end, after = rest.partition(MARKS[1])
     if not mark or not end:
         raise ValueError(f"{path.name} must have the lines {MARKS[0].strip()} and {MARKS[1]}")
-    write(path, f"{before}{mark}{readme_table(rows)}\n{end}{after}".encode())
-
-
-def write(path: Path, content: bytes) -> None:
-    """Write a file and the folders above it; a kill leaves the old file whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(content)
-    part.replace(path)
+    files.write(path, f"{before}{mark}{readme_table(rows)}\n{end}{after}".encode())
 
 
 if __name__ == "__main__":

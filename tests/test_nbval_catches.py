@@ -11,6 +11,7 @@ import pytest
 from nbformat import read, v4, write
 
 from sbd_utils import claims, reproduce
+from sbd_utils.figures.style import Movie
 from sbd_utils.studies.tables import SCORES
 from sbd_utils.worlds.circles import COLORS
 
@@ -44,7 +45,8 @@ def test_nbval_passes_what_was_recorded_and_fails_what_differs(tmp_path):
         write(v4.new_notebook(cells=[cell], metadata=kernel), tmp_path / f"{name}.ipynb")
     command = [sys.executable, "-m", "pytest", "--nbval-lax", "--nbval-current-env"]
     command += ["-p", "no:cacheprovider", "-rA", *[f"{name}.ipynb" for name in notebooks]]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8",
+                          errors="replace")
     found = re.findall(r"^(PASSED|FAILED) (?:\S*/)?(\w+)\.ipynb::", done.stdout, re.M)
     assert sorted(found) == [
         ("FAILED", "broken_claim"), ("FAILED", "differs"), ("PASSED", "claim"), ("PASSED", "same"),
@@ -56,13 +58,16 @@ def test_nbval_passes_what_was_recorded_and_fails_what_differs(tmp_path):
 def test_figures_and_claim_rows_are_found_among_other_outputs():
     named = {"image/png": {"name": "dot", "alt": "a dot"}}
     data, rows = {"image/png": b64encode(PNG).decode()}, [{"claim": "a"}, {"claim": "b"}]
+    movie = Movie(b"moves", "film", "a film", 8)._repr_mimebundle_()
     outputs = [
+        v4.new_output("display_data", movie[0], metadata=movie[1]),
+        v4.new_output("display_data", {"text/html": "<p>"}),
         v4.new_output("stream", text="1"), v4.new_output("error", ename="E", evalue="e"),
         v4.new_output("display_data", data, metadata=named), v4.new_output("display_data", data),
         v4.new_output("execute_result", {"text/plain": "1", claims.MIME: rows}, execution_count=1),
     ]
     notebook = v4.new_notebook(cells=[v4.new_markdown_cell(), v4.new_code_cell(outputs=outputs)])
-    assert reproduce.figures(notebook) == {"dot": PNG}
+    assert reproduce.figures(notebook) == {"dot.png": PNG, "film.webp": b"moves"}
     assert reproduce.claim_rows(notebook) == rows
 
 
@@ -73,7 +78,8 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / "notebooks").mkdir()
     monkeypatch.setattr(reproduce, "README", tmp_path / "README.md")
     monkeypatch.setattr(reproduce, "placed", lambda preset: [{"score": preset, "place": "within"}])
-    (tmp_path / "README.md").write_text(f"a\n{reproduce.MARKS[0]}old\n{reproduce.MARKS[1]}\nz\n")
+    readme = f"a\n{reproduce.MARKS[0]}old\n{reproduce.MARKS[1]}\nz\n"
+    (tmp_path / "README.md").write_text(readme, encoding="utf-8")
     monkeypatch.setenv("SBD_PRESET", "quick")
     monkeypatch.setenv("PYTHONPATH", str(reproduce.ROOT))  # for the kernel
     return tmp_path
@@ -81,7 +87,7 @@ def folder(tmp_path, monkeypatch):
 
 def test_the_published_notebooks_are_executed_in_place_and_the_readme_follows(folder, monkeypatch):
     monkeypatch.setenv("SBD_PRESET", "published")
-    (folder / "notebooks" / "01_good.py").write_text(GOOD)
+    (folder / "notebooks" / "01_good.py").write_text(GOOD, encoding="utf-8")
     seen = []
     for _ in range(2):
         assert reproduce.main() == 0
@@ -89,25 +95,26 @@ def test_the_published_notebooks_are_executed_in_place_and_the_readme_follows(fo
         assert [cell.execution_count for cell in notebook.cells] == [1, 2]
         seen.append([cell.id for cell in notebook.cells])
     assert seen[0] == seen[1], "an unchanged cell keeps its id"
-    facts = json.loads((folder / "results" / "claims.json").read_text())
+    facts = json.loads((folder / "results" / "claims.json").read_bytes())
     assert facts["draws"] == [] and (folder / "results" / "figures" / "dot.png").exists()
-    text = (folder / "README.md").read_text()
+    text = (folder / "README.md").read_text(encoding="utf-8")
     assert text == (f"a\n{reproduce.MARKS[0]}{reproduce.readme_table(facts['claims'])}\n"
                     f"{reproduce.MARKS[1]}\nz\n") and "3,675" in text
 
 
 def test_reproduce_writes_claims_figures_and_where_its_runs_lie(folder, capsys):
-    (folder / "notebooks" / "01_good.py").write_text(GOOD)
-    (folder / "notebooks" / "helper.py").write_text("1 / 0")  # no number, no notebook
+    (folder / "notebooks" / "01_good.py").write_text(GOOD, encoding="utf-8")
+    (folder / "notebooks" / "helper.py").write_text("1 / 0", encoding="utf-8")  # no number
     assert reproduce.main() == 0
     target = folder / "results" / "quick"
     assert (target / "figures" / "dot.png").read_bytes() == PNG
-    facts = json.loads((target / "claims.json").read_text())
+    facts = json.loads((target / "claims.json").read_bytes())
     [row] = facts["claims"]
     assert (row["claim"], row["verdict"], facts["preset"]) == ("images", "reproduced", "quick")
-    text = (target / "claims.md").read_text()
+    text = (target / "claims.md").read_text(encoding="utf-8")
     assert text == reproduce.to_text(facts) and text in capsys.readouterr().out
-    assert "| quick   | within  |" in text and "old" in (folder / "README.md").read_text()
+    assert "| quick   | within  |" in text
+    assert "old" in (folder / "README.md").read_text(encoding="utf-8")
 
 
 def test_a_new_run_is_placed_among_the_seeds(monkeypatch):
@@ -127,7 +134,8 @@ def test_a_new_run_is_placed_among_the_seeds(monkeypatch):
 
 
 def test_reproduce_fails_with_the_cells_error(folder, capsys):
-    (folder / "notebooks" / "01_bad.py").write_text("# %%\nvalue = {}['no such key']\n")
+    source = "# %%\nvalue = {}['no such key']\n"
+    (folder / "notebooks" / "01_bad.py").write_text(source, encoding="utf-8")
     assert reproduce.main() == 1
     seen = capsys.readouterr().err
     assert "01_bad.py failed" in seen and "KeyError: 'no such key'" in seen

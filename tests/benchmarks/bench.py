@@ -25,6 +25,7 @@ from torch.nn.functional import conv2d, relu
 from torch.utils.data import DataLoader, TensorDataset
 from torch.utils.flop_counter import FlopCounterMode
 
+from sbd_utils import files
 from sbd_utils.measures import cost
 from sbd_utils.models import decoders
 from sbd_utils.models.vae import VAE
@@ -262,9 +263,9 @@ def main() -> None:
         "threads": torch.get_num_threads(), "torch": torch.__version__, "rounds": ROUNDS,
         "seconds": SECONDS, "rows": rows, "without": losses, "growth": measure_growth(),
     }
-    (RESULTS / "bench.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     text = to_text(facts)
-    (RESULTS / "bench.md").write_text(text, encoding="utf-8")
+    files.write(RESULTS / "bench.json", (json.dumps(facts, indent=1) + "\n").encode())
+    files.write(RESULTS / "bench.md", text.encode())
     print(text)
 
 
