@@ -112,7 +112,7 @@ for color in COLORS:
 Picture(
     image_grid(
         np.concatenate(blocks[:-1], axis=1), [f"y = {y:.2f}" for y in steps],
-        ([f"{x:.2f}" for x in steps] + [""]) * 3, x_label="x", cell=0.41,
+        (([f"{x:.2f}" for x in steps] + [""]) * 3)[:-1], x_label="x", cell=0.41,
     ),
     "factor_grid",
     "Three blocks of five by five pictures, red, green and blue: in each block a disc moves to the "

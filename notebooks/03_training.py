@@ -181,9 +181,9 @@ Picture(
 
 # %% [markdown]
 # In the left panel the decoders are far apart, and in the right one their ranges overlap. Since
-# each seed trains both decoders, and two seeds did so on two processors, we can also count the
-# pairs of runs in which the SB decoder is lower. We do so for a second set of runs, too, which stop
-# after 20 epochs.
+# each seed trains both decoders, and some did so on two processors, we can also count the pairs of
+# runs in which the SB decoder is lower. We do so for a second set of runs, too, which stop after 20
+# epochs.
 
 # %% tags=["nbval-check-output"]
 counts = {}

@@ -91,12 +91,11 @@ Picture(
 
 # %% [markdown]
 # Both VAEs draw a disc of the right color in the right place. Now read the lower rows from left to
-# right. On the left, the disc turns corners and jumps, and in some rows it changes its color while
-# it travels. On the right, there are rows in which it moves evenly in one direction, and others in
-# which it stays and changes its color. There a row in which nothing changes belongs to a latent
-# that is not used. On the left there are two such rows, too, but their latents are used, and they
-# move other discs than this one, as the next figure shows. A picture may also be empty or faint,
-# where no picture of the data has its code.
+# right. On the left, the disc turns corners, jumps or loses its shape, and in one row it changes
+# its color while it travels. On the right, there are rows in which it moves evenly in one
+# direction, and others in which it stays and changes its color. There a row in which nothing
+# changes belongs to a latent that is not used. On the left every row changes something. A picture
+# may also be empty or faint or hold two discs, where no picture of the data has its code.
 #
 # The post has seven columns and starts from a code that is *sampled* from the posterior, so that
 # its figure comes out differently each time.
@@ -123,7 +122,7 @@ def follow(name: str) -> tuple[np.ndarray, np.ndarray]:
 ways = {name: follow(name) for name in TYPICAL}
 Picture(
     charts.responses({name: way for name, (way, _) in ways.items()},
-                     {name: color for name, (_, color) in ways.items()}),
+                     {name: color for name, (_, color) in ways.items()}, sprites.images.shape[-1]),
     "responses",
     "A row of square panels per decoder, one panel per latent, each with the ways of four discs: "
     "winding and of several colors for DeConv, straight and parallel for Spatial Broadcast.",
@@ -145,7 +144,7 @@ Picture(
 # distances are shares of the full range, and we take the median over the codes.
 
 # %%
-moves = {name: measure_moves(vae, mu[name]) for name, vae in vaes.items()}
+moves = {name: measure_moves(vae, mu[name], sprites) for name, vae in vaes.items()}
 numbers = {}
 for name, (mean, log_var) in codes.items():
     kl = -0.5 * (1 + log_var - mean**2 - np.exp(log_var)).mean(axis=0)
@@ -155,10 +154,9 @@ for name, (mean, log_var) in codes.items():
 Picture(
     charts.moves({name: numbers[name] for name in TYPICAL}, MOVES),
     "moves",
-    "Bars for x, y and color over the latents of each decoder. For DeConv three latents have "
-    "a tall bar for color beside those for x and y, and two move the disc with hardly any "
-    "color. For Spatial Broadcast two latents have bars for x and y only, and one for color "
-    "only.",
+    "Bars for x, y and color over the latents of each decoder. For DeConv all five latents have "
+    "bars for color and for x or y, four of them the tallest for color. For Spatial Broadcast two "
+    "latents have bars for x and y only, and one for color only.",
 )
 
 # %% [markdown]
@@ -203,9 +201,9 @@ Picture(
 
 # %% [markdown]
 # In the DeConv decoder most used latents mix, run after run. In most SB runs few or none do, but
-# there are exceptions, too many to call SB traversals disentangled without further words. Was it
-# like that from the start? In a second set of runs we stop after 20 epochs and count the runs in
-# which most of the used latents mix.
+# there are exceptions, so that you cannot say it of a run before you have looked. Was it like that
+# from the start? In a second set of runs we stop after 20 epochs and count the runs in which most
+# of the used latents mix.
 
 # %% tags=["nbval-check-output"]
 counts = {}
@@ -333,8 +331,7 @@ Picture(
 )
 
 # %% [markdown]
-# **2.** For the two SB runs the choice does not matter. The share of the DeConv run changes with
-# it, since it has bars of middling height, but it stays above one half.
+# **2.** For these three runs the choice does not matter.
 
 # %% tags=["solution", "hide-input"]
 shares = {}

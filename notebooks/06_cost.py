@@ -62,7 +62,7 @@ from sbd_utils.worlds.circles import make_sprites
 # %%
 SIZES = (32, 64, 128, 256)
 SHORT = {"deconv": "DeConv", "sbd": "SB", "sbd-width22": "SB of 22 channels"}
-BENCH = json.loads((RESULTS / "bench.json").read_text())
+BENCH = json.loads((RESULTS / "bench.json").read_text(encoding="utf-8"))
 
 
 def with_ratios(table: pd.DataFrame) -> pd.DataFrame:

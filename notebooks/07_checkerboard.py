@@ -310,9 +310,9 @@ spans.map(two_digits)
 
 # %% [markdown]
 # An untrained DeConv decoder was at several gray levels. After 20 epochs a fraction of one is left,
-# and after 150 epochs the pattern is no weaker: its share of the residual grows, because the rest
-# of the error shrinks. So training removes most of the pattern early, within the first epoch as you
-# can see in exercise 3, and then leaves the rest alone.
+# and the epochs up to 150 leave about as much of it, more in some runs and less in others. So
+# training removes most of the pattern early, within the first epoch as you can see in exercise 3,
+# and then leaves the rest alone.
 #
 # ---
 #

