@@ -107,9 +107,10 @@ for step, x in enumerate(DataLoader(images, batch_size=16, shuffle=True), start=
 #
 # ## The published curves
 #
-# Now we look at the whole training of a typical run of each decoder. (If you set `SBD_PRESET=blog`,
-# the next cell trains both anew.) The dashes at the right mark the last epoch of the post's run,
-# with numbers from its [author's notebook](https://github.com/borea17/Notebooks).
+# Now we look at the whole training of a typical run of each decoder. (Typical is meant over all
+# scores at once; in a single score such a run may lie at an end of the range.) (If you set
+# `SBD_PRESET=blog`, the next cell trains both anew.) The dashes at the right mark the last epoch of
+# the post's run, with numbers from its [author's notebook](https://github.com/borea17/Notebooks).
 
 # %%
 PUBLISHED = {
@@ -121,17 +122,17 @@ Picture(
     charts.loss_curves({name: vars(run.history) for name, run in runs.items()}, PUBLISHED),
     "loss_curves",
     "Two panels over epochs on a log axis, a curve for each decoder. The reconstruction terms "
-    "fall throughout. The KL terms rise steeply and then come down, that of DeConv slowly and "
-    "that of Spatial Broadcast in one long slide. Dashes at the right mark the post's last "
-    "epoch.",
+    "fall, with a spike of DeConv's on the way. The KL terms rise steeply; that of DeConv then "
+    "comes down slowly, and that of Spatial Broadcast in one slide. Dashes at the right mark the "
+    "post's last epoch.",
 )
 
 # %% [markdown]
-# Follow the left panel from left to right. The SB decoder starts well, then falls *behind* for a
-# few dozen epochs, and wins late. In the right panel, both KL terms rise steeply within five
-# epochs. The one of DeConv then comes down slowly, and the one of SB mostly between epochs 20 and
-# 60, so the models first find a code that works and then make it cheaper. The table has the
-# numbers.
+# Follow the left panel from left to right. The SB decoder starts well, then falls *behind*, and
+# passes the DeConv decoder for good between epochs 20 and 60. In the right panel, both KL terms
+# rise steeply within five epochs. The one of DeConv then comes down a little, and the one of SB
+# falls further, mostly between epochs 20 and 60, so the models first find a code that works and
+# then make it cheaper. The table has the numbers.
 
 # %% tags=["nbval-check-output"]
 done = [epoch for epoch in (1, 5, 20, 60, 150) if epoch <= len(runs["sbd"].history)]
@@ -195,9 +196,9 @@ for epochs, seeds in ((20, tables.read("early", "quick")), (150, rows)):
 pd.DataFrame(counts).T
 
 # %% [markdown]
-# The early lead of the DeConv decoder is thus no accident, but a stage that most trainings pass
-# through. If you stop a comparison early, you may compare how fast two models start rather than how
-# far they get.
+# The early lead of the DeConv decoder in the reconstruction term is thus no accident, but a stage
+# that these trainings pass through. If you stop a comparison early, you may compare how fast two
+# models start rather than how far they get.
 #
 # Where does the post's own run lie among ours?
 
@@ -211,9 +212,9 @@ among.loc[among["the post's"] > among["our highest"], "it is"] = "above"
 among.round(2)
 
 # %% [markdown]
-# Look at the KL term of the SB decoder, which lies above all of ours. That number alone makes the
-# post's run speak against the post's claim. One more SB run of ours is like it, which is not among
-# these seeds and which we have published as `sbd-mixing`, and [the next
+# Look at the post's KL term of the SB decoder, which lies above those of all these seeds. It is
+# this one number that makes the post's run contradict the post's claim. We have another SB run like
+# it, which is not among these seeds and is published as `sbd-mixing`, and [the next
 # notebook](04_traversals.ipynb) shows what sets it apart. It has no DeConv run of its own, so below
 # we compare it with the mean of all of them.
 

@@ -17,10 +17,10 @@
 # %% [markdown]
 # # Traverse the latents and measure what moves
 #
-# **Takeaway.** Turn one latent of a DeConv decoder, and the disc takes a winding way and, for most
-# latents, changes its color as it goes. In a typical Spatial Broadcast decoder (SB decoder) it
-# moves along a straight line and keeps its color, because other latents hold the color. But there
-# are SB runs that mix the two, so a single figure proves little.
+# **Takeaway.** Turn one latent of a DeConv decoder, and the disc takes a winding way and, from many
+# codes, changes its color as it goes. In a typical Spatial Broadcast decoder (SB decoder) it moves
+# along a straight line and keeps its color, because other latents hold the color. But there are SB
+# runs that mix the two, so a single figure proves little.
 #
 # A **VAE** (variational autoencoder) is an encoder that turns a picture into a few numbers and a
 # decoder that draws the picture from them. These numbers are the picture's **code**, and each of
@@ -93,9 +93,9 @@ Picture(
 # Both VAEs draw a disc of the right color in the right place. Now read the lower rows from left to
 # right. On the left, the disc turns corners, jumps or loses its shape, and in one row it changes
 # its color while it travels. On the right, there are rows in which it moves evenly in one
-# direction, and others in which it stays and changes its color. There a row in which nothing
-# changes belongs to a latent that is not used. On the left every row changes something. A picture
-# may also be empty or faint or hold two discs, where no picture of the data has its code.
+# direction, and one in which it stays and changes its color. There a row in which nothing changes
+# belongs to a latent that is not used. On the left every row changes something. A disc may also be
+# faint or broken, where no picture of the data has its code.
 #
 # The post has seven columns and starts from a code that is *sampled* from the posterior, so that
 # its figure comes out differently each time.
@@ -129,9 +129,10 @@ Picture(
 )
 
 # %% [markdown]
-# In the lower row, a latent that moves the disc moves all four of them along the same straight
-# line, wherever they start. In the upper row the ways bend, and the same latent sends each disc
-# somewhere else. So you cannot say what a DeConv latent means without saying where the disc is.
+# In the lower row, a latent that moves the disc moves all four of them along parallel lines,
+# wherever they start. In the upper row the ways bend or jump (thin gray lines), and the same latent
+# takes one disc far and another hardly anywhere. So you cannot say what a DeConv latent means
+# without saying where the disc is.
 #
 # Why are the lines of the SB decoder often slanted, rather than along $x$ and $y$? To the model $x$
 # and $y$ are alike, so nothing in the loss prefers one pair of directions in the picture to
@@ -155,7 +156,7 @@ Picture(
     charts.moves({name: numbers[name] for name in TYPICAL}, MOVES),
     "moves",
     "Bars for x, y and color over the latents of each decoder. For DeConv all five latents have "
-    "bars for color and for x or y, four of them the tallest for color. For Spatial Broadcast two "
+    "bars for x, y and color, and the one for color is the tallest. For Spatial Broadcast two "
     "latents have bars for x and y only, and one for color only.",
 )
 
@@ -215,8 +216,7 @@ for epochs, runs in ((20, tables.read("early", "quick")), (150, every)):
 pd.DataFrame(counts).T
 
 # %% [markdown]
-# So mixing is where most SB decoders start, too. In a typical run, color comes apart from position
-# between epoch 20 and epoch 150.
+# So mixing is common early on in SB decoders, too, and has become rare by epoch 150.
 #
 # ## A run that mixes
 #
@@ -232,9 +232,9 @@ Picture(
 )
 
 # %% [markdown]
-# Compare it with the right block of the first figure. The disc still moves evenly, but it changes
-# its color on the way, in every row in which it moves. Three latents carry $x$, $y$ and color
-# together, and none of them is about color alone.
+# Compare it with the right block of the first figure. The disc still moves in one direction, but it
+# changes its color on the way, in every row in which it moves. Three latents carry $x$, $y$ and
+# color together, and none of them is about color alone.
 #
 # The post calls its SB traversals "quite disentangled". Yet in its own figure a blue circle turns
 # green and then red while a position latent is turned, so its run is of this kind, too. No single
@@ -284,8 +284,8 @@ claims.Report(
 #
 # **What you have seen**
 #
-# * A DeConv latent moves the disc along winding ways that depend on where it starts, and most of
-#   them repaint it.
+# * A DeConv latent moves the disc along winding ways that depend on where it starts, and repaints
+#   it from many of its codes.
 # * A typical SB latent moves it along a straight line or changes its color, but does not do both.
 # * Some SB runs mix, and so does the post's, so a single traversal is no evidence.
 #

@@ -102,7 +102,7 @@ chosen = {name: informative_latents(log_var)[:2] for name, (_, log_var) in codes
 # %% [markdown]
 # A log-variance near 0 belongs to a latent that has gone back to the prior, and replacing it does
 # little harm. The others are far below 0, and some lie so close together that it is nearly a tie
-# which two come first. We draw the first two, as the post does, and look at the other pairs
+# which of them comes first. We draw the first two, as the post does, and look at the other pairs
 # afterwards.
 #
 # ## The picture
@@ -300,7 +300,7 @@ geometry_movie(
 # one model after 150 epochs. The affine R² and the folded cells are means over the red, the green
 # and the blue plane, and the readout was measured in only some of the runs. Beside the dots, a
 # circle marks the mean, a thick bar its 95% interval and a thin line the range. The dotted lines
-# are thresholds of the claims below, which we set before the runs.
+# are thresholds of the claims below, where a panel has one; we set them before the runs.
 
 # %%
 seeds = tables.read("seeds", "blog")
@@ -348,7 +348,7 @@ claims.Report(*(
 #
 # * With the SB decoder the code is a sum: place enters as an affine map, color as a shift.
 # * The DeConv code is a curved sheet; seen on two of its latents it is folded.
-# * The difference shows within a few epochs and in every seed.
+# * The difference shows in every seed, and after 20 epochs already.
 #
 # **On your own** (solutions below)
 #

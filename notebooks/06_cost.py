@@ -108,8 +108,8 @@ with_ratios(work.round(1)).rename_axis("pixels per side")
 # The table holds the millions of multiply-adds from the right panel. It is tempting to say that the
 # SB decoder scales badly because it works on every pixel. But the last layers of *any* decoder work
 # on every pixel, or on a quarter of them, so that all of this work grows fourfold with each
-# doubling of the sides. The SB decoder pays a constant factor, nearly all of it in one layer from
-# 64 channels to 64. This is why 22 channels are enough to come down to DeConv.
+# doubling of the sides. The SB decoder pays a constant factor, most of it in one layer from 64
+# channels to 64. This is why 22 channels are enough to come down to DeConv.
 #
 # ## Memory
 #
@@ -338,9 +338,9 @@ grown["ms"].round(1)
 # %% [markdown]
 # A number above 4 means that time grows faster than the pixels. In small pictures it grows more
 # slowly, because the optimizer and other overhead do not depend on them. In large ones the plain
-# loop becomes slower per pixel, for both decoders. We put this down to the feature maps, which no
-# longer fit into the processor's caches, so that each pass over them waits for memory. The memory
-# itself never grows faster than the pixels:
+# loop becomes slower per pixel, for both decoders, and so does our loop for the SB decoder. We put
+# this down to the feature maps, which no longer fit into the processor's caches, so that each pass
+# over them waits for memory. The memory itself never grows faster than the pixels:
 
 # %%
 grown["bytes"].round(1)
@@ -349,9 +349,10 @@ grown["bytes"].round(1)
 # ## Is it still the same model?
 #
 # Our loop has half the precision, and its sums are in another order. Is the trained model as good?
-# `make study NAME=early` trained five seeds for 20 epochs both ways, in our loop and eagerly in
-# `float32`, from the same weights and on the same images. We count in how many scores our mean lies
-# within the range of the eager runs, and in how many all five seeds differ in the same direction.
+# `make study NAME=early` trained five seeds for 20 epochs both ways, in our loop and in the plain
+# one in `float32`, from the same weights and on the same images. We count in how many scores our
+# mean lies within the range of the eager runs, and in how many all five seeds differ in the same
+# direction.
 
 # %% tags=["nbval-check-output"]
 fast, eager = (tables.read("early", "quick", loop).set_index(["decoder", "seed"])
@@ -393,10 +394,10 @@ Report(
 # %% [markdown]
 # **On your own** (solutions below)
 #
-# 1. The middle convolution is nearly all of the work. Replace it by a depthwise convolution, which
-#    looks at one channel at a time, and a 1×1 convolution. What is left of the multiply-adds?
-# 2. How many neighborhoods does a kernel of 5 have, and what does its shortcut save?
-# 3. How does the memory of an eager step grow with the channels of an SB decoder?
+# 1. The middle convolution is most of the work. Replace it by a depthwise convolution, which looks
+# at one channel at a time, and a 1×1 convolution. What is left of the multiply-adds? 2. How many
+# neighborhoods does a kernel of 5 have, and what does its shortcut save? 3. How does the memory of
+# an eager step grow with the channels of an SB decoder?
 #
 # **Further reading.** The [PyTorch performance
 # guide](https://pytorch.org/tutorials/recipes/recipes/tuning_guide.html) is about gradient

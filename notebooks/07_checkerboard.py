@@ -150,14 +150,14 @@ Picture(
     heat_maps({"": {kind: 100 * (values - 1) for kind, values in strengths.items()}},
               "strength, percent\nfrom the mean"),
     "untrained",
-    "Five squares of 16 by 16 pixels: a checkerboard for DeConv with kernels 3 and 5, nearly flat "
-    "squares for kernel 4, for resize and for Spatial Broadcast.",
+    "Five squares of 16 by 16 pixels: a checkerboard for DeConv with kernels 3 and 5, a much "
+    "fainter one for kernel 4, and flat squares for resize and Spatial Broadcast.",
 )
 
 # %% [markdown]
 # On average over many decoders, all is as counted: kernels of 3 and 5 draw more strongly where more
-# stamps fall, and a kernel of 4 hardly favors any pixel. But you train a single decoder. Here is
-# the mean picture of the first of each kind:
+# stamps fall, and a kernel of 4 favors no pixel nearly as much. But you train a single decoder.
+# Here is the mean picture of the first of each kind:
 
 # %%
 reds = {kind: pictures[0].mean(axis=0)[0][middle] for kind, pictures in drawn.items()}
@@ -199,14 +199,16 @@ untrained.map(two_digits)
 # ## Look at what training leaves of it
 #
 # Now we take the two trained decoders. Their pictures look clean, so we turn to the **residual**,
-# which is the picture less the truth. We average it over every fourth image of the data, and over
-# the colors in the figure. Errors that belong to a single image cancel in this mean, and what stays
-# is the decoder's habit.
+# which is the picture less the truth. We average it over a quarter of the images, drawn at random,
+# and over the colors in the figure. (Every fourth image would be a regular grid of places, which
+# has a spectrum of its own.) Errors that belong to a single image cancel in this mean, and what
+# stays is the decoder's habit.
 
 # %%
 sprites = make_sprites()
 runs = published.runs(sprites.images)
-some = sprites.images[::4]  # from everywhere, in all colors
+quarter = np.random.default_rng(0).permutation(len(sprites.images))[::4]
+some = sprites.images[quarter]
 truth = some.numpy()
 shown = {name: decode(run.vae, encode(run.vae, some)[0], clamp=False) for name, run in runs.items()}
 residual = {name: pictures - truth for name, pictures in shown.items()}
@@ -221,16 +223,16 @@ Picture(
         "mean residual, gray levels",
     ),
     "habit",
-    "The mean residual of both decoders: DeConv's is grainy, with broad spots of either sign; "
-    "Spatial Broadcast's is fainter, with fine diagonal streaks.",
+    "The mean residual of both decoders: DeConv's is grainy and mostly of one sign; Spatial "
+    "Broadcast's is fainter, with broad pale spots of both.",
 )
 
 # %% [markdown]
-# DeConv's mean residual is a coarse mixture of light and dark pixels, in which the eye finds no
-# clear grid; that of the SB decoder is fainter, with slanted streaks. A spectrum tells whether
-# anything in them is regular. A pattern that repeats every $p$ pixels makes sharp peaks in the
-# spectrum, at multiples of $64 / p$ cycles per picture. Here are the spectra of both, from the
-# slowest waves at the upper left to the finest grid that 64 pixels can hold at the lower right:
+# DeConv's mean residual is grainy, mostly of one sign, and the eye finds no clear grid in it; that
+# of the SB decoder is fainter and consists of broad pale spots. A spectrum tells whether anything
+# in them is regular. A pattern that repeats every $p$ pixels makes sharp peaks in the spectrum, at
+# multiples of $64 / p$ cycles per picture. Here are the spectra of both, from the slowest waves at
+# the upper left to the finest grid that 64 pixels can hold at the lower right:
 
 # %%
 power = {name: measures.spectrum(255 * pictures) for name, pictures in residual.items()}
@@ -250,10 +252,9 @@ Picture(
 # The upper left corner is left out, since it holds the part that is the same everywhere. DeConv's
 # spectrum has bright points at multiples of 16 and 32, which belong to patterns of 4 and 2 pixels,
 # and mostly weaker ones at other multiples of 8. These are the blocks that its last three layers
-# write. The broader spots in both spectra we read as the data's own rhythm, since discs stand at 35
-# places spread over 46 pixels. The table has the strength of the patterns and the *height* of the
-# peaks, which is their power over the median of the frequencies around them. A height of 1 means
-# that there is no peak.
+# write. The bright corner beside it, in both spectra, comes from the broad spots. The table has the
+# strength of the patterns and the *height* of the peaks, which is their power over the median of
+# the frequencies around them. A height of 1 means that there is no peak.
 
 # %% tags=["nbval-check-output"]
 rows = {}
@@ -326,7 +327,8 @@ spans.map(two_digits)
 #
 # **The claims.** The post says that transposed convolutions leave checkerboard artifacts, which we
 # split in two. Is the pattern stronger than with an SB decoder of the same seed? And does it reach
-# one gray level, the least that can be seen?
+# one gray level, the least that can be seen? (The gray levels themselves were measured in the later
+# runs only, so there are fewer of them than in the table above.)
 
 # %% tags=["nbval-check-output"]
 seeds = tables.read("seeds", "blog")

@@ -153,8 +153,8 @@ pilots = ROWS[ROWS.seed == coordconv.PILOT_SEED]
 pilots.pivot(index=["task", "network"], columns="rate", values="train_loss").map("{:.1g}".format)
 
 # %% [markdown]
-# You can see that the highest rate is the best for all that draws, so that all decoders below are
-# trained alike. Only the plain network for regression needs a smaller one.
+# You can see that the highest rate is the best, or as good as the best, for all that draws, so that
+# all decoders below are trained alike. Only the plain network for regression needs a smaller one.
 #
 # ## The plain network fails where it was shown nothing
 #
@@ -245,7 +245,7 @@ Picture(
     "and one far inside. All six networks draw the first. In the quadrant only CoordConv and "
     "the broadcast to 8×8 with coordinates draw a square at the right place; the plain "
     "network and two others draw a torn one just inside, and far inside splinters or nothing; "
-    "the linear layer to 64×64 draws only specks.",
+    "the linear layer to 64×64 draws a ragged star, then only specks.",
 )
 
 # %% [markdown]
@@ -295,7 +295,8 @@ pd.DataFrame({network: changes(network) | {"different pixels": count,
 # convolution with a kernel of one pixel and a stride of 2 writes to only one pixel in four.
 #
 # All others can tell every pixel apart. Each dot below is one seed that was never shown the
-# quadrant. For rendering we trained most networks with one seed only.
+# quadrant. For rendering we trained most networks with one seed only, and the slowest one for
+# classification, too.
 
 # %%
 PANELS = {
@@ -346,8 +347,8 @@ means.rename(columns=lambda panel: ", ".join(panel)).map("{:.0%}".format)
 #   never shown. This is how we read it; we haven't tested it further.
 # * **The kernel** doesn't decide. CoordConv generalizes with kernels of 3, and the filled plain
 #   network with kernels of 4 and a stride of 2, while a smaller kernel doesn't help the plain one.
-# * **Width and depth** don't decide, either. Where a filled dot falls short of 1 in the quadrant,
-#   another seed of the same network comes closer.
+# * **Width and depth** don't decide, either. Where a filled dot of classification falls short of 1
+#   in the quadrant, another seed of the same network comes closer.
 #
 # ## How fast, and how small?
 #
@@ -408,8 +409,9 @@ totals = UNIFORM.groupby("network").seconds
 # %% [markdown]
 # A ratio of two such times inherits this spread. Now which plain network should CoordConv be
 # compared with? A factor such as 150 says as much about the opponent as about CoordConv, and so we
-# let each side send its best. On one side are all networks that have no coordinates, and on the
-# other all that are an SB decoder: they broadcast the code over the whole canvas, with coordinates.
+# let each side send its best of those that we timed. On one side are all networks that have no
+# coordinates, and on the other all that are an SB decoder: they broadcast the code over the whole
+# canvas, with coordinates.
 
 
 # %% tags=["nbval-check-output"]
@@ -487,8 +489,8 @@ both[both["SB decoder"] != both["CoordConv"]].dropna()
 # %% [markdown]
 # ## The claims
 #
-# We split the post's sentence into three claims. The first one takes all five CoordConvs of the
-# last section with all their seeds, the two others take the best of both sides.
+# We split the post's sentence into three claims. The first one takes all five CoordConvs that were
+# never shown the quadrant, with all their seeds, the two others take the best of both sides.
 
 # %% tags=["nbval-check-output"]
 quadrant = RUNS[(RUNS.task == "classification") & (RUNS.split == "quadrant")]

@@ -164,18 +164,19 @@ Picture(
     charts.dissociation(LONG, BENT),
     "dissociation",
     "One dot per run: how bent its plane is, against the checkerboard's share of its error. The "
-    "DeConv runs lie where both are high. The resize runs are as bent, with a pattern thousands of "
-    "times weaker. The broadcast8-deconv runs have the pattern; two are as straight as the SB runs "
-    "and one lies above the bound. Both kinds of SB runs are straight and have no pattern.",
+    "DeConv runs lie where both are high. The resize runs are as bent, with a pattern at least "
+    "hundreds of times weaker. The broadcast8-deconv runs have the pattern; two are as straight as "
+    "the SB runs and one lies above the bound. Both kinds of SB runs are straight and have no "
+    "pattern.",
 )
 
 # %% [markdown]
-# You can see that all four corners are filled. The pattern of `resize` is thousands of times weaker
-# than DeConv's, and yet none of its runs is straight and all their latents mix. `broadcast8-deconv`
-# leaves a pattern dozens of times stronger than any SB run's, and yet its plane is straight in two
-# of three runs and its latents hardly mix. So each argument is right about its own effect, and
-# neither explains the other's. Among these five decoders the pattern comes with the transposed
-# convolutions, and the straight plane comes with the broadcast.
+# You can see that all four corners are filled. The pattern of `resize` is hundreds to thousands of
+# times weaker than DeConv's, and yet none of its runs is straight and all their latents mix.
+# `broadcast8-deconv` leaves a pattern dozens of times stronger than any SB run's, and yet its plane
+# is straight in two of three runs and its latents hardly mix. So each argument is right about its
+# own effect, and neither explains the other's. Among these five decoders the pattern comes with the
+# transposed convolutions, and the straight plane comes with the broadcast.
 #
 # The lone diamond above the line is a run of `broadcast8-deconv` with one color below the bound. No
 # cell of it is folded, and it is still straighter than any run of `resize`:
@@ -192,7 +193,7 @@ LONG[LONG.decoder.isin(["resize", "broadcast8-deconv"])].set_index(["decoder", "
 # overlap because MIG asks for one latent per factor: it is low wherever x and y lie turned against
 # the latents, however straight their plane is.
 #
-# ## A narrow SB decoder costs no more than DeConv
+# ## A narrow SB decoder, with the multiply-adds of DeConv
 #
 # The post names a price of the SB decoder: it takes more memory and more time, although it has
 # fewer parameters. Does it need its 64 channels? With 22 of them, `sbd-width22` has about DeConv's
@@ -277,8 +278,8 @@ SCAN[SCAN.straight != usual].set_index(["decoder", "seed"])[shown].round(2).rena
 # with 16 channels or 128, with padding or without, and with transposed convolutions behind it, too.
 # The exceptions are decoders of two layers (`sbd-depth2`) and decoders with a kernel of 5
 # (`sbd-kernel5`), which have three layers; either fails in two of three seeds. Where such a run has
-# folded cells in spite of a good R², we see its plane nearly edge-on, like a sheet of paper from
-# the side. With a linear start coordinates don't help, and the one straight run belongs to
+# folded cells in spite of a good R², its plane may be seen nearly edge-on, like a sheet of paper
+# from the side. With a linear start coordinates don't help, and the one straight run belongs to
 # `resize-xy-every`. Without coordinates a broadcast fails as well. (The high R² of the sum of
 # `sbd-no-xy` means little, since its code holds no places, as you will see below.)
 #
@@ -290,7 +291,8 @@ SCAN[SCAN.straight != usual].set_index(["decoder", "seed"])[shown].round(2).rena
 #
 # So far the linear layers filled maps of 2×2 places, and the broadcasts maps of 8×8 or more. For a
 # fair comparison we give both starts the same first maps, with coordinates, and let transposed
-# convolutions do the rest. The larger the first map, the fewer of them it needs.
+# convolutions do the rest. Two more broadcasts, named `no-xy`, go without coordinates. The larger
+# the first map, the fewer of them it needs.
 
 # %%
 Picture(
@@ -379,12 +381,12 @@ LONG.groupby("decoder", sort=False).agg(
     {"seed": "size", "reconstruction": span, "sharper": "sum"}).rename(columns=WORDS)
 
 # %% [markdown]
-# The second table is about the long runs again, and counts those that are sharper than DeConv's
-# best. Neither of the two decoders in between has any: `broadcast8-deconv` is mostly straight and
-# no sharper, and `resize` gains nothing by leaving out the transposed convolutions. Among these
-# five, only those draw sharply that broadcast the code to every pixel and upsample nothing. The
-# narrow one shows that it isn't a matter of work. (Depth helps in the short runs above: four or
-# five layers reconstruct better than three in every seed, and two layers far worse.)
+# This table is about the long runs again, and counts those that are sharper than DeConv's best.
+# Neither of the two decoders in between has any: `broadcast8-deconv` is mostly straight and no
+# sharper, and `resize` gains nothing by leaving out the transposed convolutions. Among these five,
+# only those draw sharply that broadcast the code to every pixel and upsample nothing. The narrow
+# one shows that it isn't a matter of work. (Depth helps in the short runs above: four or five
+# layers reconstruct better than three in every seed, and two layers far worse.)
 #
 # ## Along a curve
 #
@@ -490,8 +492,8 @@ max(width for width in work if work[width] <= cost.multiply_adds(ComposedDecoder
 {depth: reach(replace(SBD, coordinates="none", depth=depth)) for depth in range(2, 7)}
 
 # %% [markdown]
-# **3.** The checkerboard doesn't fade. Its share of the error grows, since the rest of the error
-# shrinks faster. (Ten epochs were at the higher learning rate.)
+# **3.** The checkerboard doesn't fade away. In most runs its share of the error grows, since the
+# rest of the error shrinks faster. (Ten epochs were at the higher learning rate.)
 
 # %% tags=["solution", "hide-input", "nbval-check-output"]
 curve = pd.concat([SCAN, tables.read("early", "quick"), LONG]).query("decoder == 'deconv'")

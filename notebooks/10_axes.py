@@ -61,11 +61,11 @@ from sbd_utils.worlds.circles import make_sprites
 # %% [markdown]
 # ## Order without axes
 #
-# We compare three runs. The first is an SB run that ended mixing, the second a typical SB run and
-# the third a typical DeConv run. The table shows which share of the latents mixes, among those that
-# move anything. The **R² of the sum** says how well the code is a sum of a linear part for the
-# place and a part for the color, in whatever directions. MIG, the mutual information gap, rewards
-# codes in which each factor has a latent of its own.
+# We compare an SB run that ended mixing with a typical SB run and a typical DeConv run. The table
+# shows which share of the latents mixes, among those that move anything. The **R² of the sum** says
+# how well the code is a sum of a linear part for the place and a part for the color, in whatever
+# directions. MIG, the mutual information gap, rewards codes in which each factor has a latent of
+# its own.
 
 # %%
 sprites = make_sprites()
@@ -136,9 +136,9 @@ Picture(
 
 # %% [markdown]
 # On the left, the loss would accept a wide posterior along one diagonal and wants a narrow one
-# along the other. A diagonal $q$ cannot tilt. It is too narrow in one direction, where it pays for
-# precision that nobody needs, and too wide in the other, where it lets errors in. On the right we
-# look at the same ellipse along its own axes, and the two agree. Rotating the latents changes
+# along the other. A diagonal $q$ cannot tilt, so it is too narrow in one direction, where it pays
+# for precision that nobody needs, and too wide in the other, where it lets errors in. On the right
+# we look at the same ellipse along its own axes, and the two agree. Rotating the latents changes
 # nothing else: the prior is round, and the decoder can undo a rotation. Only this misfit tells a
 # VAE which axes to take.
 #
@@ -173,7 +173,7 @@ Picture(
 # %% [markdown]
 # Nothing was trained between the two blocks. On the left three latents each move the disc and
 # change its color. On the right two axes move the disc, each in a direction of its own, and one
-# changes the color. (It draws smudges at the ends, where no picture of the data has its code.)
+# changes the color. (Some rows end in smudges, where no picture of the data has its code.)
 #
 # ## What the axes cost
 #
@@ -242,13 +242,14 @@ print(f"turned axes with one width each, less the encoder's own widths: {differe
 # As its code is not a sum, what a direction means changes from code to code, and no rotation can be
 # right for all of them.
 #
-# **A caveat.** This is a reading of three runs. An SB run whose latents already keep color apart
-# has less to gain from turning, or nothing. For the typical run the table cannot say how much: its
-# reconstruction term is many times what training left, already along the latents, so the widths are
-# wrong. They are meant for a linear decoder, and the color of this run seems to switch between
-# plateaus, as the color direction in [the notebook on traversals](04_traversals.ipynb) suggests.
-# The eigenvectors of a mean are also not the best axes for each code. What carries over is the
-# argument, and that a mixing latent does not prove a disordered code.
+# **A caveat.** This is a reading of three runs. By its price the typical SB run would gain nearly
+# as much from turning as the mixing one, although its latents already keep color apart. Its loss
+# cannot tell whether it would: its reconstruction term is many times what training left, already
+# along the latents, so the widths are wrong. They are meant for a linear decoder, and the color of
+# this run seems to switch between plateaus, as the color direction in [the notebook on
+# traversals](04_traversals.ipynb) suggests. The eigenvectors of a mean are also not the best axes
+# for each code. What carries over is the argument, and that a mixing latent does not prove a
+# disordered code.
 #
 # ---
 #
@@ -275,7 +276,8 @@ print(f"turned axes with one width each, less the encoder's own widths: {differe
 #
 # ## Solutions
 #
-# **1.** We draw 1000 random rotations and compute the price of each.
+# **1.** We draw 1000 random rotations and compute the price of each. In all three runs training has
+# found cheaper axes than any of these.
 
 # %% tags=["solution", "hide-input", "nbval-check-output"]
 normal = np.random.default_rng(0).standard_normal((1000, 5, 5))
@@ -296,9 +298,9 @@ for k, value in enumerate(wanted, start=1):
     print(f"axis {k}: {value:.2g}")
 
 # %% [markdown]
-# **3.** We fit the sum by least squares. Its matrix $A$ spans the plane of the places, and the
-# three offsets $b_c$ differ mostly along one direction. A right angle means that one rotation can
-# give color an axis of its own.
+# **3.** We fit the sum by least squares. Its matrix $A$ spans the plane of the places, and we take
+# the direction along which the three offsets $b_c$ differ most. A right angle means that one
+# rotation can give color an axis of its own.
 
 # %% tags=["solution", "hide-input", "nbval-check-output"]
 labels = sprites.factors["color"][:, None] == np.unique(sprites.factors["color"])

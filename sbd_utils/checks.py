@@ -33,16 +33,6 @@ def whole(name: str, value: object, least: int = 1, most: int = 2**63 - 1) -> in
     return int(value)
 
 
-def positive(name: str, value: object, most: float = math.inf) -> float:
-    """The value as a float; ValueError unless it is a finite number above 0 and at most `most`."""
-    span = "" if most == math.inf else f" and at most {most:g}"
-    if isinstance(value, (bool, np.bool)) or not isinstance(value, Real):
-        raise refused(name, "a number", value)
-    if not 0 < value <= most or value == math.inf:
-        raise refused(name, f"a number above 0{span}", value)
-    return float(value)
-
-
 def number(name: str, value: object, low: float = -math.inf, high: float = math.inf) -> float:
     """The value as a float; ValueError unless it is a finite number in [low, high]."""
     if isinstance(value, (bool, np.bool)) or not isinstance(value, Real):
@@ -50,6 +40,13 @@ def number(name: str, value: object, low: float = -math.inf, high: float = math.
     if not low <= value <= high or not math.isfinite(value):
         bounded = not math.isinf(low) or not math.isinf(high)
         raise refused(name, f"a number in [{low:g}, {high:g}]" if bounded else "finite", value)
+    return float(value)
+
+
+def positive(name: str, value: object, most: float = math.inf) -> float:
+    """The value as a float; ValueError unless it is a finite number above 0 and at most `most`."""
+    if number(name, value, high=most) <= 0:
+        raise refused(name, "a number above 0", value)
     return float(value)
 
 

@@ -21,16 +21,17 @@ NEAR = 0.25  # how far from a size that the post gives still is that size, as a 
 class Claim:
     """One assertion: a number lies on one side of a bound.
 
-    says: the assertion, in words. source: who says it, and where. measure: what the number is.
-    side: "<", "≤", ">", "≥" or "=". size: how large the source says that the number is, from and
-    to, if it does. untestable: why it cannot be judged here, if so. recorded: the verdict that is
-    expected.
+    says: the assertion, in words. source: who says it, and where. measure: what the number is, and
+    unit: the few words that follow it. side: "<", "≤", ">", "≥" or "=". size: how large the source
+    says that the number is, from and to, if it does. untestable: why it cannot be judged here, if
+    so. recorded: the verdict that is expected.
     """
 
     id: str
     says: str
     source: str
     measure: str
+    unit: str
     side: str
     bound: float
     recorded: str
@@ -38,7 +39,7 @@ class Claim:
     untestable: str = ""
 
     def __post_init__(self):
-        for name in ("id", "says", "source", "measure", "untestable"):
+        for name in ("id", "says", "source", "measure", "unit", "untestable"):
             checks.kind(name, getattr(self, name), str)
         checks.one_of("side", self.side, SIDES)
         checks.number("bound", self.bound)
@@ -127,12 +128,13 @@ def _checked(rows: Sequence[dict]) -> list[dict]:
     return list(rows)
 
 
-def measured(row: dict) -> str:
-    """A row's number with its interval and count, where it has them."""
+def measured(row: dict, unit: bool = False) -> str:
+    """A row's number with its unit, if asked for, and its interval and count, where it has them."""
     _checked([row])
     if row["verdict"] == "not testable here":
         return LEDGER[row["claim"]].untestable
     value, low, high = (format_value(row[name]) for name in ("value", "low", "high"))
+    value = f"{value} {LEDGER[row['claim']].unit}" if unit else value
     if row["count"] == 1:
         return value
     return f"{value} ({low} to {high}, {row['count']} runs)"
@@ -148,79 +150,82 @@ def format_value(value: float) -> str:
 
 BETTER = "its mean over the last of 150 epochs, SB less DeConv of the same seed, nats per image"
 RIGHT = "share of images that are drawn as one disc of their color within a pixel of its place"
+AFFINE = "affine R² of the plane of the two most precise latents, mean of three colors"
+FOLDED = "cells of 25 that are turned over, mean of three colors"
+LESS, MIX = "nats per image, SB less DeConv", "of the latents in use mix"
 MIXING = "of the latents that move anything, the share that moves position and color both"
 LEDGER = {
     claim.id: claim for claim in (
         Claim("images", "the data set has 3675 images", "post, data", "different images",
-              "=", 3675, "reproduced"),
+              "different images", "=", 3675, "reproduced"),
         Claim("factors", "three factors of variation make them", "post, data",
-              "factors that take more than one value", "=", 3, "reproduced"),
+              "factors that take more than one value", "factors", "=", 3, "reproduced"),
         Claim("fewer-parameters", "the SB decoder has fewer parameters", "post, models",
-              "trainable numbers, SB over DeConv", "<", 1, "reproduced"),
+              "trainable numbers, SB over DeConv", "of DeConv's", "<", 1, "reproduced"),
         Claim("better-reconstruction", "SB improves the reconstruction term", "post, loss curves",
-              BETTER, "<", 0, "reproduced"),
+              BETTER, LESS, "<", 0, "reproduced"),
         Claim("better-kl", "SB improves the regularization term as well", "post, loss curves",
-              BETTER, "<", 0, "reproduced"),
+              BETTER, LESS, "<", 0, "reproduced"),
         Claim("reconstructs-deconv", "the DeConv VAE reconstructs well", "post, traversals",
-              RIGHT, "≥", 0.95, "reproduced"),
+              RIGHT, "of the images right", "≥", 0.95, "reproduced"),
         Claim("reconstructs-sbd", "the SB VAE reconstructs well", "post, traversals",
-              RIGHT, "≥", 0.95, "reproduced"),
+              RIGHT, "of the images right", "≥", 0.95, "reproduced"),
         Claim("entangled-deconv", "the DeConv traversals are entangled", "post, traversals",
-              MIXING, ">", 0.5, "reproduced"),
+              MIXING, MIX, ">", 0.5, "reproduced"),
         Claim("disentangled-sbd", 'the SB traversals "seem quite disentangled"',
-              "post, traversals", MIXING, "<", 0.5, "reproduced"),
+              "post, traversals", MIXING, MIX, "<", 0.5, "reproduced"),
         Claim("geometry-deconv", "the DeConv geometry is highly non-linear", "post, geometry",
-              "affine R² of the plane of the two most precise latents, mean of three colors",
-              "<", 0.97, "reproduced"),
+              AFFINE, "affine R²", "<", 0.97, "reproduced"),
         Claim("folds-deconv", "the DeConv geometry folds over itself", "post, geometry figure",
-              "cells of 25 that are turned over, mean of three colors", "≥", 2, "reproduced"),
+              FOLDED, "of 25 cells folded", "≥", 2, "reproduced"),
         Claim("geometry-sbd", "the SB geometry is close to an affine map of the true one",
               "post, geometry",
-              "affine R² of the plane of the two most precise latents, mean of three colors",
-              ">", 0.97, "reproduced"),
+              AFFINE, "affine R²", ">", 0.97, "reproduced"),
         Claim("folds-sbd", "the SB geometry does not fold", "post, geometry figure",
-              "cells of 25 that are turned over, mean of three colors", "<", 1, "reproduced"),
+              FOLDED, "of 25 cells folded", "<", 1, "reproduced"),
         Claim("informative-deconv", "DeConv's two most precise latents carry x and y",
               "post, geometry", "R² of (x, y) read from them by nearest neighbors, cross-validated",
-              "≥", 0.7, "not reproduced"),
+              "readout R²", "≥", 0.7, "not reproduced"),
         Claim("informative-sbd", "SB's two most precise latents carry x and y",
               "post, geometry", "R² of (x, y) read from them by nearest neighbors, cross-validated",
-              "≥", 0.7, "reproduced"),
+              "readout R²", "≥", 0.7, "reproduced"),
         Claim("more-memory", "SB needs about 50% more memory", "post, drawbacks",
               "peak of an eager float32 step of 16 images, weights and Adam's moments included, SB "
-              "over DeConv", ">", 1, "larger than claimed", size=(1.5, 1.5)),
+              "over DeConv", "times DeConv's", ">", 1, "larger than claimed", size=(1.5, 1.5)),
         Claim("slower", "SB trains 1.48 times as long", "post, drawbacks",
               "seconds of a plain float32 step, SB over DeConv, on results/bench.md's processor",
-              ">", 1, "larger than claimed", size=(1.48, 1.48)),
+              "times DeConv's", ">", 1, "larger than claimed", size=(1.48, 1.48)),
         Claim("under-30-min", "both trainings take under 30 minutes on a K80", "post, drawbacks",
-              "minutes", "<", 30, "not testable here", untestable="it takes a K80"),
+              "minutes", "minutes", "<", 30, "not testable here", untestable="it takes a K80"),
         Claim("checkerboard-more", "transposed convolutions leave a checkerboard",
               "post, from Odena et al.", "pattern of 2×2 pixels that all residuals share, gray "
-              "levels of 255, DeConv less SB of the same seed", ">", 0, "reproduced"),
+              "levels of 255, DeConv less SB of the same seed", "gray levels more than SB", ">", 0,
+              "reproduced"),
         Claim("checkerboard-visible", "the checkerboard is an artifact that one sees",
               "post, from Odena et al.", "pattern of 2×2 pixels that all of DeConv's residuals "
-              "share, gray levels of 255", "≥", 1, "not reproduced"),
+              "share, gray levels of 255", "gray levels, where one can be seen", "≥", 1,
+              "not reproduced"),
         Claim("narrow-sharper", "an SB decoder with DeConv's multiply-adds draws sharper",
               "ours, notebook 09", "reconstruction term over the last of 150 epochs, SB of 22 "
-              "channels less the mean of DeConv's runs, nats per image", "<", 0, "reproduced"),
+              "channels less the mean of DeConv's runs, nats per image", LESS, "<", 0,
+              "reproduced"),
         Claim("narrow-straight", "the plane of that narrow SB decoder is close to affine",
               "ours, notebook 09",
-              "affine R² of the plane of the two most precise latents, mean of three colors",
-              ">", 0.97, "reproduced"),
+              AFFINE, "affine R²", ">", 0.97, "reproduced"),
         Claim("narrow-unmixed", "the latents of that decoder keep position and color apart",
-              "ours, notebook 09", MIXING, "<", 0.5, "reproduced"),
+              "ours, notebook 09", MIXING, MIX, "<", 0.5, "reproduced"),
         Claim("coordconv-generalizes", "CoordConv solves tasks of coordinates perfectly",
               "post, from Liu et al.", "share of right places in a quadrant held out, "
               "classification, over all sizes, depths, kernels and seeds of CoordConv",
-              "≥", 0.99, "not reproduced"),
+              "of the places right", "≥", 0.99, "not reproduced"),
         Claim("coordconv-fewer", "CoordConv needs 10 to 100 times fewer parameters",
               "post, from Liu et al.", "parameters of the smallest network without coordinates, "
               "over those of the smallest CoordConv, that come to 95% in classification, uniform "
-              "split, with the most seeds", ">", 1, "reproduced", size=(10, 100)),
+              "split, with the most seeds", "times fewer", ">", 1, "reproduced", size=(10, 100)),
         Claim("coordconv-faster", "CoordConv trains 150 times faster", "post, from Liu et al.",
               "seconds to 95% in classification, uniform split, of the quickest network without "
               "coordinates over the quickest CoordConv, of those that come there with the most "
               "seeds, same seed",
-              ">", 1, "smaller than claimed", size=(150, 150)),
+              "times faster", ">", 1, "smaller than claimed", size=(150, 150)),
     )
 }

@@ -198,7 +198,7 @@ def to_text(facts: dict) -> str:
 def readme_table(rows: list[dict]) -> str:
     """The claims in three columns, as the README shows them."""
     table = claims.table(rows)
-    table["result"] = [claims.measured(row) for row in rows]
+    table["result"] = [claims.measured(row, unit=True) for row in rows]
     return table[["claim", "result", "verdict"]].to_markdown(index=False)
 
 

@@ -48,7 +48,7 @@ ROWS = pd.DataFrame({
 })
 # Of each function or class: arguments that it takes. What is not checked is not here, but in FREE.
 CALLS = [
-    (claims.Claim, dict(id="a", says="b", source="c", measure="d", side="<", bound=1.0,
+    (claims.Claim, dict(id="a", says="b", source="c", measure="d", unit="e", side="<", bound=1.0,
                         recorded="reproduced", size=(1, 2), untestable="e")),
     (claims.check, dict(id="slower", measured=Estimate(2, 1, 3, 4))),
     (claims.Report, dict(rows=ROW)), (claims.table, dict(rows=[ROW])),

@@ -10,7 +10,8 @@ from sbd_utils.claims import LEDGER, VERDICTS, Claim, Report, check
 from sbd_utils.measures.intervals import Estimate, exactly
 from sbd_utils.settings import RESULTS
 
-TOY = Claim("toy", "a beats b", "here", "a over b", ">", 1, "larger than claimed", size=(2, 4))
+TOY = Claim("toy", "a beats b", "here", "a over b", "times b", ">", 1, "larger than claimed",
+            size=(2, 4))
 COMMITTED = RESULTS / "claims.json"
 
 

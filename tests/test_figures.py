@@ -475,12 +475,13 @@ def test_wanted_widths():
     figure = wanted_widths(np.array([[5.0, 4], [4, 5]]), ("a", "b"))
     left, right = figure.axes
     for axes, own, best in ((left, (5**0.5 / 3,) * 2, (5**-0.5,) * 2),
-                            (right, (1, 1 / 3), (1, 1 / 3))):
+                            (right, (1 / 3, 1), (1 / 3, 1))):
         (wanted,), (diagonal,) = axes.patches, axes.lines
         assert_allclose(wanted.get_xy().max(axis=0), own, rtol=1e-3)
         assert_allclose(diagonal.get_xydata().max(axis=0), best, rtol=1e-3)
         assert to_hex(wanted.get_facecolor()).upper() == BLUE and axes.get_aspect() == 1
     assert [(axes.get_title(), axes.get_xlabel(), axes.get_ylabel()) for axes in figure.axes] == [
         ("along the latents", "a", "b"),
-        ("along the turned axes", "offset along turned axis 1", "offset along turned axis 2")]
+        ("along the ellipse's own axes", "offset along the short axis",
+         "offset along the long axis")]
     assert legend(figure) == {"wanted by the loss": BLUE, "best diagonal q": "#000000"}

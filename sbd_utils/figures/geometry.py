@@ -101,7 +101,8 @@ def geometry_movie(
             axes.invert_yaxis()  # y grows downward, as in the pictures
         file = BytesIO()
         figure.savefig(file, format="png", dpi=125)  # small enough for a page to load at once
-        frames.append(Image.open(file).convert("RGB"))
+        # The palette takes the mean of colors that are alike, and white must stay white.
+        frames.append(Image.open(file).convert("RGB").point(lambda v: 255 if v > 247 else v))
     palette = frames[-1].quantize(32)  # a fifth of the bytes
     frames = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
     file = BytesIO()
@@ -121,9 +122,9 @@ def wanted_widths(precision: np.ndarray, axis_labels: tuple[str, str]) -> Figure
     figure = new_figure(8, 4.0)
     angle = np.linspace(0, 2 * np.pi, 200)
     circle = np.stack([np.cos(angle), np.sin(angle)])
-    turned = np.linalg.eigh(precision)[1].T
-    labels = axis_labels, ("offset along turned axis 1", "offset along turned axis 2")
-    titles = "along the latents", "along the turned axes"
+    turned = np.linalg.eigh(precision)[1].T[::-1]  # the most precise first
+    labels = axis_labels, ("offset along the short axis", "offset along the long axis")
+    titles = "along the latents", "along the ellipse's own axes"
     panels = figure.subplots(1, 2, sharex=True, sharey=True)
     for axes, turn, names, title in zip(panels, (np.eye(2), turned), labels, titles, strict=True):
         matrix = turn @ precision @ turn.T

@@ -234,8 +234,9 @@ def train_epoch(
 
 def _check_finite(sums: torch.Tensor, vae: VAE, epoch: int, config: TrainConfig) -> None:
     """Raise TrainingDivergedError unless the sums [steps, 2] and all weights are finite."""
-    kept = f"the checkpoint of epoch {epoch - 1}, if there is one, is kept" if epoch > 1 else (
-        "no epoch was whole")
+    kept = "no epoch was whole"
+    if epoch > 1:
+        kept = f"the checkpoint of epoch {epoch - 1}, if there is one, is kept"
     bad = (~sums.isfinite()).any(dim=1).nonzero()
     if len(bad):
         raise TrainingDivergedError(
