@@ -180,9 +180,9 @@ pd.concat({NAMES[name]: numbers[name] for name in TYPICAL}, names=["decoder"]).r
 # ## More seeds
 #
 # Does color stay apart from position in every run? We have trained both decoders from several seeds
-# for 150 epochs. Each dot is one run. To the SB runs we add two more seeds, for which we have no
-# DeConv run, and `sbd-mixing`. The thin line spans the range of the dots, and the thick one is a
-# 95% interval for their mean, by the bootstrap.
+# for 150 epochs. Each dot is one run. To the SB runs we add two that an earlier version of the code
+# trained without DeConv runs beside them, and `sbd-mixing`. The thin line spans the range of the
+# dots, and the thick one is a 95% interval for their mean, by the bootstrap.
 
 # %%
 seeds = pd.concat([tables.read(study, "blog") for study in ("seeds", "followup")])
