@@ -20,10 +20,14 @@ from jupytext.sync_contentsmanager import build_sync_jupytext_contents_manager_c
 from packaging.specifiers import SpecifierSet
 
 from sbd_utils import claims
-from sbd_utils.measures import intervals
+from sbd_utils.measures import cost, intervals
+from sbd_utils.models.recipes import VARIANTS, builder
 from sbd_utils.reproduce import MARKS, NOTEBOOKS, readme_table, to_text
 from sbd_utils.settings import RESULTS, ROOT
+from sbd_utils.studies import tables
+from sbd_utils.training.loop import TrainConfig
 from sbd_utils.training.published import FOLDER
+from sbd_utils.worlds.circles import COLORS
 
 SOURCES = sorted(NOTEBOOKS.glob("*.py"))
 START, END = (mark.strip() for mark in MARKS)
@@ -169,6 +173,22 @@ def test_counts_of_the_readme_are_a_notebooks():
     )
     counts = re.findall(r"\d+ of \d+", prose)
     assert counts and not [count for count in counts if f" {count} " not in printed]
+
+
+def test_numbers_that_the_readme_writes_as_words_are_those_of_the_results():
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    counts = {name: cost.count_parameters(builder(name)(5, 64))
+              for name in ("deconv", "sbd-width22")}
+    long = tables.read("followup", "blog").query("decoder == 'broadcast8-deconv'")
+    straight = long[[f"r2_{color}" for color in COLORS]].min(axis=1) > 0.97
+    words = {2: "two", 3: "three", 5: "five", 18: "eighteen", 40: "a fortieth"}
+    for sentence in (
+        f"compares {words[len(VARIANTS)]} decoders",
+        f"with {words[round(counts['deconv'] / counts['sbd-width22'], -1)]} of its parameters",
+        f"straight in {words[straight.sum()]} seeds of {words[len(long)]}",
+        f"a code of {words[TrainConfig.latent_dim]} numbers",
+    ):
+        assert sentence in text
 
 
 def test_minutes_to_read_are_those_of_150_words_each():
