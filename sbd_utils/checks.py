@@ -102,6 +102,23 @@ def labels(name: str, value: object, length: int) -> np.ndarray:
     return array
 
 
+def columns(name: str, value: object, names: Iterable[str]) -> dict[str, torch.Tensor]:
+    """Of a mapping, the columns that are named, as float32; ValueError unless numbers [N]."""
+    names, found = list(names), {}
+    mapping(name, value, names)
+    for key in names:
+        column, lengths = value[key], {len(other) for other in found.values()}
+        if not isinstance(column, torch.Tensor) or column.ndim != 1 or len(column) == 0 or (
+            column.is_complex() or lengths and len(column) not in lengths
+        ):
+            length = ", ".join(map(str, lengths)) or "N"
+            raise refused(f"{name}[{key!r}]", f"a tensor of numbers [{length}]", column)
+        found[key] = column.float()
+        if not found[key].isfinite().all():
+            raise ValueError(f"{name}[{key!r}] must be finite, got a NaN or an infinity")
+    return found
+
+
 def arrays(**given: tuple[object, str]) -> list[np.ndarray]:
     """Values as arrays of finite floats (float32 stays so), of shapes that fit each other.
 

@@ -1,0 +1,209 @@
+"""Sets of factors against counts made by hand, laws of sets and the chi-square test."""
+
+import math
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import chisquare
+
+from sbd_utils.worlds.factors import Choice, Interval, Minus, Product, Union
+from sbd_utils.worlds.rules import Dependent, Rule, Where
+
+X, Y = Interval("x", 0, 1), Interval("y", 0, 1)
+SQUARE, SHAPE = X * Y, Choice("shape", (0, 1, 4))
+CORNER = Interval("x", 0.5, 1) * Interval("y", 0.5, 1)
+
+
+def add_below(x, y):
+    return x + y < 1
+
+
+def half(x):
+    return x / 2
+
+
+BELOW, HALF = Rule("x + y < 1", ("x", "y"), add_below), Rule("h = x / 2", ("x",), half)
+TRIANGLE = Where(SQUARE, BELOW)
+HUED = Dependent(SQUARE, Interval("h", 0, 1, periodic=True), HALF)
+SETS = [X, SHAPE, SQUARE, SQUARE * SHAPE, SQUARE - CORNER, SQUARE - X, SQUARE | CORNER,
+        Interval("x", 0, 0.6) * Y | Interval("x", 0.4, 1) * Y, TRIANGLE, TRIANGLE * SHAPE, HUED,
+        HUED - CORNER, (SQUARE - CORNER) & TRIANGLE, SHAPE - Choice("shape", (1,)), HUED * SHAPE]
+
+
+def draw(factors, count=1000, seed=0):
+    return factors.sample(count, torch.Generator().manual_seed(seed))
+
+
+def points(*rows):
+    return dict(zip(("x", "y"), torch.tensor(rows).T, strict=True))
+
+
+@pytest.mark.parametrize("factors", [one for one in SETS if one != SQUARE - X], ids=repr)
+def test_draws_are_inside_of_the_told_kind_and_repeat_on_reseeding(factors):
+    first, again, other = draw(factors), draw(factors), draw(factors, seed=1)
+    assert tuple(first) == factors.names == tuple(one.name for one in factors.factors)
+    for factor in factors.factors:
+        column = first[factor.name]
+        whole = isinstance(factor, Choice) and all(isinstance(v, int) for v in factor.values)
+        assert column.shape == (1000,)
+        assert column.dtype == (torch.int64 if whole else torch.float32)
+        assert torch.equal(column, again[factor.name])
+        assert not torch.equal(column, other[factor.name])
+    assert factors.contains(first).all()
+
+
+@pytest.mark.parametrize("factors", SETS, ids=repr)
+def test_a_set_is_a_value_that_its_repr_tells(factors):
+    assert eval(repr(factors), {**globals(), "Rule": lambda text, names: {
+        rule.text: rule for rule in (BELOW, HALF)}[text]}) == factors
+    copy = pickle.loads(pickle.dumps(factors))
+    assert copy == factors and hash(copy) == hash(factors) and repr(copy) == repr(factors)
+
+
+def test_equal_sets_have_equal_reprs():
+    assert repr(Interval("x", 0, 1)) == repr(Interval("x", np.float64(0), np.float32(1.0)))
+    assert repr(Choice("a", (1, 2.0))) == repr(Choice("a", (np.int64(1), 2)))
+    assert Choice("a", (1, 2.5)).values == (1.0, 2.5)
+    assert X * (Y * SHAPE) == (X * Y) * SHAPE == Product((X, Y, SHAPE))
+    assert SQUARE | (CORNER | SQUARE) == (SQUARE | CORNER) | SQUARE
+
+
+def test_contains_by_hand():
+    given = points([0.5, 0.5], [0.2, 0.9], [1, 1], [1.01, 0.5], [0, 0], [0.4, 0.6])
+    for factors, wanted in ((SQUARE, "111011"), (CORNER, "101000"), (SQUARE - CORNER, "010011"),
+                            (TRIANGLE, "000010"), (SQUARE | CORNER, "111011"),
+                            (SQUARE & CORNER, "101000")):
+        assert factors.contains(given).tolist() == [mark == "1" for mark in wanted], factors
+    assert SHAPE.contains({"shape": torch.tensor([0, 1, 2, 4])}).tolist() == [1, 1, 0, 1]
+    third = Interval("x", 0.1, 0.9)
+    assert third.contains({"x": torch.tensor([0.1, 0.9, 0.1 - 1e-7, 0.9 + 1e-7])}).tolist() == [
+        True, True, False, False]
+    assert third.contains({"x": torch.tensor([0.1, 0.9], dtype=torch.float64)}).all()
+    ring = Dependent(X, Interval("h", 0, 1, periodic=True), Rule("h = 0", ("x",), torch.zeros_like))
+    edge = {"x": torch.full((3,), 0.5), "h": torch.tensor([0, 1, 0.5])}
+    assert ring.contains(edge).tolist() == [True, True, False]
+
+
+def test_laws_of_sets():
+    a, b = Interval("x", 0.1, 0.7) * Y, X * Interval("y", 0.3, 0.8)
+    given = draw(SQUARE, 4000)
+
+    def same(one, other):
+        return torch.equal(one.contains(given), other.contains(given))
+
+    assert same(a | b, b | a) and same(a & b, b & a) and same((a - b) | (a & b), a)
+    assert same(SQUARE - (a | b), (SQUARE - a) & (SQUARE - b))
+    assert same(SQUARE - (SQUARE - a), a) and same((a | b) - b, a - b)
+    assert same((a - b) | (b - a), (a | b) - (a & b))
+    assert not same(a, b)
+
+
+def cells(found, side=8):
+    """How many draws fall into each of side x side cells."""
+    x, y = ((found[name] * side).long().clamp(max=side - 1) for name in ("x", "y"))
+    return torch.bincount(x * side + y, minlength=side * side).view(side, side).numpy()
+
+
+@pytest.mark.parametrize("factors, filled", [
+    (SQUARE, lambda i, j: True), (SQUARE - CORNER, lambda i, j: i < 4 or j < 4),
+    # The parts overlap in a quarter of each: counted twice, their middle would be twice as full.
+    (Interval("x", 0, 0.75) * Interval("y", 0, 0.75) | CORNER,
+     lambda i, j: i < 6 and j < 6 or i > 3 and j > 3),
+    (SQUARE & CORNER, lambda i, j: i > 3 and j > 3),
+    (HUED, lambda i, j: True),
+])
+def test_draws_are_uniform(factors, filled):
+    found, mask = cells(draw(factors, 20_000)), np.fromfunction(np.vectorize(filled), (8, 8))
+    assert not found[~mask].any()
+    assert chisquare(found[mask]).pvalue > 0.01
+
+
+def test_a_restricted_part_is_uniform_and_so_are_choices():
+    found = cells(draw(TRIANGLE, 20_000))
+    area = np.fromfunction(lambda i, j: np.select([i + j < 7, i + j == 7], [1.0, 0.5]), (8, 8))
+    assert not found[area == 0].any()
+    expected = 20_000 * area[area > 0] / area.sum()
+    assert chisquare(found[area > 0], expected).pvalue > 0.01
+    assert chisquare(np.bincount(draw(SHAPE, 20_000)["shape"])[[0, 1, 4]]).pvalue > 0.01
+    both = SHAPE | Choice("shape", (4, 2))
+    assert chisquare(np.bincount(draw(both, 20_000)["shape"])[[0, 1, 2, 4]]).pvalue > 0.01
+
+
+def test_a_dependent_factor_follows_and_is_not_free():
+    found = draw(HUED * SHAPE)
+    assert torch.equal(found["h"], found["x"] / 2)
+    assert [factor.name for factor in (HUED * SHAPE).free] == ["x", "y", "shape"]
+    assert [factor.name for factor in (HUED * SHAPE).factors] == ["x", "y", "h", "shape"]
+    assert not HUED.contains({**found, "h": found["h"] + 0.01}).any()
+    grid = HUED.grid({"x": 3, "y": 2})
+    assert grid["h"].tolist() == [0, 0, 0.25, 0.25, 0.5, 0.5]
+
+
+def test_grids_by_hand():
+    grid = (SQUARE * SHAPE).grid({"x": 3, "y": 2})
+    assert list(zip(*(column.tolist() for column in grid.values()), strict=True)) == [
+        (x, y, shape) for x in (0, 0.5, 1) for y in (0, 1) for shape in (0, 1, 4)]
+    assert grid["shape"].dtype == torch.int64
+    angle = Interval("angle", 0, 2 * math.pi, periodic=True)
+    torch.testing.assert_close(angle.grid(4)["angle"], torch.arange(4) * torch.pi / 2)
+    counts = [(SQUARE, 25), (SQUARE - CORNER, 16), (TRIANGLE, 10), (SQUARE & CORNER, 9),
+              (TRIANGLE * SHAPE, 30), (SQUARE - CORNER | CORNER, 25), (HUED - CORNER, 16)]
+    for factors, count in counts:
+        grid = factors.grid(5)
+        assert {len(column) for column in grid.values()} == {count}, factors
+        assert factors.contains(grid).all()
+        assert len(set(zip(*(column.tolist() for column in grid.values()), strict=True))) == count
+
+
+@pytest.mark.parametrize("factors", [
+    SQUARE - SQUARE, SQUARE - X, SHAPE - SHAPE, (SQUARE - CORNER) & CORNER,
+    Where(X, Rule("x > 2", ("x",), lambda x: x > 2)), (X - X) * SHAPE,
+    X - (Interval("x", 0, 0.499999) | Interval("x", 0.5, 1)),
+])
+def test_empty_and_nearly_empty_sets_are_refused(factors):
+    with pytest.raises(ValueError, match="^a set must have something in it, got . of 1"):
+        draw(factors)
+
+
+def test_a_small_part_is_found():
+    sliver = X - Interval("x", 0.001, 1)
+    assert draw(sliver, 50)["x"].max() < 0.001
+
+
+@pytest.mark.parametrize("call, says", [
+    (lambda: Interval("x", 1, 1), "high must be above low = 1, got 1"),
+    (lambda: Choice("a", (1, 1.0)), "values must be different numbers"),
+    (lambda: Choice("a", (2**25,)), "values must be a number in"),
+    (lambda: Choice("a", [1]), "values must be a tuple of numbers"),
+    (lambda: X * X, "parts must be sets of different factors, got ('x', 'x')"),
+    (lambda: X * 3, "parts must be a FactorSet, got 3"),
+    (lambda: X | Y, "parts must be sets of the same factors, got (('x',), ('y',))"),
+    (lambda: X | Choice("x", (1,)), "parts must be sets of factors of the same kind"),
+    (lambda: X | Interval("x", 0, 1, periodic=True), "parts must be sets of factors of the same"),
+    (lambda: HUED | HUED, "parts must be sets without a dependent factor"),
+    (lambda: X - SQUARE, "hole must be a set of factors among x, got ('x', 'y')"),
+    (lambda: Where(X, BELOW), "rule must be one of factors among x, got Rule("),
+    (lambda: Dependent(SQUARE, X, HALF), "factor must be a new one, got 'x'"),
+    (lambda: draw(Where(SQUARE, Rule("x", ("x",), lambda x: x))), "what 'x' gives must be bool ["),
+    (lambda: draw(Dependent(X, Interval("h", 0, 0.1), HALF)),
+     "what 'h = x / 2' gives must be inside Interval(name='h', low=0.0, high=0.1, periodic=False)"),
+    (lambda: draw(Dependent(X, Interval("h", 0, 1), Rule("no", ("x",), lambda x: 3))),
+     "what 'no' gives must be numbers [1000], got 3"),
+    (lambda: SQUARE.grid({"x": 3}), "steps must be a mapping of x, y, got ['x']"),
+    (lambda: SQUARE.grid({"x": 3, "y": 0}), "steps must be a whole number of at least 1"),
+    (lambda: HUED.grid({"x": 3, "y": 3, "h": 3}), "steps must be a mapping of x, y, got"),
+    (lambda: (X - Interval("x", 0, 0.4) - Interval("x", 0.6, 1)).grid(2),
+     "steps must be fine enough for the grid to meet the set"),
+    (lambda: SQUARE.contains({"x": torch.zeros(2)}), "factors must be a mapping of x, y, got"),
+    (lambda: SQUARE.contains({"x": torch.zeros(2), "y": torch.zeros(3)}),
+     "factors['y'] must be a tensor of numbers [2], got Tensor of torch.float32, shape [3]"),
+    (lambda: X.contains({"x": torch.tensor([math.nan])}), "factors['x'] must be finite"),
+    (lambda: Minus(X, 3), "hole must be a FactorSet, got 3"),
+    (lambda: Union(()), "parts must be a tuple of FactorSets, got ()"),
+])
+def test_doors(call, says):
+    with pytest.raises(ValueError) as caught:
+        call()
+    assert str(caught.value).startswith(says)
