@@ -19,6 +19,7 @@ from sbd_utils.models.recipes import RECIPES, builder
 from sbd_utils.models.vae import VAE
 from sbd_utils.settings import RUNS, TRAINING
 from sbd_utils.training import checkpoints, speed
+from sbd_utils.training.stream import Stream
 
 PRECISIONS = ("bfloat16", "float32")
 
@@ -97,11 +98,13 @@ Reporter = Callable[[Run], None]
 
 def train(
     config: TrainConfig,
-    images: torch.Tensor,
+    images: torch.Tensor | Stream,
     checkpoint: str | Path | None = None,
     reporter: Reporter | None = None,
 ) -> Run:
-    """Train a VAE on images [N, 3, size, size]; the global random state stays as it was.
+    """Train a VAE on images [N, 3, size, size], or on a stream of them.
+
+    The global random state stays as it was.
 
     checkpoint: a file to save every epoch to and, where it is there, to go on from. Stopping and
         going on gives the same weights, bit for bit on a CPU, as never having stopped.
@@ -110,9 +113,11 @@ def train(
     that is no checkpoint of this run, and TrainingDivergedError when a loss or weights are not
     finite.
     """
+    name, stream = run_name(config, images), images if isinstance(images, Stream) else None
+    if stream:
+        images = stream.draw(config.seed, 0)
     image_size = checks.images("images", images)
     device = speed.pick_device()
-    name = run_name(config, images)
     vae, optimizer = new_model(config, image_size, device)
     # One generator on the CPU draws order and noise, so that every device sees the same draws.
     generator = torch.Generator().manual_seed(config.seed)
@@ -129,6 +134,8 @@ def train(
         step = new_step(config, vae, optimizer, images)
     while len(history) < config.epochs:
         start = time.perf_counter()
+        if stream:  # in place, since a captured graph and `step` read from there
+            images.copy_(stream.draw(config.seed, len(history)))
         sums = train_epoch(step, len(images), config, generator, device)
         _check_finite(sums, vae, len(history) + 1, config)
         reconstruction, kl = (sums.double().sum(dim=0) / len(images)).tolist()
@@ -251,7 +258,7 @@ def _check_finite(sums: torch.Tensor, vae: VAE, epoch: int, config: TrainConfig)
 
 def load_or_train(
     config: TrainConfig,
-    images: torch.Tensor,
+    images: torch.Tensor | Stream,
     runs: str | Path = RUNS,
     reporter: Reporter | None = None,
 ) -> Run:
@@ -260,7 +267,6 @@ def load_or_train(
     The run's folder is named after a hash of config and images. A second process that wants the
     same run waits for the first and then loads what it saved. Raises as `train` does.
     """
-    checks.images("images", images)
     folder = Path(runs) / run_name(config, images)
     checkpoint = folder / "checkpoint.safetensors"
     if checkpoints.epochs_done(checkpoint) == config.epochs:  # to read, no lock is needed
@@ -278,7 +284,7 @@ def load_or_train(
         return train(config, images, checkpoint, report)
 
 
-def _tell_of_others(config: TrainConfig, images: torch.Tensor, runs: Path) -> None:
+def _tell_of_others(config: TrainConfig, images: torch.Tensor | Stream, runs: Path) -> None:
     """Say where the same run lies, trained in another precision or compiled otherwise."""
     for precision, compiled in product(PRECISIONS, (True, False)):
         other = replace(config, precision=precision, compiled=compiled)
@@ -299,15 +305,21 @@ UNNAMED = {
 }
 
 
-def run_name(config: TrainConfig, images: torch.Tensor) -> str:
-    """Decoder, seed and a hash of all that the run depends on."""
+def run_name(config: TrainConfig, images: torch.Tensor | Stream) -> str:
+    """Decoder, seed and a hash of all that the run depends on; of a stream, what it says of itself.
+
+    ValueError for what is neither images nor a stream.
+    """
+    if not isinstance(images, Stream):
+        checks.images("images", images)
     settings = {name: value for name, value in asdict(config).items()
                 if value != UNNAMED.get(name)}
     settings["recipe"] = RECIPES[config.decoder]  # what a name means may change
-    digest = hashlib.blake2b(
-        f"{checkpoints.FORMAT} {settings} {images.shape}".encode(), digest_size=4
-    )
-    for part in images.split(1024):  # a copy of all would double a large data set's memory
+    what = images if isinstance(images, Stream) else images.shape
+    digest = hashlib.blake2b(f"{checkpoints.FORMAT} {settings} {what}".encode(), digest_size=4)
+    # A stream's pixels are rounded differently on every processor. Of images, a copy of all would
+    # double a large data set's memory.
+    for part in () if isinstance(images, Stream) else images.split(1024):
         digest.update(np.ascontiguousarray(part.numpy(force=True)))
     return f"{config.decoder}-seed{config.seed}-{digest.hexdigest()}"
 
