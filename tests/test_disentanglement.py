@@ -1,68 +1,139 @@
-"""The mutual information gap of codes whose gap is known beforehand."""
+"""All scores together: what each ignores, where they disagree, and how little is enough."""
+
+import doctest
+import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from sbd_utils.measures.disentanglement import mig
-from sbd_utils.measures.geometry import affine_fit
+from sbd_utils.measures import disentanglement
+from sbd_utils.measures.disentanglement import hand_made, report
+from sbd_utils.measures.factors import CorrelatedFactors
 
-TURN = np.sqrt(0.5) * np.array([[1, -1], [1, 1]])
-X, Y, COLOR = (part.ravel() for part in np.meshgrid(range(35), range(35), range(3), indexing="ij"))
-FACTORS = {"x": X / 34, "y": Y / 34, "color": np.array(["red", "green", "blue"])[COLOR]}
-
-
-def test_mig_is_capped_by_its_bins_and_ignores_what_does_not_vary():
-    """20 bins tell 35 positions apart up to ln 20 / ln 35 = 0.843, and 3 colors up to 1."""
-    identity = np.column_stack([X, Y, COLOR])
-    for name, low, cap in (("x", 0.82, 0.843), ("y", 0.82, 0.843), ("color", 1 - 1e-9, 1 + 1e-9)):
-        assert low < mig(identity, {name: FACTORS[name]}) < cap
-    whole = mig(identity, FACTORS)
-    assert whole == pytest.approx(np.mean([mig(identity, {k: v}) for k, v in FACTORS.items()]))
-    assert whole == mig(identity, FACTORS | {"size": np.full(3675, 16)})
-
-
-@pytest.mark.parametrize("codes", [
-    np.ones((3675, 3)), np.column_stack([X, Y, COLOR, X, Y, COLOR]),
-], ids=["constant", "duplicated"])
-def test_mig_is_zero_where_no_latent_is_ahead(codes):
-    assert mig(codes, FACTORS) == pytest.approx(0, abs=1e-9)
+CODES, FACTORS = hand_made(1500)
+PURE = CODES["identity"]
+RNG = np.random.default_rng(1)
+MIXED = PURE + 0.05 * RNG.standard_normal(PURE.shape)
+MIXED[:, 1] += 0.2 * PURE[:, 0] * (1 - PURE[:, 2])
+DEAD = 0.001 * RNG.standard_normal((1500, 10))
+HALF = 0.5**0.5
+CHANGES = {
+    "turned": lambda z: z @ [[HALF, HALF, 0], [-HALF, HALF, 0], [0, 0, 1]],
+    "order, sign": lambda z: z[:, [2, 0, 1]] * [-1, 1, -1],
+    "stretched": lambda z: z * [1, 3, 0.5],
+    "bent": lambda z: np.exp(3 * z),
+    "split": lambda z: np.column_stack([z[:, 0].clip(None, 0.5), z[:, 0].clip(0.5), z[:, 1:]]),
+    "duplicated": lambda z: np.hstack([z, z]),
+    "dead latents": lambda z: np.hstack([z, DEAD]),
+}
 
 
-def test_mig_falls_when_two_latents_are_turned_and_r2_does_not():
-    places = np.column_stack([X, Y])
-    turned = places @ TURN.T
-    assert mig(places, {"x": X, "y": Y}) > 0.8 > 0.1 > mig(turned, {"x": X, "y": Y})
-    assert affine_fit(places, turned).r2 == pytest.approx(1)
+def promised():
+    """The table of the module's docstring: a row per score, a column per change, of =, - and ~."""
+    head, *rows = disentanglement.__doc__.split("\n\n")[2].splitlines()
+    names = [name.strip() for name in head.split("  ") if name.strip()]
+    return pd.DataFrame({row[:25].strip(): row[25:].split() for row in rows}, index=names).T
 
 
-def test_continuous_factors_are_cut_into_bins_and_others_are_not():
-    """As classes of one value each, they would leave a perfect code a score near 0."""
-    rng = np.random.default_rng(0)
-    codes = rng.uniform(size=(4000, 3))
-    factors = dict(zip("xyz", codes.T, strict=True))
-    assert mig(codes, factors) > 0.95
-    assert mig(codes.astype(np.float32), {"x": 7 * factors["x"] - 3}) > 0.95
-    assert mig(codes[:, :2] @ TURN.T, {"x": factors["x"], "y": factors["y"]}) < 0.1
-    rounded = np.round(factors["x"], 1)  # 11 values, which are classes
-    assert mig(codes, {"x": rounded}) == mig(codes, {"x": rounded.astype(str)})
-    grid = mig(np.column_stack([X, Y, COLOR]), {"x": X / 34})  # 35 values of 105 codes each, too
-    assert grid == mig(np.column_stack([X, Y, COLOR]), {"x": X})
+KNOWN = {}
 
 
-NINE = np.arange(9.0)
+def scored(codes):
+    """The report of codes, which is not made twice."""
+    key = codes.tobytes()
+    if key not in KNOWN:
+        KNOWN[key] = report(codes, FACTORS)
+    return KNOWN[key]
 
 
-@pytest.mark.parametrize("codes, factors, bins, named", [
-    (NINE, {"x": NINE}, 20, "codes"), (np.ones((9, 1)), {"x": NINE}, 20, "codes"),
-    (np.full((9, 2), np.nan), {"x": NINE}, 20, "codes"),
-    (np.ones((9, 2)), {"size": np.full(9, 16)}, 20, "factors"),
-    (np.ones((9, 2)), {"size": np.full(9, 0.5)}, 20, "factors"),
-    (np.ones((9, 2)), {}, 20, "factors"),
-    (np.ones((9, 2)), {"x": NINE[1:]}, 20, r"factors\['x'\]"),
-    (np.ones((9, 2)), {"x": NINE * np.nan}, 20, r"factors\['x'\]"),
-    (np.ones((9, 2)), NINE, 20, "factors"), (np.ones((9, 2)), {"x": NINE}, 0, "bins"),
-    (np.ones((9, 2)), {"x": NINE}, 1, "bins"), (np.ones((9, 2)), {"x": NINE}, 2.5, "bins"),
+@pytest.mark.parametrize("change", CHANGES)
+def test_the_docstring_promises_what_a_change_does(change):
+    table = promised()
+    assert list(table.columns) == list(CHANGES) and set(table.stack()) == set("=-~")
+    assert list(table.index) == list(scored(PURE).index)
+    by = pd.DataFrame({name: scored(CHANGES[change](codes)) - scored(codes)
+                       for name, codes in (("pure", PURE), ("mixed", MIXED))})
+    for score, mark in table[change].items():
+        pure, mixed = by.loc[score]
+        seen = abs(pure) < 0.02 and abs(mixed) < 0.02, max(pure, mixed) < -0.025, (
+            abs(pure) < 0.002 and abs(mixed) > 0.005)
+        assert seen["=-~".index(mark)], f"{score} is {mark}, but changes by {pure:.3f}, {mixed:.3f}"
+
+
+@pytest.mark.parametrize("code, high, low", [
+    ("identity", "MIG|SAP|Factor|mod|DCI|Info|MCC|R²", "none"),
+    ("plane turned by 45°", "inform|InfoE|R²", "MIG|SAP|Factor|mod|DCI dis|DCI com|InfoM|InfoC"),
+    ("duplicated", "Factor|mod|DCI dis|InfoM|MCC|R²", "MIG|SAP|DCI com|InfoC"),
+    ("ten dead latents", "MIG|SAP|Factor|DCI|Info|MCC|R²", "mod"),
+    ("plane folded", "MIG|Factor|mod|InfoM|InfoC|R² of the sum", "SAP|inform|InfoE|MCC|affine"),
+    ("x bent", "Factor|mod|DCI|InfoM|InfoC|sum", "none"),
+    ("x split over two", "Factor|mod|DCI dis|inform|InfoM|InfoE|MCC|R²", "MIG|SAP|InfoC"),
+    ("other order and signs", "MIG|SAP|Factor|mod|DCI|Info|MCC|R²", "none"),
+    ("noise", "none", "MIG|SAP|Factor|mod|DCI|InfoM|InfoE|MCC|R²"),
 ])
-def test_mig_refuses(codes, factors, bins, named):
-    with pytest.raises(ValueError, match=f"^{named} must"):
-        mig(codes, factors, bins)
+def test_where_the_scores_disagree(code, high, low):
+    scores = scored(CODES[code])
+    assert (scores.filter(regex=high) > 0.87).all(), scores
+    assert (scores.filter(regex=low) < 0.8).all(), scores
+
+
+def test_a_collapsed_code_scores_0_everywhere():
+    assert report(np.full((1500, 3), 0.1), FACTORS).abs().max() < 0.05
+
+
+def test_scores_that_are_not_defined_are_nan():
+    scores = report(PURE, {"shape": FACTORS["shape"]})
+    assert list(scores.index[scores.isna()]) == [
+        "modularity", "DCI disentanglement", "InfoM", "affine R²"]
+
+
+def test_ten_digits_score_as_in_disentanglement_lib():
+    """Its dummy data: ten factors of ten values; as they are, and shuffled anew in every row."""
+    digits = np.random.default_rng(0).integers(1, 11, size=(600, 10)).astype(float)
+    factors = {f"f{i}": digits[:, i] for i in range(10)}
+    assert report(digits, factors).min() > 0.9
+    shuffled = report(np.random.default_rng(1).permuted(digits, axis=1), factors)
+    assert shuffled.drop("modularity").max() < 0.2 and shuffled["modularity"] < 0.5
+
+
+@pytest.mark.parametrize("noise, most", [
+    (False, {}), (True, {"FactorVAE score": 0.6, "modularity": 0.7, "InfoM": 1, "InfoC": 1}),
+])
+def test_with_fifty_codes_the_scores_are_coarse_and_in_range(noise, most):
+    """A perfect code keeps what is not counted in bins; noise has up to 0.3 instead of 0."""
+    codes, factors = hand_made(50)
+    scores = report(codes["noise" if noise else "identity"], factors)
+    if noise:
+        assert all(-2 < value < most.get(name, 0.35) for name, value in scores.items()), scores
+    else:
+        assert scores.drop(["MIG", "modularity"]).min() > 0.9
+        assert 0.3 < scores["MIG"] < 0.7 < scores["modularity"] < 0.9
+
+
+def test_correlated_factors_lower_some_scores_and_raise_others():
+    """x and y of a correlation of 0.8: as both latents, and, what is wrong, as x twice."""
+    rng = np.random.default_rng(0)
+    x, other, noise = rng.normal(size=(3, 2000))
+    factors = {"x": x, "y": 0.8 * x + 0.6 * other}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CorrelatedFactors)
+        both, once = (report(np.column_stack([x, latent]), factors)
+                      for latent in (factors["y"], x + 0.01 * noise))
+    assert both.filter(regex="DCI|InfoE|MCC|R²|Factor").min() > 0.98
+    assert both["SAP"] < 0.5 and both["InfoM"] < 0.8 and both["InfoC"] < 0.8 and both["MIG"] < 0.9
+    assert once["MCC"] == pytest.approx(0.9, abs=0.01)  # (1 + 0.8) / 2
+    assert once["affine R²"] == pytest.approx(0.82, abs=0.01)  # (1 + 0.64) / 2
+
+
+def test_hand_made_codes_are_what_their_names_say():
+    codes, factors = hand_made(100, seed=3)
+    assert len(codes) == 9 and {len(code) for code in codes.values()} == {100}
+    split = codes["x split over two"]
+    assert np.allclose(split[:, 0] + split[:, 1] - 0.5, factors["x"])
+    assert (codes["ten dead latents"][:, :3] == codes["identity"]).all()
+    assert not (hand_made(100)[0]["noise"] == codes["noise"]).any()
+
+
+def test_the_example_of_the_docstring():
+    assert doctest.testmod(disentanglement) == (0, 8)

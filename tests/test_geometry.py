@@ -7,12 +7,14 @@ from numpy.testing import assert_allclose
 from sbd_utils.measures.geometry import (
     additive_r2,
     affine_fit,
+    affine_r2,
     compare,
     folded_cells,
     informative_latents,
     lattice_places,
     principal_plane,
     readout_r2,
+    sum_r2,
 )
 
 LATTICE = np.stack(np.meshgrid(np.linspace(-1, 1, 7), np.linspace(-1, 1, 5)), axis=-1)  # [5, 7, 2]
@@ -147,3 +149,38 @@ def test_readout_is_cross_validated_and_the_same_every_time():
     numbers = np.random.default_rng(1).permutation(len(SCATTERED))[:, None].astype(float)
     assert readout_r2(numbers, SCATTERED) < 0
     assert readout_r2(numbers, SCATTERED) == readout_r2(numbers, SCATTERED)
+
+
+R = np.random.default_rng(2)
+U, V = R.uniform(size=(2, 2500))
+KIND = R.choice(["disc", "heart"], 2500)
+
+
+def test_affine_r2_predicts_quantities_out_of_sample_and_leaves_labels_out():
+    factors = {"u": U, "v": V, "kind": KIND}
+    turned = np.column_stack([U, 9 * V]) @ TURN.T + 5
+    assert affine_r2(turned, factors) == pytest.approx(1)
+    assert affine_r2(turned, {"u": U, "v": V}) == affine_r2(turned, factors)
+    assert affine_r2(turned[:, :1] * 0 + U[:, None], factors) == pytest.approx(0.5, abs=0.01)
+    many = R.normal(size=(100, 50))  # fitted to, they would have an R² of a half
+    assert affine_r2(many, {"u": U[:100]}) < 0
+    assert np.isnan(affine_r2(turned, {"kind": KIND}))
+    ring = np.column_stack([np.sin(2 * np.pi * U + 1), 3 * np.cos(2 * np.pi * U + 1)])
+    assert affine_r2(ring, {"u": 5 * U}, {"u": 5.0}) == pytest.approx(1)
+    assert affine_r2(ring, {"u": 5 * U}) < 0.7
+
+
+def test_sum_r2_takes_any_function_of_one_factor_and_none_of_two():
+    factors, shift = {"u": U, "v": V, "kind": KIND}, 3.0 * (KIND == "disc")
+    curved = np.column_stack([np.sin(12 * U) + shift, V**2 - 0.3 * U, abs(U - 0.5) - shift])
+    for codes in (curved, curved @ np.linalg.qr(R.normal(size=(3, 3)))[0]):
+        assert sum_r2(codes, factors) == pytest.approx(1, abs=2e-3)
+    turns = (U + 0.3) % 1  # rolled and unrolled
+    ring = np.column_stack([np.sin(2 * np.pi * U + 1), turns])
+    assert sum_r2(ring, {"u": 7 * turns + 7, "v": V}, {"u": 7.0}) == pytest.approx(1, abs=2e-3)
+    product = (U - 0.5) * (V - 0.5)
+    assert sum_r2(product[:, None], factors) == pytest.approx(0, abs=0.05)
+    half = np.column_stack([product / product.std(), U / U.std()])  # of the variance of both
+    assert sum_r2(half, factors) == pytest.approx(0.5, abs=0.02)
+    assert sum_r2(R.normal(size=(100, 1)), {"u": U[:100], "v": V[:100]}) < 0  # not fitted to
+    assert sum_r2(0 * half + 0.1, factors) == 0

@@ -6,7 +6,6 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from sbd_utils.measures.codes import decode, encode, traverse
-from sbd_utils.measures.disentanglement import mig
 from sbd_utils.measures.geometry import (
     LINES,
     additive_r2,
@@ -16,6 +15,7 @@ from sbd_utils.measures.geometry import (
     measure_geometry,
     readout_r2,
 )
+from sbd_utils.measures.information import mig
 from sbd_utils.measures.pictures import find_blobs, measure_moves
 from sbd_utils.measures.scores import score
 from sbd_utils.models.vae import VAE

@@ -1,51 +1,102 @@
-"""Scores of disentanglement, which need the true factors."""
+"""All scores of disentanglement at once, for the codes of anyone's model, and codes to try them on.
 
+What each score ignores (=), what lowers it (-), and what it ignores in a perfect code only (~):
+
+                         turned  order, sign  stretched  bent  split  duplicated  dead latents
+    MIG                    -         =            =       -      -        -            =
+    SAP                    -         =            =       -      -        -            =
+    FactorVAE score        -         =            =       ~      =        =            =
+    modularity             -         =            =       =      =        =            -
+    DCI disentanglement    -         =            =       =      =        =            =
+    DCI completeness       -         =            =       =      -        -            ~
+    DCI informativeness    =         =            =       =      =        =            =
+    InfoM                  -         =            =       =      =        =            =
+    InfoE                  =         =            =       -      =        =            =
+    InfoC                  -         =            =       =      -        -            =
+    MCC                    -         =            =       -      -        =            =
+    affine R²              =         =            =       -      =        =            =
+    R² of the sum          =         =            ~       ~      =        =            =
+
+Turned: two latents, by 45°. Stretched: by factors up to six; one that is 20 times as wide as others
+makes them dead to the FactorVAE score, InfoM and InfoC. Bent: each latent z becomes exp(3 z).
+Split: one latent tells of the lower half of a factor's range only, another of the upper half.
+"""
+
+import warnings
 from collections.abc import Mapping
 
 import numpy as np
+import pandas as pd
 
 from sbd_utils import checks
+from sbd_utils.measures.factors import CorrelatedFactors, describe
+from sbd_utils.measures.geometry import affine_r2, sum_r2
+from sbd_utils.measures.information import infomec, mig, modularity
+from sbd_utils.measures.prediction import dci, factor_vae_score, mcc, sap
 
 
-def mig(codes: np.ndarray, factors: Mapping[str, np.ndarray], bins: int = 20) -> float:
-    """Mutual information gap (Chen et al. 2018, arXiv 1802.04942): mean of (I1 - I2) / H.
+def report(
+    codes: np.ndarray, factors: Mapping[str, np.ndarray],
+    periods: Mapping[str, float] | None = None,
+) -> pd.Series:
+    """Every score of codes [N, latents], by its name.
 
-    codes [N, latent_dim], cut into equal-width bins. factors: name to N labels or numbers; each
-    value is a class. But floats of more than `bins` values, each of fewer than `bins` codes in the
-    mean, are continuous, and cut into bins, too. Factors that do not vary are left out.
-    Raises ValueError for fewer than two latents, or where no factor varies.
+    factors: name to N values. Text and whole numbers are labels, floats are quantities, and those
+    that go around are named with their period. Factors that do not vary are left out. Scores that
+    are not defined, of one factor say, are NaN. To score a model of your own:
+
+    >>> import numpy as np
+    >>> from sbd_utils.measures import disentanglement
+    >>> rng = np.random.default_rng(0)
+    >>> factors = {"x": rng.uniform(size=1000), "hue": rng.uniform(size=1000),
+    ...            "shape": rng.choice(["disc", "heart"], size=1000)}
+    >>> around = 2 * np.pi * factors["hue"]
+    >>> codes = np.column_stack([  # here goes what your encoder says of your images, [N, latents]
+    ...     factors["x"], np.sin(around), np.cos(around), factors["shape"] == "disc"])
+    >>> scores = disentanglement.report(codes, factors, periods={"hue": 1.0})
+    >>> print(scores[["MCC", "affine R²", "InfoM"]].round(1).to_string())
+    MCC          1.0
+    affine R²    1.0
+    InfoM        1.0
+
+    Raises ValueError for fewer than 50 codes, fewer than two latents, labels of fewer than five
+    codes each, or where no factor varies; warns of CorrelatedFactors.
     """
-    (codes,) = checks.arrays(codes=(codes, "N latents"))
+    codes, _ = describe(codes, factors, periods)
     if codes.shape[1] < 2:
         raise checks.refused("codes", "[N, at least 2]", codes)
-    checks.mapping("factors", factors)
-    checks.whole("bins", bins, 2)
-    gaps = []
-    for name, values in factors.items():
-        labels = _classes(checks.labels(f"factors[{name!r}]", values, len(codes)), bins)
-        if labels.max() == 0:
-            continue
-        shared = sorted(_mutual_information(column, labels, bins) for column in codes.T)
-        gaps.append((shared[-1] - shared[-2]) / _entropy(np.bincount(labels)))
-    if not gaps:
-        raise checks.refused("factors", "of one at least that varies", list(factors))
-    return float(np.mean(gaps))
+    given = codes, factors, periods
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CorrelatedFactors)  # described once, above
+        return pd.Series({
+            "MIG": mig(*given), "SAP": sap(*given), "FactorVAE score": factor_vae_score(*given),
+            "modularity": modularity(*given),
+            **{f"DCI {name}": value for name, value in dci(*given).items()}, **infomec(*given),
+            "MCC": mcc(*given), "affine R²": affine_r2(*given), "R² of the sum": sum_r2(*given),
+        })
 
 
-def _classes(values: np.ndarray, bins: int) -> np.ndarray:
-    """The classes of a factor, numbered from 0."""
-    distinct, labels = np.unique(values, return_inverse=True)
-    if values.dtype.kind == "f" and bins < len(distinct) > len(values) / bins:
-        edges = np.linspace(distinct[0], distinct[-1], bins + 1)[1:-1]
-        labels = np.unique(np.digitize(values, edges), return_inverse=True)[1]
-    return labels
+def hand_made(
+    count: int = 3000, seed: int = 0
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Codes [count, latents] by name, about which the scores disagree, and their three factors.
 
-
-def _mutual_information(column: np.ndarray, labels: np.ndarray, bins: int) -> float:
-    joint = np.histogram2d(column, labels, bins=(bins, labels.max() + 1))[0]
-    return _entropy(joint.sum(axis=1)) + _entropy(joint.sum(axis=0)) - _entropy(joint.ravel())
-
-
-def _entropy(counts: np.ndarray) -> float:
-    shares = counts[counts > 0] / counts.sum()
-    return float(-(shares * np.log(shares)).sum())
+    x and y are uniform in [0, 1], and shape is one of three.
+    """
+    rng = np.random.default_rng(checks.whole("seed", seed, 0))
+    x, y = rng.uniform(size=(2, checks.whole("count", count)))
+    shape = rng.integers(3, size=count)
+    plain = np.column_stack([x, y, shape / 2])
+    turned = plain @ [[0.5**0.5, 0.5**0.5, 0], [-(0.5**0.5), 0.5**0.5, 0], [0, 0, 1]]
+    codes = {
+        "identity": plain,
+        "other order and signs": plain[:, [2, 0, 1]] * [-1, 1, -1],
+        "plane turned by 45°": turned,
+        "duplicated": np.hstack([plain, plain]),
+        "ten dead latents": np.hstack([plain, 0.001 * rng.standard_normal((count, 10))]),
+        "plane folded": np.column_stack([abs(x - 0.5), plain[:, 1:]]),
+        "x bent": np.column_stack([np.exp(5 * x) / 100, plain[:, 1:]]),
+        "x split over two": np.column_stack([x.clip(0, 0.5), x.clip(0.5), plain[:, 1:]]),
+        "noise": rng.standard_normal((count, 3)),
+    }
+    return codes, {"x": x, "y": y, "shape": np.array(["disc", "square", "heart"])[shape]}

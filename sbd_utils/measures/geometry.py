@@ -1,16 +1,21 @@
 """The latent space as a map: how affine, how folded, how much of a sum."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from scipy.linalg import orthogonal_procrustes
+from sklearn.base import BaseEstimator
+from sklearn.linear_model import LinearRegression, Ridge
 from sklearn.metrics import r2_score
 from sklearn.model_selection import KFold, cross_val_predict
 from sklearn.neighbors import KNeighborsRegressor
+from sklearn.preprocessing import SplineTransformer
 
 from sbd_utils import checks
 from sbd_utils.measures.codes import encode
+from sbd_utils.measures.factors import describe
 from sbd_utils.models.vae import VAE
 from sbd_utils.worlds.circles import Sprites, draw_sprite
 
@@ -106,9 +111,54 @@ def readout_r2(codes: np.ndarray, places: np.ndarray) -> float:
     codes, places = checks.arrays(codes=(codes, "N latents"), places=(places, "N 2"))
     if len(places) < 7 or not np.ptp(places, axis=0).any():
         raise checks.refused("places", "seven at least, and different", places)
+    return _held_out_r2(KNeighborsRegressor(5), codes, places)
+
+
+def affine_r2(
+    codes: np.ndarray, factors: Mapping[str, np.ndarray],
+    periods: Mapping[str, float] | None = None,
+) -> float:
+    """How well an affine map of the codes [N, latents] predicts the factors: mean R², 1 at best.
+
+    Each is predicted where the map was not fitted, by cross-validation; noise has 0 or less. A
+    periodic factor stands for its sine and cosine, which a code that unrolls it does not have.
+    Labels have no place on a line: they are left out, and NaN is the R² of labels alone. Factors
+    and periods: see measures/factors.py. No linear map of the codes changes it, unless it loses a
+    dimension. Of correlated factors one is predicted from the other's code: a false positive.
+    """
+    codes, found = describe(codes, factors, periods)
+    found = [factor.numbers for factor in found if factor.kind != "label"]
+    scores = [_held_out_r2(LinearRegression(), codes, numbers) for numbers in found]
+    return float(np.mean(scores)) if scores else float("nan")
+
+
+def sum_r2(
+    codes: np.ndarray, factors: Mapping[str, np.ndarray],
+    periods: Mapping[str, float] | None = None,
+) -> float:
+    """How much of the codes [N, latents] is a sum of one function per factor: R², 1 at best.
+
+    As additive_r2, but for any factors and any smooth functions of them: cubic splines of 10
+    pieces, which need not meet where a periodic factor begins anew, and a constant per label.
+    Cross-validated, all latents together by their variance. No turning of the latent space, as by
+    an orthogonal matrix, changes it. Dead latents hardly do; 0 where all are dead. Correlated
+    factors let it be: it asks for a sum, not for which factor explains what.
+    """
+    codes, found = describe(codes, factors, periods)
+    if not np.ptp(codes, axis=0).any():
+        return 0.0
+    splines = SplineTransformer(11)
+    terms = np.column_stack([
+        factor.numbers if factor.kind == "label" else splines.fit_transform(factor.values[:, None])
+        for factor in found])
+    return _held_out_r2(Ridge(0.01), terms, codes)  # ridge: a piece may have too few codes to tell
+
+
+def _held_out_r2(estimator: BaseEstimator, inputs: np.ndarray, targets: np.ndarray) -> float:
+    """R² of targets [N, a] where they are predicted from inputs [N, b] that were not fitted to."""
     folds = KFold(5, shuffle=True, random_state=0)
-    guessed = cross_val_predict(KNeighborsRegressor(5), codes, places, cv=folds)
-    return float(r2_score(places, guessed, multioutput="variance_weighted"))
+    guessed = cross_val_predict(estimator, inputs, targets, cv=folds).reshape(targets.shape)
+    return float(r2_score(targets, guessed, multioutput="variance_weighted"))
 
 
 def principal_plane(codes: np.ndarray, places: np.ndarray) -> np.ndarray:

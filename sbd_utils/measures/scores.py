@@ -4,7 +4,6 @@ import numpy as np
 
 from sbd_utils import checks
 from sbd_utils.measures.codes import decode, encode
-from sbd_utils.measures.disentanglement import mig
 from sbd_utils.measures.geometry import (
     additive_r2,
     affine_fit,
@@ -12,6 +11,7 @@ from sbd_utils.measures.geometry import (
     measure_geometry,
     readout_r2,
 )
+from sbd_utils.measures.information import mig
 from sbd_utils.measures.pictures import (
     explained,
     fixed_pattern,

@@ -1,0 +1,130 @@
+"""What the measures know of a factor: whether it is a label, a quantity, or goes around.
+
+Text, booleans and whole numbers are labels, which have no order. Floats are quantities. A quantity
+that goes around, as an angle or a hue does, is named with its period: {"hue": 1, "angle": 2 * pi}.
+"""
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.metrics import mutual_info_score
+
+from sbd_utils import checks
+
+BINS = 20  # the field's usual number
+LEAST = 50  # codes that an estimator needs; the scores of noise are far from 0 even then
+PER_LABEL = 5  # codes that it needs of each label, in the mean
+
+
+class CorrelatedFactors(UserWarning):
+    """Two factors tell of each other, so a latent of the one scores as a latent of the other."""
+
+
+@dataclass(frozen=True)
+class Factor:
+    """One factor that varies.
+
+    kind: "label", "quantity" or "periodic".
+    values: labels numbered from 0, quantities as they are, periodic ones as turns in [0, 1); [N].
+    classes: numbered from 0, [N]; what mutual information takes.
+    """
+
+    name: str
+    kind: str
+    values: np.ndarray
+    classes: np.ndarray
+
+    @property
+    def numbers(self) -> np.ndarray:
+        """What a regression takes: a quantity [N, 1], sine and cosine [N, 2], or 0/1 per label."""
+        if self.kind == "label":
+            return (self.values[:, None] == np.arange(self.values.max() + 1)).astype(float)
+        if self.kind == "periodic":
+            angles = 2 * np.pi * self.values
+            return np.column_stack([np.sin(angles), np.cos(angles)])
+        return self.values[:, None]
+
+
+def describe(
+    codes: np.ndarray, factors: Mapping[str, np.ndarray],
+    periods: Mapping[str, float] | None = None, bins: int = BINS, estimated: bool = True,
+) -> tuple[np.ndarray, list[Factor]]:
+    """Codes [N, latents] as float64, and those of the factors (name to [N]) that vary.
+
+    A quantity of more than `bins` values, each of fewer than `bins` codes in the mean, has bins of
+    one width for classes, around the circle where it is periodic; else each value is a class.
+    estimated: refuse what is too little for an estimator: N below 50, or below 5 for each label.
+    Raises ValueError also where no factor varies; warns of CorrelatedFactors.
+    """
+    (codes,) = checks.arrays(codes=(codes, "N latents"))
+    checks.mapping("factors", factors)
+    checks.whole("bins", bins, 2)
+    checks.one_of("estimated", estimated, (True, False))
+    if estimated and len(codes) < LEAST:
+        raise checks.refused("codes", f"[at least {LEAST}, latents]", codes)
+    periods = {} if periods is None else periods
+    checks.kind("periods", periods, Mapping)
+    for name, period in periods.items():
+        checks.one_of("a name in periods", name, list(factors))
+        checks.positive(f"periods[{name!r}]", period)
+    found = [_factor(name, checks.labels(f"factors[{name!r}]", values, len(codes)),
+                     periods.get(name), bins, estimated) for name, values in factors.items()]
+    found = [factor for factor in found if factor.classes.max() > 0]
+    if not found:
+        raise checks.refused("factors", "of one at least that varies", list(factors))
+    _warn_of_correlation(found)
+    return codes.astype(float), found
+
+
+def _factor(
+    name: str, values: np.ndarray, period: float | None, bins: int, estimated: bool
+) -> Factor:
+    if period is not None:
+        if values.dtype.kind not in "iuf":
+            raise checks.refused(f"factors[{name!r}]", "numbers, as it has a period", values)
+        turns = np.round(values / period % 1, 6) % 1  # rounded: 0 and a whole period are one value
+        return Factor(name, "periodic", turns, _classes(turns, bins, -1e-9, 1 - 1e-9))
+    if values.dtype.kind == "f":
+        values = values.astype(float)
+        return Factor(name, "quantity", values, _classes(values, bins, values.min(), values.max()))
+    distinct, labels = np.unique(values, return_inverse=True)
+    if estimated and len(distinct) > len(labels) / PER_LABEL:
+        raise ValueError(f"factors[{name!r}] must be floats, or labels of {PER_LABEL} codes each "
+                         f"in the mean, got {len(distinct)} labels of {len(labels)} codes")
+    return Factor(name, "label", labels, labels)
+
+
+def _classes(values: np.ndarray, bins: int, low: float, high: float) -> np.ndarray:
+    """The classes of a quantity, numbered from 0."""
+    distinct, classes = np.unique(values, return_inverse=True)
+    if bins < len(distinct) > len(values) / bins:
+        edges = np.linspace(low, high, bins + 1)[1:-1]
+        classes = np.unique(np.digitize(values, edges), return_inverse=True)[1]
+    return classes
+
+
+def _warn_of_correlation(factors: list[Factor]) -> None:
+    """Warn where two factors share as much as two normal variables of a correlation of 0.3 do.
+
+    As that is estimated from counts, it must also be beyond chance, by three standard deviations.
+    """
+    for i, one in enumerate(factors):
+        for other in factors[:i]:
+            shared = mutual_info_score(one.classes, other.classes)  # nats
+            freedom = one.classes.max() * other.classes.max()
+            chance = freedom / (2 * len(one.classes))
+            correlation = np.sqrt(1 - np.exp(-2 * max(0, shared - chance)))
+            if correlation > 0.3 and shared > chance * (1 + 3 * np.sqrt(2 / freedom)):
+                warnings.warn(
+                    f"{other.name} and {one.name} tell of each other (as a correlation of "
+                    f"{correlation:.2f} would): scores of disentanglement assume independence",
+                    CorrelatedFactors, stacklevel=4)
+
+
+def alive(codes: np.ndarray) -> np.ndarray:
+    """Which latents are not dead: of a standard deviation above 1/20 of the largest, [latents]."""
+    (codes,) = checks.arrays(codes=(codes, "N latents"))
+    spread = codes.std(axis=0)
+    return (np.ptp(codes, axis=0) > 0) & (spread > spread.max() / 20)

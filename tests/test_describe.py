@@ -1,0 +1,154 @@
+"""What the measures take a factor for, what they refuse, and when they warn."""
+
+import re
+import warnings
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy.stats import norm
+
+from sbd_utils.measures import disentanglement, geometry, information, prediction
+from sbd_utils.measures.factors import CorrelatedFactors, alive, describe
+
+RNG = np.random.default_rng(0)
+CODES = RNG.normal(size=(1000, 2))
+X, Y = RNG.uniform(size=(2, 1000))
+LABEL = RNG.choice(["disc", "heart", "square"], 1000)
+MEASURES = [
+    disentanglement.report, information.mig, information.modularity, information.infomec,
+    prediction.dci, prediction.sap, prediction.mcc, prediction.factor_vae_score,
+    geometry.affine_r2, geometry.sum_r2,
+]
+ESTIMATED = [measure for measure in MEASURES if measure is not information.mig]
+each = pytest.mark.parametrize("measure", MEASURES, ids=lambda measure: measure.__name__)
+estimated = pytest.mark.parametrize("measure", ESTIMATED, ids=lambda measure: measure.__name__)
+
+
+def only(values, period=None, bins=20):
+    _, (factor,) = describe(CODES, {"a": values}, None if period is None else {"a": period}, bins)
+    return factor
+
+
+@pytest.mark.parametrize("values", [LABEL, list(LABEL), LABEL == "heart", (X * 3).astype(int)])
+def test_texts_whole_numbers_and_booleans_are_labels(values):
+    factor = only(values)
+    assert factor.kind == "label"
+    assert_array_equal(factor.classes, np.unique(values, return_inverse=True)[1])
+    assert_array_equal(factor.numbers.argmax(axis=1), factor.classes)
+    assert (factor.numbers.sum(axis=1) == 1).all()
+
+
+def test_floats_are_quantities_with_bins_of_one_width_where_there_are_many():
+    factor = only(7 * X - 3)
+    assert factor.kind == "quantity"
+    assert_array_equal(factor.numbers[:, 0], 7 * X - 3)
+    edges = np.linspace(X.min(), X.max(), 21)[1:-1]
+    assert_array_equal(factor.classes, np.digitize(X, edges))
+    few = only(np.round(X, 1))
+    assert few.kind == "quantity" and few.classes.max() == 10
+
+
+def test_periodic_quantities_go_around():
+    """The seam is no edge, a whole period is 0, and degrees are as good as radians."""
+    turns = np.round(X, 2)
+    factor = only(360 * turns + 720, 360)
+    assert factor.kind == "periodic"
+    assert_allclose(factor.values, turns % 1, atol=1e-6)
+    assert_allclose(factor.numbers[:, 0], np.sin(2 * np.pi * turns), atol=1e-5)
+    assert_allclose(factor.numbers[:, 1], np.cos(2 * np.pi * turns), atol=1e-5)
+    assert_array_equal(factor.classes, np.round(100 * turns) % 100 // 5)  # on an edge: the next
+    two_pi = np.float32(2 * np.pi) * (np.arange(1000) % 2)  # rounded, it is no multiple of 2 pi
+    with pytest.raises(ValueError, match="^factors must be of one at least that varies"):
+        only(two_pi, 2 * np.pi)
+    assert only(np.arange(1000) % 4 * 90, 360).classes.max() == 3  # whole numbers may go around
+
+
+def test_what_does_not_vary_is_left_out():
+    codes, found = describe(CODES.astype(np.float32), {"a": X, "size": np.full(1000, 8)})
+    assert [factor.name for factor in found] == ["a"] and codes.dtype == np.float64
+
+
+@each
+@pytest.mark.parametrize("codes, factors, periods, says", [
+    (CODES[:, 0], {"x": X}, None, "codes must be numbers, [N, latents], got"),
+    (CODES * np.nan, {"x": X}, None, "codes must be finite"),
+    (CODES, {"x": X[1:]}, None, "factors['x'] must be 1000 texts or numbers"),
+    (CODES, {"x": X * np.inf}, None, "factors['x'] must be finite"),
+    (CODES, X, None, "factors must be a mapping, not empty"),
+    (CODES, {}, None, "factors must be a mapping, not empty"),
+    (CODES, {"x": np.ones(1000)}, None, "factors must be of one at least that varies, got ['x']"),
+    (CODES, {"x": X}, 1.0, "periods must be a Mapping, got 1.0"),
+    (CODES, {"x": X}, {"y": 1.0}, "a name in periods must be one of x, got 'y'"),
+    (CODES, {"x": X}, {"x": 0.0}, "periods['x'] must be a number above 0, got 0.0"),
+    (CODES, {"x": X}, {"x": "1"}, "periods['x'] must be a number, got '1'"),
+    (CODES, {"x": LABEL}, {"x": 1}, "factors['x'] must be numbers, as it has a period"),
+])
+def test_every_measure_refuses_in_these_words(measure, codes, factors, periods, says):
+    with pytest.raises(ValueError) as caught:
+        measure(codes, factors, periods)
+    assert str(caught.value).startswith(says)
+
+
+@estimated
+def test_too_few_codes_are_refused(measure):
+    with pytest.raises(ValueError, match=r"^codes must be \[at least 50, latents\], got ndarray"):
+        measure(CODES[:49], {"x": X[:49]})
+    with pytest.raises(ValueError, match=r"^factors\['n'\] must be floats, or labels of 5 codes"):
+        measure(CODES, {"x": X, "n": (300 * X).astype(int)})
+
+
+@pytest.mark.parametrize("measure", [disentanglement.report, information.mig, prediction.sap])
+def test_a_gap_needs_two_latents(measure):
+    with pytest.raises(ValueError, match=r"^codes must be \[N, at least 2\], got"):
+        measure(CODES[:, :1], {"x": X})
+
+
+@each
+def test_correlated_factors_are_told_of_once(measure):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        measure(CODES, {"x": X, "z": Y, "y": X + 0.5 * Y})
+    told = {str(item.message)[:29] for item in caught}
+    assert told == {"x and y tell of each other (a", "z and y tell of each other (a"}
+    assert len(caught) == 2 and {item.category for item in caught} == {CorrelatedFactors}
+    assert {item.filename for item in caught} == {__file__}, "where it was called, not within"
+
+
+@pytest.mark.parametrize("other, period", [
+    (X**2, None), ((3 * X).astype(int), None), ((2 * X + 0.1) % 1, 1.0), (abs(X - 0.5), None),
+    (0.4 * X + 0.6 * Y, None),
+], ids=["bent", "label", "hue", "folded", "linear"])
+def test_dependence_of_any_form_is_seen(other, period):
+    with pytest.warns(CorrelatedFactors, match="^x and other tell of each other"):
+        describe(CODES, {"x": X, "other": other}, {"other": period} if period else None)
+
+
+def test_a_warning_says_how_strong_the_dependence_is():
+    """What counts of 20 × 20 classes share by chance is taken off."""
+    x, y = np.random.default_rng(0).normal(size=(2, 1000))
+    with pytest.warns(CorrelatedFactors) as caught:
+        describe(x[:, None], {"x": norm.cdf(x), "y": norm.cdf(0.6 * x + 0.8 * y)})
+    (told,) = re.findall(r"correlation of (0\.\d\d) would", str(caught[0].message))
+    assert float(told) == pytest.approx(0.6, abs=0.04)
+
+
+@pytest.mark.parametrize("count", [50, 200, 1000, 10000])
+def test_chance_is_no_dependence(count):
+    """Warnings are errors here. A correlation of 0.15 is still let by."""
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        x, y, z = rng.normal(size=(3, count))
+        describe(x[:, None], {"x": x, "y": y, "z": 0.15 * x + z, "n": rng.integers(5, size=count),
+                              "grid": rng.integers(32, size=count) / 31})
+
+
+def test_a_full_grid_is_independent():
+    x, y, c = (part.ravel() for part in np.meshgrid(range(35), range(35), range(3)))
+    describe(np.ones((3675, 1)), {"x": x / 34, "y": y / 34, "c": c}, {"x": 2.0})
+
+
+def test_latents_are_alive_above_a_twentieth_of_the_widest():
+    spread = np.tile([[1.0], [-1]], (5, 1)) * [20, 1.1, 0.9, 0] + [0, 3, 0, 0.1]
+    assert_array_equal(alive(spread), [True, True, False, False])
+    assert not alive(np.full((35, 2), 0.1)).any()  # the mean of 35 times 0.1 need not be 0.1
