@@ -68,8 +68,8 @@ print(list(sprite.shape), sprite.dtype)  # [channels, height, width]
 #
 # $$(x_0, y_0) = (S - 2 - s)\,(x, y), \qquad \text{here } 46\,(x, y).$$
 #
-# Pillow, the library that draws, receives this corner as a fraction of a pixel but paints whole
-# pixels only. A small step in $x$ therefore sometimes moves the picture and sometimes does not:
+# The corner may lie between two pixels, but Pillow, the library that draws, paints whole pixels
+# only. A small step in $x$ therefore sometimes moves the picture and sometimes does not:
 
 # %% tags=["nbval-check-output"]
 fine = [draw_sprite(float(x), 0.5) for x in np.linspace(0.2, 0.8, 31)]
@@ -100,30 +100,30 @@ pd.DataFrame(sprites.factors).nunique().to_frame("values")
 # which means that knowing the color tells you nothing about the place. If two factors always
 # changed together, no model could find out that they are two.
 #
-# The figure shows the grid at five of the 35 places per side. Along a row of a block only $x$
+# The figure shows the grid at three of the 35 places per side. Along a row of a block only $x$
 # changes, down a column only $y$, and the three blocks differ only in color.
 
 # %%
-steps = np.linspace(0, 1, 5).tolist()
+steps = (0, 0.5, 1)
 gap = np.ones((len(steps), 1, 3, 64, 64))  # [rows, columns, channels, height, width]
 blocks = []
 for color in COLORS:
     blocks += [[[draw_sprite(x, y, color=color).numpy() for x in steps] for y in steps], gap]
 Picture(
     image_grid(
-        np.concatenate(blocks[:-1], axis=1), [f"y = {y:.2f}" for y in steps],
-        (([f"{x:.2f}" for x in steps] + [""]) * 3)[:-1], x_label="x", cell=0.41,
+        np.concatenate(blocks[:-1], axis=1), [f"y = {y}" for y in steps],
+        ([*(str(x) for x in steps), ""] * 3)[:-1], x_label="x", cell=0.66,
     ),
     "factor_grid",
-    "Three blocks of five by five pictures, red, green and blue: in each block a disc moves to the "
-    "right along a row and down along a column.",
+    "Three blocks of three by three pictures, red, green and blue: in each block a disc moves to "
+    "the right along a row and down along a column.",
 )
 
 # %% [markdown]
 # You can see that larger $y$ is further *down*, as usual in images. The models will get these
 # pictures without their factors, so nobody ever tells a VAE what $x$ is.
 #
-# ## Green is darker than it looks
+# ## Green is only half as bright
 #
 # In the green block the discs are dim, because HTML's `green` has half the brightness of the color
 # that it calls `lime`. The last column sums the squares of a picture's pixel values.

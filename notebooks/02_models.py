@@ -54,6 +54,7 @@ from sbd_utils.models.vae import VAE, Encoder
 from sbd_utils.worlds.circles import make_sprites
 
 LATENT_DIM, BATCH = 5, 16
+COSTS = ["parameters", "million multiply-adds"]
 
 # %% [markdown]
 # The helper `walk` sends a batch through some layers and lists what comes out of each. It leaves
@@ -68,7 +69,7 @@ z = torch.randn(BATCH, LATENT_DIM)
 
 @torch.no_grad()
 def walk(layers: nn.Sequential, value: torch.Tensor) -> pd.DataFrame:
-    """Each layer's kernel, output shape of one image, parameters and multiply-adds per image."""
+    """Each layer's kernel, output shape of one image, parameters and work per image."""
     rows = [("input", "", list(value.shape[1:]), 0, 0)]
     for layer in layers:
         work = cost.multiply_adds(layer, value[:1])
@@ -76,8 +77,8 @@ def walk(layers: nn.Sequential, value: torch.Tensor) -> pd.DataFrame:
         if not isinstance(layer, nn.ReLU):
             kernel = "×".join(map(str, getattr(layer, "kernel_size", ())))
             rows.append((type(layer).__name__, kernel, list(value.shape[1:]),
-                         cost.count_parameters(layer), work))
-    return pd.DataFrame(rows, columns=["layer", "kernel", "output", "parameters", "multiply-adds"])
+                         cost.count_parameters(layer), round(work / 1e6, 3)))
+    return pd.DataFrame(rows, columns=["layer", "kernel", "output", *COSTS])
 
 
 # %% [markdown]
@@ -97,8 +98,9 @@ walk(encoder.convolutions, x)[["layer", "kernel", "output"]]
 # ## The usual way: upsample
 #
 # The DeConv decoder turns the code into a 2×2 feature map and doubles it five times by transposed
-# convolutions, also called deconvolutions. `TransposedConv2d` is PyTorch's `nn.ConvTranspose2d`,
-# except that its bias trains faster.
+# convolutions, also called deconvolutions. Our `TransposedConv2d` computes what PyTorch's
+# `nn.ConvTranspose2d` does. (It adds the bias in a second step, and [the notebook on
+# cost](06_cost.ipynb) measures what time that saves.)
 
 # %% tags=["nbval-check-output"]
 def double(out):
@@ -147,8 +149,9 @@ tables["sbd"] = walk(sbd, z)
 tables["sbd"]
 
 # %% [markdown]
-# In the figure each sheet is a channel, and the blocks grow with the number of pixels, though more
-# slowly.
+# The figure shows what comes out of each layer. Channels are drawn as sheets, one behind the other,
+# and 64 of them merge into a block. In the lower row, the green sheet is the appended $x$ and the
+# pink one $y$. Sheets with more pixels are drawn larger, but not in true proportion.
 
 # %%
 steps = {name: table[["layer", "kernel", "output"]].values for name, table in tables.items()}
@@ -158,7 +161,7 @@ Picture(
     "Above, the DeConv decoder: a code of 5 numbers becomes 256 numbers and 64 channels of 2 by 2, "
     "which five deconvolutions double until they are an image of 64 by 64. Below, the Spatial "
     "Broadcast decoder: the code becomes 5 channels of 64 by 64, two channels x and y are "
-    "appended, and three convolutions of the same size end in the image.",
+    "appended in green and pink, and three convolutions of the same size end in the image.",
 )
 
 # %% [markdown]
@@ -245,11 +248,9 @@ Picture(
 # a sum.
 
 # %% tags=["nbval-check-output"]
-total = pd.DataFrame(
-    {NAMES[name]: table[["parameters", "multiply-adds"]].sum() for name, table in tables.items()}
-)
-total["SB over DeConv"] = (total[NAMES["sbd"]] / total[NAMES["deconv"]]).round(3)
-total
+total = pd.DataFrame({NAMES[name]: table[COSTS].sum() for name, table in tables.items()})
+total["SB over DeConv"] = total[NAMES["sbd"]] / total[NAMES["deconv"]]
+total.map(claims.format_value)
 
 # %% [markdown]
 # The SB decoder has fewer parameters because its kernels are few and small, three layers of 3×3
@@ -273,8 +274,8 @@ total
 # $$ D_{\mathrm{KL}} = -\tfrac12 \sum_k
 #    \bigl(1 + \log\sigma_{z,k}^2 - \mu_k^2 - \sigma_{z,k}^2\bigr). $$
 #
-# Training minimizes the KL term less the first term. We give both in **nats** per image, the unit
-# of information when logarithms are natural ones, and the first with its sign turned:
+# Training lowers the sum of both terms, the first with its sign turned, so that it grows with the
+# error. The unit is the **nat** per image, which is like a bit, but with natural logarithms:
 
 # %%
 Code(inspect.getsource(VAE.loss_terms), language="python")
@@ -385,4 +386,4 @@ for name, recipe in (("deconv", recipes.DECONV), ("sbd", recipes.SBD)):
         decoder = recipes.ComposedDecoder(LATENT_DIM, size, recipe)
         rows.append((NAMES[name], size, cost.count_parameters(decoder),
                      round(cost.multiply_adds(decoder, z[:1]) / 1e6, 1)))
-pd.DataFrame(rows, columns=["decoder", "pixels per side", "parameters", "million multiply-adds"])
+pd.DataFrame(rows, columns=["decoder", "pixels per side", *COSTS]).set_index("decoder")

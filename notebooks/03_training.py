@@ -29,9 +29,9 @@
 # * The **KL term** is the price of the code. For each image the encoder gives a distribution of
 #   codes, the **posterior**, and the KL term says how far it is from a standard normal one.
 #
-# The unit of both is the **nat**, which is the bit of natural logarithms: one nat is 1.44 bits. We
-# need the two VAEs from [the notebook on models](02_models.ipynb), and we load published runs,
-# since training them takes most of an hour.
+# The unit of both is the **nat**, which is like a bit, but with natural logarithms: one nat is 1.44
+# bits. We need the two VAEs from [the notebook on models](02_models.ipynb), and we load published
+# runs, since training them takes most of an hour.
 #
 # ---
 
@@ -62,17 +62,23 @@ images = make_sprites().images  # [image, channels, height, width]
 #
 # We use the post's settings: the optimizer Adam with a learning rate of $3 \cdot 10^{-4}$ and
 # batches of 16 images. An **epoch** is one pass over all images. The function `live_plot` prepares
-# livelossplot, a library that redraws its curves while a loop runs.
+# livelossplot, a library that redraws its curves while a loop runs. A batch of 16 images gives a
+# noisy loss, so the solid line is a mean over 20 steps.
 
 
 # %%
 def live_plot(color: str) -> PlotLosses:
-    """Curves of both terms against the step of training, in one color."""
+    """Both terms against the step of training: every step pale, their running mean solid."""
     def style(axes, name: str, x_label: str) -> None:
-        axes.lines[0].set(color=color, linewidth=1)
-        axes.set(title=TERMS[name], xlabel="step", ylabel="nats per image", ylim=(0, None))
+        (line,) = axes.lines
+        mean = pd.Series(line.get_ydata()).rolling(20, center=True, min_periods=1).mean()
+        line.set(color=color, linewidth=0.7, alpha=0.3)
+        axes.plot(line.get_xdata(), mean, color=color)
+        axes.set(title=name[2:], xlabel="step", ylabel="nats per image", ylim=(0, None))
 
-    return PlotLosses(outputs=[MatplotlibPlot(figsize=(8, 3), after_subplot=style)])
+    groups = {f"{i} {title}": [term] for i, (term, title) in enumerate(TERMS.items())}  # in order
+    return PlotLosses(groups=groups,
+                      outputs=[MatplotlibPlot(figsize=(8, 3), after_subplot=style)])
 
 
 # %% [markdown]
@@ -97,9 +103,10 @@ for step, x in enumerate(DataLoader(images, batch_size=16, shuffle=True), start=
         plot.send()
 
 # %% [markdown]
-# At first the reconstruction term drops to a plateau while the KL term stays near zero. On the
-# plateau the VAE ignores its code and draws much the same picture for every image. Then it finds
-# that a code is worth its price, so that the KL term rises and the reconstruction term falls again.
+# At first the reconstruction term, on the left, drops to a plateau while the KL term, on the right,
+# stays near zero. On the plateau the VAE ignores its code and draws much the same picture for every
+# image. Then it finds that a code is worth its price, so that the KL term rises and the
+# reconstruction term falls again.
 #
 # This loop is all you need, and the package's own loop does the same with more care for speed. [The
 # notebook on cost](06_cost.ipynb) measures what makes it fast. As in the post, no images are held
@@ -107,10 +114,11 @@ for step, x in enumerate(DataLoader(images, batch_size=16, shuffle=True), start=
 #
 # ## The published curves
 #
-# Now we look at the whole training of a typical run of each decoder. (Typical is meant over all
-# scores at once; in a single score such a run may lie at an end of the range.) (If you set
-# `SBD_PRESET=blog`, the next cell trains both anew.) The dashes at the right mark the last epoch of
-# the post's run, with numbers from its [author's notebook](https://github.com/borea17/Notebooks).
+# Now we look at the whole training of a typical run of each decoder. It is typical over all our
+# scores at once, so in a single score it may lie at an end of the range. (If you set
+# `SBD_PRESET=blog`, the next cell trains both anew.) The diamonds in the strip at the right are the
+# post's run after its last epoch, with numbers from its [author's
+# notebook](https://github.com/borea17/Notebooks).
 
 # %%
 PUBLISHED = {
@@ -123,7 +131,7 @@ Picture(
     "loss_curves",
     "Two panels over epochs on a log axis, a curve for each decoder. The reconstruction terms "
     "fall, with a spike of DeConv's on the way. The KL terms rise steeply; that of DeConv then "
-    "comes down slowly, and that of Spatial Broadcast in one slide. Dashes at the right mark the "
+    "comes down slowly, and that of Spatial Broadcast in one slide. Diamonds at the right mark the "
     "post's last epoch.",
 )
 
@@ -181,10 +189,9 @@ Picture(
 )
 
 # %% [markdown]
-# In the left panel the decoders are far apart, and in the right one their ranges overlap. Since
-# each seed trains both decoders, and some did so on two processors, we can also count the pairs of
-# runs in which the SB decoder is lower. We do so for a second set of runs, too, which stop after 20
-# epochs.
+# In the left panel the decoders are far apart, and in the right one their ranges overlap. Each seed
+# trains a pair, one run of each decoder, so we can also count the pairs in which the SB decoder is
+# lower. We do so for a second set of runs, too, which stop after 20 epochs.
 
 # %% tags=["nbval-check-output"]
 counts = {}
@@ -203,13 +210,13 @@ pd.DataFrame(counts).T
 # Where does the post's own run lie among ours?
 
 # %% tags=["nbval-check-output"]
-found = rows.melt("decoder", list(TERMS), "term").groupby(["decoder", "term"]).value
+found = rows.melt("decoder", list(TERMS), "term").groupby(["term", "decoder"], sort=False).value
 among = found.agg(["min", "max"]).rename(columns={"min": "our lowest", "max": "our highest"})
-among["the post's"] = pd.DataFrame(PUBLISHED).T.stack()
+among["the post's"] = pd.DataFrame(PUBLISHED).stack()
 among["it is"] = "within"
 among.loc[among["the post's"] < among["our lowest"], "it is"] = "below"
 among.loc[among["the post's"] > among["our highest"], "it is"] = "above"
-among.round(2)
+among.round(2).rename(index=TERMS | NAMES)
 
 # %% [markdown]
 # Look at the post's KL term of the SB decoder, which lies above those of all these seeds. It is

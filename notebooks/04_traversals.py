@@ -104,28 +104,34 @@ Picture(
 #
 # With more values per latent we can follow the disc on its way. In each picture `find_blobs` looks
 # for connected bright pixels, and gives the center and the color of what it sees. We start from
-# four red discs at the corners of a square. Each panel shows how they travel as one latent grows
-# from -2 to 2, in the color that they have on the way. The dots shrink as the latent grows, so that
-# rings of several colors mean a disc that stays and changes its color.
+# four red discs, at the black rings. Each panel shows how the four travel as one latent is turned
+# from -2, where the dots are largest, to 2, where they are smallest. A dot has the color of the
+# disc at that value, so a ring with a dot of several colors in it is a disc that stays and changes
+# its color.
 
 # %%
-corners = [(35 * x + y) * 3 for x in (9, 25) for y in (9, 25)]  # red
+# Red discs at the corners of a tilted square, so that their ways rarely hide one another.
+corners = [(35 * x + y) * 3 for x, y in ((8, 14), (20, 8), (26, 20), (14, 26))]
 
 
 def follow(name: str) -> tuple[np.ndarray, np.ndarray]:
     """Centers and colors of the corners' discs, [code, latent, value, 2] and [..., 3]."""
     swept = decode(vaes[name], traverse(mu[name][corners], np.linspace(-2, 2, 25)))
     blobs = find_blobs(swept.reshape(-1, *swept.shape[-3:]))
-    return blobs.centroid.reshape(*swept.shape[:3], 2), blobs.color.reshape(*swept.shape[:3], 3)
+    color = blobs.color * (1, 0.5, 1)  # the green of the pictures
+    return blobs.centroid.reshape(*swept.shape[:3], 2), color.reshape(*swept.shape[:3], 3)
 
 
+# %%
 ways = {name: follow(name) for name in TYPICAL}
+starts = find_blobs(sprites.images[corners].numpy()).centroid  # [code, 2]
 Picture(
     charts.responses({name: way for name, (way, _) in ways.items()},
-                     {name: color for name, (_, color) in ways.items()}, sprites.images.shape[-1]),
+                     {name: color for name, (_, color) in ways.items()}, starts, 64),
     "responses",
-    "A row of square panels per decoder, one panel per latent, each with the ways of four discs: "
-    "winding and of several colors for DeConv, straight and parallel for Spatial Broadcast.",
+    "A row of square panels per decoder, one panel per latent, each with the ways of four discs "
+    "from four black rings: winding and of several colors for DeConv; for Spatial Broadcast "
+    "straight and parallel in two panels, and in the other three the discs stay in their rings.",
 )
 
 # %% [markdown]
@@ -149,8 +155,8 @@ moves = {name: measure_moves(vae, mu[name], sprites) for name, vae in vaes.items
 numbers = {}
 for name, (mean, log_var) in codes.items():
     kl = -0.5 * (1 + log_var - mean**2 - np.exp(log_var)).mean(axis=0)
-    found = {factor: getattr(moves[name], factor) for factor in ("x", "y", "color", "one_blob")}
-    numbers[name] = pd.DataFrame(found | {"KL, nats": kl})
+    found = {factor: getattr(moves[name], factor) for factor in ("x", "y", "color")}
+    numbers[name] = pd.DataFrame(found | {"one blob": moves[name].one_blob, "KL, nats": kl})
     numbers[name].index = pd.RangeIndex(1, len(kl) + 1, name="latent")
 Picture(
     charts.moves({name: numbers[name] for name in TYPICAL}, MOVES),
@@ -164,25 +170,26 @@ Picture(
 # Above the dotted line, at a tenth of the range, we say that the latent **moves** the factor. A
 # latent that moves at least one factor is **used**, and one that moves none is **unused**. A used
 # latent that moves position and color both is **mixing**. The table has the same numbers and two
-# more: `one_blob` is the share of the swept pictures that hold exactly one blob, and the last
+# more: *one blob* is the share of the swept pictures that hold exactly one blob, and the last
 # column is the KL term of each latent.
 
 # %%
 pd.concat({NAMES[name]: numbers[name] for name in TYPICAL}, names=["decoder"]).round(2)
 
 # %% [markdown]
-# The **KL term** is the part of the loss that a code costs, in **nats**, the bits of natural
-# logarithms. It tells used and unused latents apart without any picture. A latent that says much
-# about the image has a posterior that is narrow and far from the standard normal distribution, and
-# that costs a nat or more. An unused latent has almost the standard normal distribution for every
-# image. It costs next to nothing, and the decoder has learned to ignore it.
+# The **KL term** is the part of the loss that a code costs, in **nats**, which are like bits, but
+# with natural logarithms. It tells used and unused latents apart without any picture. A latent that
+# says much about the image has a posterior that is narrow and far from the standard normal
+# distribution, and that costs a nat or more. An unused latent has almost the standard normal
+# distribution for every image. It costs next to nothing, and the decoder has learned to ignore it.
 #
 # ## More seeds
 #
 # Does color stay apart from position in every run? We have trained both decoders from several seeds
 # for 150 epochs. Each dot is one run. To the SB runs we add two that an earlier version of the code
-# trained without DeConv runs beside them, and `sbd-mixing`. The thin line spans the range of the
-# dots, and the thick one is a 95% interval for their mean, by the bootstrap.
+# trained without DeConv runs beside them, and the run that mixes, published as `sbd-mixing`. The
+# thin line spans the range of the dots, and the thick one is a 95% interval for their mean, by the
+# bootstrap.
 
 # %%
 seeds = pd.concat([tables.read(study, "blog") for study in ("seeds", "followup")])
@@ -242,24 +249,53 @@ Picture(
 #
 # ## Try it
 #
-# Each slider sets one latent, and all three decoders draw the same code. Begin with the latents
-# that the table calls used. If the sliders do not react, run the notebook first.
+# The same code means something else to each decoder. In the first column all five latents are 0,
+# and in each of the others one of them is 1.5. We also print how far from zero the nearest code of
+# a picture lies.
+
+# %%
+LABELS = [NAMES[name].replace(", ", ",\n") for name in vaes]
+latent_dim = vaes["sbd"].latent_dim
+turned = np.vstack([np.zeros(latent_dim), 1.5 * np.eye(latent_dim)])  # [code, latent]
+for name, mean in mu.items():
+    print(f"{NAMES[name]}: {np.linalg.norm(mean, axis=1).min():.1f} from zero")
+
+# %%
+Picture(
+    pictures.image_grid(
+        np.stack([decode(vae, turned) for vae in vaes.values()]), LABELS,
+        ["all at 0", *(f"latent {k}" for k in range(1, latent_dim + 1))], cell=0.9,
+        x_label="the latent that is 1.5 instead of 0",
+    ),
+    "same_codes",
+    "Three rows of six pictures, one row per decoder and one column per code; the decoders draw "
+    "different discs from the same code, or none.",
+)
+
+# %% [markdown]
+# In the middle row each latent changes either the color, or the place, or nothing. In the lower row
+# the latents in use change both. The DeConv VAE has no picture's code near zero. Its decoder draws
+# nothing there, and misshapen discs around it.
+#
+# If you run this notebook, you can set the latents yourself, one per slider. GitHub's page has no
+# sliders, so there the figure above has to do.
 
 
 # %%
 def show_code(**latents: float) -> None:
     code = np.array(list(latents.values()))[None]
     drawn = np.stack([decode(vae, code) for vae in vaes.values()], axis=1)
-    labels = [NAMES[name].replace(", ", ",\n") for name in vaes]
-    display(Picture(pictures.image_grid(drawn, column_labels=labels, cell=1.7), "sliders",
+    display(Picture(pictures.image_grid(drawn, column_labels=LABELS, cell=1.7), "sliders",
                     "What each of the three decoders draws from the code of the sliders."))
 
 
 sliders = {
     f"latent {k}": ipywidgets.FloatSlider(0, min=-3, max=3, step=0.1, description=f"latent {k}")
-    for k in range(1, vaes["sbd"].latent_dim + 1)
+    for k in range(1, latent_dim + 1)
 }
-ipywidgets.VBox([*sliders.values(), ipywidgets.interactive_output(show_code, sliders)])
+box = ipywidgets.VBox([*sliders.values(), ipywidgets.interactive_output(show_code, sliders)])
+words = {"text/plain": "Five sliders and three pictures, where a notebook runs."}
+display(box._repr_mimebundle_() | words, raw=True)
 
 # %% [markdown]
 # ## The claims
@@ -311,7 +347,8 @@ claims.Report(
 #
 # **1.** We add a growing part of the difference between the two mean codes. In both SB runs the
 # color changes while the disc stays, even in the one that mixes. Its code has a direction for
-# color, too, but this direction is not a latent. In the DeConv code the same recipe finds none.
+# color, too, but this direction is not a latent. In the DeConv code the same recipe finds none: the
+# disc stays red.
 
 # %% tags=["solution", "hide-input"]
 is_color = {color: np.array(sprites.factors["color"]) == color for color in ("red", "blue")}
@@ -322,12 +359,12 @@ for name, vae in vaes.items():
     drawn.append(decode(vae, mu[name][start] + steps[:, None] * direction))
 Picture(
     pictures.image_grid(
-        np.stack(drawn), [NAMES[name].replace(", ", ",\n") for name in vaes],
-        [f"{step:.2f}" for step in steps], x_label="share of the way from red to blue", cell=0.75,
+        np.stack(drawn), LABELS, [f"{step:.2f}" for step in steps],
+        x_label="share of the way from red to blue", cell=0.75,
     ),
     "color_direction",
-    "A row of seven pictures per run: in both Spatial Broadcast runs a red disc turns blue and "
-    "stays where it is.",
+    "A row of seven pictures per run. In both Spatial Broadcast runs a red disc turns green and "
+    "then blue and stays where it is; with DeConv it stays red.",
 )
 
 # %% [markdown]

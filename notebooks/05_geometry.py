@@ -44,7 +44,6 @@ from sbd_utils.figures.geometry import geometry, geometry_epochs, geometry_movie
 from sbd_utils.figures.style import NAMES, Picture
 from sbd_utils.measures import intervals
 from sbd_utils.measures.codes import decode, encode
-from sbd_utils.measures.disentanglement import mig
 from sbd_utils.measures.geometry import (
     additive_r2,
     affine_fit,
@@ -56,6 +55,7 @@ from sbd_utils.measures.geometry import (
     principal_plane,
     readout_r2,
 )
+from sbd_utils.measures.information import mig
 from sbd_utils.measures.pictures import find_blobs
 from sbd_utils.studies import tables
 from sbd_utils.training import published
@@ -79,8 +79,8 @@ codes = {name: encode(vae, sprites.images) for name, vae in vaes.items()}  # mu,
 # deviation once more costs $\ln 2 = 0.7$ **nats** (a nat is 1.44 bits). No encoder pays for
 # precision in a latent that the decoder ignores, so a small variance marks a latent that matters.
 #
-# You can test this. For the last column we take 60 codes, replace one latent by the value that
-# another code has there, and measure the squared error of the pictures.
+# Does it? In 60 codes we replace one latent by the value that another code has there. The last
+# column is the squared error of the pictures.
 
 # %% tags=["nbval-check-output"]
 few = np.arange(0, len(sprites.images), 62)
@@ -101,9 +101,10 @@ chosen = {name: informative_latents(log_var)[:2] for name, (_, log_var) in codes
 
 # %% [markdown]
 # A log-variance near 0 belongs to a latent that has gone back to the prior, and replacing it does
-# little harm. The others are far below 0, and some lie so close together that it is nearly a tie
-# which of them comes first. We draw the first two, as the post does, and look at the other pairs
-# afterwards.
+# hardly any harm. The others are far below 0, and replacing any of them spoils the pictures. So a
+# small variance tells that a latent matters, but not how much. The SB latent whose replacement does
+# the most harm holds the color, and three colors need less precision than places do. We draw the
+# two most precise latents, as the post does, and other pairs afterwards.
 #
 # ## The picture
 #
@@ -145,7 +146,7 @@ Picture(
 # * The *singular-value ratio* of $A$ compares its shortest stretch with its longest; 1 means none.
 # * The *angle* between the columns of $A$ shows the shear, and 90 degrees means none.
 # * A cell of the 25 is **folded**, or turned over, if its corners run clockwise where those of most
-#   cells run counterclockwise. That is never half of them.
+#   cells run counterclockwise. By this rule, at most 12 cells can be folded.
 #
 # How high can R² be? A code that follows the drawn disc exactly makes the same whole-pixel steps as
 # the disc. So we also fit the affine map from $(x, y)$ to the centroids of the 961 drawings.
@@ -174,17 +175,16 @@ numbers.round({"affine R²": 4, "singular-value ratio": 2, "angle": 0})
 # projection of the code onto two latents. Think of a curved sheet of paper and its shadow on a
 # wall: the shadow can overlap itself although the sheet does not. The next figure shows the shadow
 # of the same DeConv code on every pair of latents that it uses, by which we mean a standard
-# deviation of less than half the prior's on average.
+# deviation of less than half the prior's on average. The first pair is the one of the figure above.
 
 # %%
 mu, log_var = codes["deconv"]
-used = [k for k in range(5) if log_var[:, k].mean() < 2 * np.log(0.5)]
+used = [k for k in informative_latents(log_var) if log_var[:, k].mean() < 2 * np.log(0.5)]
 shadows, names = {}, {}
 for pair in combinations(used, 2):
     plane = encoded["deconv", "red"][..., pair]
-    first, second = (f"latent {k + 1}" for k in pair)
-    title = f"latents {first[-1]} and {second[-1]}: {compare(plane, truth).folded} folded"
-    shadows[title], names[title] = plane, (first, second)
+    title = f"{pair[0] + 1} and {pair[1] + 1}: {compare(plane, truth).folded} folded"
+    shadows[title], names[title] = plane, tuple(f"latent {k + 1}" for k in pair)
 Picture(
     geometry(shadows, names), "deconv_pairs",
     "The same grid of places in each pair of the latents that the DeConv VAE uses: curved nets, "
@@ -192,20 +192,22 @@ Picture(
 )
 
 # %% [markdown]
-# Each panel shows the same sheet from another side. It is curved in all of them, and how many of
-# the 25 cells are folded depends on the pair that we pick. The next table makes the difference
-# exact. We guess the place of each image as the mean place of the five images with the nearest
-# codes, cross-validated, and call the R² of these guesses the *readout*. It asks whether a code
-# holds the place in whatever form.
+# Each panel shows the same sheet from another side. It is curved in all of them, and how many cells
+# are folded depends on the pair. The next table makes the difference exact. We guess the place of
+# each image as the mean place of the five images with the nearest codes, cross-validated, and call
+# the R² of these guesses the *readout*. It asks whether a code holds the place in whatever form.
+# The *affine readout* is the R² of the best affine map from the codes to the places. In the last
+# row the DeConv codes are shuffled among the images, so that they say nothing about the place.
 
 # %% tags=["nbval-check-output"]
 rows = {}
-for name, (mu, _) in codes.items():
-    pair = mu[:, chosen[name]]
-    rows[NAMES[name]] = {
+shuffled = np.random.default_rng(0).permutation(codes["deconv"][0])
+for name, mu, pair in (*((NAMES[name], codes[name][0], chosen[name]) for name in vaes),
+                       ("DeConv, shuffled", shuffled, chosen["deconv"])):
+    rows[name] = {
         "readout, all five latents": readout_r2(mu, places),
-        "readout, the two chosen": readout_r2(pair, places),
-        "affine readout, the two chosen": affine_fit(pair, places).r2,
+        "readout, the two chosen": readout_r2(mu[:, pair], places),
+        "affine readout, the two chosen": affine_fit(mu[:, pair], places).r2,
     }
 pd.DataFrame(rows).T.round(3)
 
@@ -216,6 +218,10 @@ pd.DataFrame(rows).T.round(3)
 # another. The post expects the two most precise latents to hold $x$ and $y$. With the SB decoder
 # they do as far as color stays out of them; with DeConv they do not.
 #
+# How can the affine readout be the better one? For codes that say nothing, as in the last row, it
+# gives the mean of all places, and its R² is 0. The mean of five random places misses by more, so
+# that the readout is negative. Read each number by its distance from the last row.
+#
 # ## Position plus color
 #
 # So far we have looked at one color at a time. In a code that keeps position and color apart, a
@@ -225,8 +231,8 @@ pd.DataFrame(rows).T.round(3)
 # $$ \mu(x, y, c) = A\,(x, y)^\top + b_c, $$
 #
 # with one matrix $A$ for all colors, over all five latents. The **R² of the sum** is the share of
-# the variance of all 3675 codes that the best such sum explains. Since we need not choose two
-# latents for it, it is the fairest single number here.
+# the variance of all 3675 codes that the best such sum explains. It needs no choice of two latents,
+# which makes it the fairest single number here.
 #
 # Beside it stands the field's usual score, the mutual information gap (MIG, Chen et al. 2018). It
 # asks of each factor how much more the best *single* latent knows of it than the second best. MIG
@@ -243,10 +249,10 @@ pd.DataFrame({
 
 # %% [markdown]
 # The SB code is almost exactly a sum, so position and color each have one fixed effect. The DeConv
-# code is far from one. MIG is a harder judge, because it also takes points off a clean code whose
+# code is far from one. MIG is a harder judge, because it takes points off a clean code whose
 # directions do not coincide with the latents. A low MIG is a reason to look at the geometry, and
-# not a verdict. Whether a code's directions coincide with the latents is the subject of [a notebook
-# of its own](10_axes.ipynb).
+# not a verdict. Whether the directions coincide is the subject of [a notebook of its
+# own](10_axes.ipynb).
 #
 # ## How the geometry comes about
 #
@@ -299,17 +305,19 @@ geometry_movie(
 # Two single runs may differ by luck alone, so we train several seeds of each decoder. Each dot is
 # one model after 150 epochs. The affine R² and the folded cells are means over the red, the green
 # and the blue plane, and the readout was measured in only some of the runs. Beside the dots, a
-# circle marks the mean, a thick bar its 95% interval and a thin line the range. The dotted lines
-# are thresholds of the claims below, where a panel has one; we set them before the runs.
+# circle marks the mean, a thick bar its 95% interval and a thin line the range. Dotted lines are
+# thresholds of the claims below, set before the runs, and the dashed line marks the most cells that
+# can be folded.
 
 # %%
 seeds = tables.read("seeds", "blog")
 panels = {"additive": "R² of the sum", "r2": "affine R²", "folded": "folded cells of 25",
           "readout": "readout R²"}
 Picture(
-    seed_spread(seeds, panels, {"r2": 0.97, "readout": 0.7}), "seeds_geometry",
+    seed_spread(seeds, panels, {"r2": 0.97, "readout": 0.7}, {"folded": 25 // 2}),
+    "seeds_geometry",
     "Four panels with one dot per run, and fewer dots in the last. In all of them the two "
-    "decoders lie apart.",
+    "decoders lie apart. Several DeConv runs have as many folded cells as can be, or nearly so.",
 )
 
 # %% tags=["nbval-check-output"]
@@ -378,9 +386,9 @@ for scale in (1, 2):
 
 # %% [markdown]
 # **2.** We compute the readout for every pair of the latents in use, and beside it the folded cells
-# of the red plane. No pair comes near the readout from all five latents. The number of folded cells
-# is a poor guide to it, since it is counted in the red plane alone, while the readout has to cope
-# with all three colors.
+# of the red plane. No pair comes near the readout from all five latents. The folded cells are a
+# poor guide to it, since only the red plane is counted, while the readout has to cope with all
+# three colors.
 
 # %% tags=["solution", "hide-input", "nbval-check-output"]
 rows = {}

@@ -20,9 +20,9 @@
 # **Takeaway.** A decoder that upsamples by transposed convolutions draws a checkerboard before it
 # has learned anything. A kernel that overlaps evenly does not prevent this, because neighboring
 # pixels are still written by different weights. Training removes nearly all of the pattern. What is
-# left in our DeConv decoder is there in every seed and hardly in any Spatial Broadcast decoder (SB
-# decoder), but it is weaker than the smallest step of brightness that a screen shows, nearly
-# everywhere.
+# left is there in every seed of our DeConv decoder and hardly in any Spatial Broadcast decoder (SB
+# decoder). Nearly everywhere it is weaker than the smallest step of brightness that a screen can
+# show.
 #
 # A **decoder** draws a picture from a few numbers, the picture's **code**. Together with the
 # encoder that finds the code it makes up a **VAE** (variational autoencoder). Our two decoders
@@ -151,7 +151,7 @@ Picture(
               "strength, percent\nfrom the mean"),
     "untrained",
     "Five squares of 16 by 16 pixels: a checkerboard for DeConv with kernels 3 and 5, a much "
-    "fainter one for kernel 4, and flat squares for resize and Spatial Broadcast.",
+    "fainter one for kernel 4, and none for resize and Spatial Broadcast, in pale broad tints.",
 )
 
 # %% [markdown]
@@ -175,8 +175,8 @@ Picture(
 # Each pixel does get equally many stamps, but from *different weights*. Even and odd rows of the
 # output are written by different rows of the kernel, and likewise for columns. A layer with a
 # stride of 2 is therefore four ordinary convolutions, one for each corner of a 2×2 block, whose
-# outputs are laid out in turn (exercise 1). Nothing ties the four together. Even overlap makes
-# their sums equally long, not equal.
+# outputs are laid out in turn (exercise 1). Nothing ties the four together, so even overlap gives
+# every pixel a sum of equally many terms, but of other terms than its neighbor's.
 #
 # To put a number on it, we ask how strong the pattern is that *all* pictures of a decoder repeat
 # every $p$ pixels. Its standard deviation is given in **gray levels**, the 255 steps from black to
@@ -193,8 +193,8 @@ untrained.map(two_digits)
 
 # %% [markdown]
 # These are medians over the 32 decoders. An untrained DeConv decoder of any kernel draws next to
-# nothing but its pattern, which is still only a few gray levels strong, since it hardly responds to
-# its code yet.
+# nothing but its pattern, and as it hardly responds to its code yet, even this is only a few gray
+# levels strong.
 #
 # ## Look at what training leaves of it
 #
@@ -304,10 +304,11 @@ pd.DataFrame(rows).T
 population = pd.concat([tables.read("early", "quick"), tables.read("seeds", "blog")])
 variance = (1 - population.explained) * sprites.images.numpy().var(axis=0).mean()
 population["about"] = 255 * np.sqrt(population.pattern * variance)
+population["share"] = 1e6 * population.pattern
 spans = population.groupby(["decoder", "epochs"]).agg(
     runs=("seed", "size"), **{f"{name}, {end}": (column, end) for column, name in (
-        ("pattern", "share of the residual"), ("about", "gray levels")) for end in ("min", "max")})
-spans.map(two_digits)
+        ("share", "millionths of residual"), ("about", "gray levels")) for end in ("min", "max")})
+spans.map(two_digits).rename(index=NAMES)
 
 # %% [markdown]
 # An untrained DeConv decoder was at several gray levels. After 20 epochs a fraction of one is left,
@@ -348,12 +349,12 @@ Report(
 # 3. Train a DeConv decoder for one epoch, and measure its pattern five times on the way.
 #
 # **Further reading.** [Odena and others 2016](https://doi.org/10.23915/distill.00003) show the
-# artifact in generators where it was strong enough to be seen. Shi and others 2016,
-# [arXiv 1609.07009](https://arxiv.org/abs/1609.07009), explain why a deconvolution is several
-# convolutions in turn.
+# artifact in generators where it was strong enough to be seen. Shi and others 2016, [arXiv
+# 1609.07009](https://arxiv.org/abs/1609.07009), explain why a deconvolution is several convolutions
+# in turn.
 #
-# **Next.** [The notebook on coordinates](08_coordconv.ipynb) turns to the post's second argument:
-# a convolution does not know where it is.
+# **Next.** [The notebook on coordinates](08_coordconv.ipynb) turns to the post's second argument: a
+# convolution does not know where it is.
 #
 # ## Solutions
 #

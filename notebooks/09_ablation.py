@@ -44,7 +44,7 @@ from torch.nn import functional
 
 from sbd_utils.claims import LEDGER, Report, check, format_value
 from sbd_utils.figures import charts
-from sbd_utils.figures.style import Picture
+from sbd_utils.figures.style import NAMES, Picture
 from sbd_utils.measures import cost, intervals
 from sbd_utils.models.recipes import DECONV, RECIPES, SBD, VARIANTS, ComposedDecoder, Recipe
 from sbd_utils.settings import TRAINING
@@ -81,7 +81,7 @@ def prepare(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(
         start=[RECIPES[name].start for name in rows.decoder], bent=1 - r2.min(axis=1),
         folds=folded.max(axis=1), colors=colors.sum(axis=1), straight=colors.all(axis=1),
-        unexplained=1 - rows.additive, processor=rows.cpu.str.extract(r"(\w+)", expand=False),
+        unexplained=1 - rows.additive, millionths=1e6 * rows.pattern,
         learning_rate=[TRAINING[preset]["learning_rate"] for preset in rows.preset],
     ).reset_index(drop=True)
 
@@ -93,6 +93,8 @@ WORDS = {
     "reconstruction": "reconstruction, nats per image", "kl": "KL, nats per image",
     "error": "squared error per image", "explained": "explained share of the variance",
     "sharper": "sharper than every DeConv run", "work": "million multiply-adds",
+    "millionths": "pattern, millionths", "learning_rate": "learning rate",
+    "decoder": "decoders", **{f"r2_{color}": f"affine R², {color}" for color in COLORS},
 }
 LONG = prepare(pd.concat([tables.read("seeds", "blog"), tables.read("followup", "blog")]))
 SHORT = prepare(tables.read("ablation", "ablation"))
@@ -100,8 +102,8 @@ MAPS = prepare(tables.read("followup", "ablation"))
 
 # %% tags=["nbval-check-output"]
 print("a color is straight above an affine R² of", BOUND)
-pd.concat([LONG, SHORT, MAPS]).groupby(["epochs", "learning_rate", "processor"]).agg(
-    runs=("seed", "size"), decoders=("decoder", "nunique"))
+pd.concat([LONG, SHORT, MAPS]).rename(columns=WORDS).groupby(["epochs", "learning rate"]).agg(
+    {"runs": "size", "decoders": "nunique"})
 
 # %% [markdown]
 # There are two kinds of runs to keep apart. The long ones have the post's 150 epochs and its
@@ -134,13 +136,12 @@ differences.loc[FIVE]
 # ## The two arguments come apart
 #
 # We now look at these five after the post's 150 epochs, with three new columns. *Pattern* is the
-# share of the pictures' error that is one checkerboard of 2×2 pixels, the same in every picture.
-# The notebook on the [checkerboard](07_checkerboard.ipynb) finds it too faint to see, but we can
-# use it as a fingerprint of how a decoder upsamples. *Mixing* takes the latents that change
-# anything when you sweep them, and tells which share of them changes position and color both.
-# *MIG*, the mutual information gap, asks how much more the best latent knows about a factor than
-# the second best, and would be 1 for one latent per factor. Rounding differences alone can send
-# training down another path, so each kind of processor has a row of its own.
+# share of the pictures' error that is one checkerboard of 2×2 pixels, the same in every picture, in
+# millionths. The notebook on the [checkerboard](07_checkerboard.ipynb) finds it too faint to see,
+# but we can use it as a fingerprint of how a decoder upsamples. *Mixing* takes the latents that
+# change anything when you sweep them, and tells which share of them changes position and color
+# both. *MIG*, the mutual information gap, asks how much more the best latent knows about a factor
+# than the second best, and would be 1 for one latent per factor.
 
 
 # %% tags=["nbval-check-output"]
@@ -151,27 +152,27 @@ def span(values: pd.Series) -> str:
 
 
 LONG = LONG.sort_values("decoder", key=lambda names: names.map(FIVE.index), kind="stable")
-LONG.groupby(["decoder", "processor"], sort=False).agg(
-    {"seed": "size", "pattern": span, "straight": "sum", "additive": span, "mixing": span,
+LONG.groupby("decoder", sort=False).agg(
+    {"seed": "size", "millionths": span, "straight": "sum", "additive": span, "mixing": span,
      "mig": span}).rename(columns=WORDS)
 
 # %% [markdown]
-# The figure shows each of these runs as a dot. Its dotted line is the bound for a straight plane.
+# The figure has one mark per run. Its dotted line is the bound for a straight plane.
 
 # %%
 BENT = 1 - BOUND
 Picture(
     charts.dissociation(LONG, BENT),
     "dissociation",
-    "One dot per run: how bent its plane is, against the checkerboard's share of its error. The "
-    "DeConv runs lie where both are high. The resize runs are as bent, with a pattern at least "
-    "hundreds of times weaker. The broadcast8-deconv runs have the pattern; two are as straight as "
-    "the SB runs and one lies above the bound. Both kinds of SB runs are straight and have no "
-    "pattern.",
+    "One mark per run: how bent its plane is, against the checkerboard's share of its error. The "
+    "DeConv runs lie where both are high. The runs that resize are as bent, with a pattern at "
+    "least hundreds of times weaker. Those that broadcast to 8 by 8 have the pattern; two are as "
+    "straight as the SB runs and one lies above the bound. The SB runs, of 22 channels or 64, are "
+    "straight and have next to no pattern.",
 )
 
 # %% [markdown]
-# You can see that all four corners are filled. The pattern of `resize` is hundreds to thousands of
+# You can see that all four corners are filled. The pattern of `resize` is at least hundreds of
 # times weaker than DeConv's, and yet none of its runs is straight and all their latents mix.
 # `broadcast8-deconv` leaves a pattern dozens of times stronger than any SB run's, and yet its plane
 # is straight in two of three runs and its latents hardly mix. So each argument is right about its
@@ -229,8 +230,8 @@ print(f"DeConv has {ratio:.0f} times its parameters")
 # ## What straightens the plane?
 #
 # The five decoders leave open which part of SB straightens the plane, and under which conditions.
-# To find out we turn to the short runs, of eighteen decoders with three seeds each. What most of
-# these might come to after more than ten epochs, we don't know. Here is how the thirteen new ones
+# To find out we turn to the short runs, of eighteen decoders with three seeds each. We don't know
+# what most of these would come to after more than ten epochs. Here is how the thirteen new ones
 # differ from DeConv:
 
 # %% tags=["nbval-check-output"]
@@ -291,8 +292,8 @@ SCAN[SCAN.straight != usual].set_index(["decoder", "seed"])[shown].round(2).rena
 #
 # So far the linear layers filled maps of 2×2 places, and the broadcasts maps of 8×8 or more. For a
 # fair comparison we give both starts the same first maps, with coordinates, and let transposed
-# convolutions do the rest. Two more broadcasts, named `no-xy`, go without coordinates. The larger
-# the first map, the fewer of them it needs.
+# convolutions do the rest. A larger first map needs fewer of these. Two more broadcasts, named
+# `no-xy`, go without coordinates.
 
 # %%
 Picture(
@@ -402,15 +403,15 @@ ENDS = LONG[LONG.decoder.isin(["deconv", "sbd"])]
 Picture(
     charts.rate_distortion(pd.concat([TRADED, ENDS])),
     "rate_distortion",
-    "Squared error against KL term. After 10 epochs the curves of both decoders lie close by "
-    "each other and fall only slowly to the right of the post's setting, DeConv's with a "
-    "bump. After 150 epochs the dots of both lie far below, SB's below and mostly to the left "
-    "of DeConv's.",
+    "Squared error against KL term. After 10 epochs, as dots, the curves of both decoders lie "
+    "close by each other and fall only slowly to the right of the post's setting, DeConv's with a "
+    "bump. After 150 epochs, as stars, the runs of both lie far below, SB's below and mostly to "
+    "the left of DeConv's.",
 )
 
 # %% tags=["nbval-check-output"]
 means = TRADED.pivot_table(index="weight", columns="decoder", values=["kl", "error", "colors"])
-means.round(1).rename(columns=WORDS)
+means.round(1).rename(columns=WORDS | NAMES)
 
 # %% [markdown]
 # The table holds means over the seeds, and `weight` is $\sigma^2 \beta$. On the right the curves
@@ -428,7 +429,8 @@ for rows in (TRADED[TRADED.kl > 1], ENDS):
     worse = pairs.query("decoder != decoder_other and error > error_other and kl > kl_other")
     for decoder, count in rows.decoder.value_counts(sort=False).items():
         beaten = worse.loc[worse.decoder == decoder, "index"].nunique()
-        print(f"{rows.epochs.iloc[0]} epochs: {beaten} of {count} {decoder} runs are dominated")
+        print(f"after {rows.epochs.iloc[0]} epochs, {beaten} of {count} runs of {NAMES[decoder]} "
+              f"are dominated")
 
 # %% [markdown]
 # After ten epochs it is SB that is dominated more often, and after 150, at the one weight that we
@@ -441,8 +443,9 @@ for rows in (TRADED[TRADED.kl > 1], ENDS):
 #
 # * The post's two arguments come apart: leaving out the transposed convolutions removed the
 #   checkerboard, broadcasting with coordinates straightened the plane, and neither did the other.
-# * After ten epochs a broadcast to 4×4 or 8×8 gave a straight plane per color in every run, after
-#   150 one to 8×8 in most, and sharp pictures took 150 epochs and a broadcast to every pixel.
+# * A broadcast to 4×4 or 8×8 places, with coordinates, straightened every color in all short runs.
+#   In the long runs, the broadcast to 8×8 did so in most.
+# * Sharp pictures took 150 epochs and a broadcast to every pixel.
 # * An SB decoder of 22 channels has all of this at DeConv's multiply-adds.
 #
 # The last point is a claim of our own, and we judge it like the post's, by intervals over the
@@ -496,5 +499,6 @@ max(width for width in work if work[width] <= cost.multiply_adds(ComposedDecoder
 # rest of the error shrinks faster. (Ten epochs were at the higher learning rate.)
 
 # %% tags=["solution", "hide-input", "nbval-check-output"]
-curve = pd.concat([SCAN, tables.read("early", "quick"), LONG]).query("decoder == 'deconv'")
-curve.groupby("epochs").agg({"pattern": span, "error": span}).rename(columns=WORDS)
+curve = pd.concat([SCAN, prepare(tables.read("early", "quick")), LONG])
+curve[curve.decoder == "deconv"].groupby("epochs").agg(
+    {"millionths": span, "error": span}).rename(columns=WORDS)

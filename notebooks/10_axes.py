@@ -50,9 +50,9 @@ from sbd_utils.measures.axes import (
     turned_axes,
     wanted_precision,
 )
-from sbd_utils.measures.codes import TRAVERSAL, decode, encode, traverse
-from sbd_utils.measures.disentanglement import mig
+from sbd_utils.measures.codes import decode, encode, traverse
 from sbd_utils.measures.geometry import additive_r2
+from sbd_utils.measures.information import mig
 from sbd_utils.measures.pictures import measure_moves
 from sbd_utils.studies import tables
 from sbd_utils.training import published
@@ -139,29 +139,30 @@ Picture(
 # along the other. A diagonal $q$ cannot tilt, so it is too narrow in one direction, where it pays
 # for precision that nobody needs, and too wide in the other, where it lets errors in. On the right
 # we look at the same ellipse along its own axes, and the two agree. Rotating the latents changes
-# nothing else: the prior is round, and the decoder can undo a rotation. Only this misfit tells a
-# VAE which axes to take.
+# nothing else: the prior is round, and the decoder can undo a rotation. Only this misfit tells the
+# loss one choice of axes from another.
 #
-# It also tells why position and color part. The loss rewards encoding position more precisely than
-# color, so a direction that only changes color wants to be wide and the others narrow. If three
-# latents share color and position between them, all three have to be narrow.
+# It also tells why position and color come apart. The loss rewards encoding position more precisely
+# than color, so a direction that only changes color wants to be wide and the others narrow. If
+# three latents share color and position between them, all three have to be narrow.
 #
 # ## Before and after
 #
 # The eigenvectors of the mean of $P$ make it diagonal, so we take them as our new axes, from the
 # most precise to the least. Nobody tells them what a position or a color is. We decode two sweeps
-# of the same code: on the left each latent is set to seven values, on the right each coordinate
+# of the same code: on the left each latent is set to five values, on the right each coordinate
 # along the turned axes.
 
 # %%
 start = codes["mixing"][0][1234]
-blocks = [decode(vaes["mixing"], traverse(start, axes=a)) for a in (None, axes["mixing"])]
+VALUES = np.linspace(-2, 2, 5)
+blocks = [decode(vaes["mixing"], traverse(start, VALUES, a)) for a in (None, axes["mixing"])]
 gap = np.ones_like(blocks[0][:, :1])  # a white column between the blocks
-values = [f"{value:.2g}" for value in TRAVERSAL]
+values = [f"{value:g}" for value in VALUES]
 Picture(
     image_grid(
         np.concatenate([blocks[0], gap, blocks[1]], axis=1),
-        [f"latent {k} / axis {k}" for k in range(1, 6)], [*values, "", *values], cell=0.5,
+        [f"latent {k} / axis {k}" for k in range(1, 6)], [*values, "", *values], cell=0.65,
         x_label="value that the coordinate is set to",
         title="the mixing SB run along its latents, left, and along the turned axes, right",
     ),
@@ -201,7 +202,9 @@ pd.DataFrame(rows).T.rename_axis(["run", "along"]).round(2)
 # This price assumes a linear decoder. To see what the real decoder says, we compute the loss
 # itself, with one width per axis that would be best for a linear decoder. Each code gets ten draws
 # in opposite pairs, whose mean and covariance are exactly right, so that little is left to chance.
-# The last column has the standard error of the difference over the 30 codes.
+# The first column is the reconstruction term along the latents, the next three say how much turning
+# the axes changes the terms and their sum, and the last is the standard error of that sum over the
+# 30 codes.
 
 # %% tags=["nbval-check-output"]
 images, noise = sprites.images[some], balanced_noise(30, 5, seed=0)
@@ -213,11 +216,12 @@ for name in RUNS:
             loss_along(vaes[name], images, few[name][0], turn, widths, noise))
     terms = losses[name, "turned"] - losses[name, "latents"]
     rows[RUNS[name]] = {
-        "reconstruction before": losses[name, "latents"][0].mean(),
-        "reconstruction": terms[0].mean(), "KL term": terms[1].mean(),
-        "sum": terms.sum(axis=0).mean(), "standard error": terms.sum(axis=0).std(ddof=1) / 30**0.5,
+        "reconstruction": losses[name, "latents"][0].mean(),
+        "its change": terms[0].mean(), "KL term's change": terms[1].mean(),
+        "change of the sum": terms.sum(axis=0).mean(),
+        "standard error": terms.sum(axis=0).std(ddof=1) / 30**0.5,
     }
-pd.DataFrame(rows).T.rename_axis("turned less not turned, nats").round(2)
+pd.DataFrame(rows).T.rename_axis("nats per image").round(2)
 
 # %% [markdown]
 # The mixing run would save about what the price says, and it would save it in the KL term, by not
@@ -256,8 +260,8 @@ print(f"turned axes with one width each, less the encoder's own widths: {differe
 # **What you have seen**
 #
 # * A code can be a clean sum of position and color and still mix in every latent.
-# * A diagonal posterior makes some axes cheaper than others. This is all that pulls a code onto its
-#   latents, and the pull is weak.
+# * A diagonal posterior makes some axes cheaper than others. Nothing else in the loss pulls a code
+#   onto its latents, and the pull is weak.
 # * Turning the axes after training repairs a mixing SB code and not a DeConv code.
 #
 # **On your own** (solutions below)
@@ -295,7 +299,7 @@ for name in RUNS:
 # %% tags=["solution", "hide-input", "nbval-check-output"]
 wanted = precision_along(precision["mixing"], axes["mixing"]).mean(axis=0)
 for k, value in enumerate(wanted, start=1):
-    print(f"axis {k}: {value:.2g}")
+    print(f"axis {k}: {float(f'{value:.2g}'):,g}")
 
 # %% [markdown]
 # **3.** We fit the sum by least squares. Its matrix $A$ spans the plane of the places, and we take

@@ -20,20 +20,32 @@ from sbd_utils.measures import (
     cost,
     disentanglement,
     geometry,
+    information,
     intervals,
     pictures,
+    prediction,
     scores,
 )
+from sbd_utils.measures import factors as kinds
 from sbd_utils.measures.intervals import Estimate
 from sbd_utils.models import coordconv, decoders, recipes
 from sbd_utils.models import vae as models
 from sbd_utils.training.loop import History, Run, TrainConfig
-from sbd_utils.worlds import circles, not_so_clevr
+from sbd_utils.worlds import circles, dsprites, not_so_clevr, rules, sprites
+from sbd_utils.worlds import factors as sets
 
 torch.manual_seed(0)
 SPRITES = circles.make_sprites(32, (8,), 3)  # 27
 VAE = models.VAE("sbd", 3, image_size=32).eval()
 MU = np.random.default_rng(0).normal(size=(27, 3))
+PERIODS = {"x": 2.0}
+SCORED = dict(codes=np.random.default_rng(0).normal(size=(75, 2)), periods=PERIODS, factors={
+    name: np.tile(SPRITES.factors[name], 3)[:75] for name in ("x", "y", "color")})
+DISCS, PLACE, GENERATOR = sprites.WORLDS["large"], sprites.PLACE, torch.Generator()
+RULE = rules.Rule("x < 2", ("x",), lambda x: x < 2)
+DRAWN = {name: torch.ones(2) for name in sprites.FACTORS}
+REAL = dsprites.DSprites(np.ones((9, 512), np.uint8),
+                         {name: np.arange(9.0) for name in dsprites.NAMES[1:]})
 PRECISION, EYE = np.stack([np.diag([3.0, 2, 1])] * 4), np.eye(3)
 PICTURES = np.random.default_rng(0).uniform(size=(27, 3, 32, 32))
 LATTICE = geometry.lattice_places(np.linspace(0, 1, 6))
@@ -68,7 +80,16 @@ CALLS = [
     (cost.count_parameters, dict(module=VAE)), (cost.resident_bytes, dict(module=VAE)),
     (cost.multiply_adds, dict(function=lambda: None)), (cost.peak_bytes, dict(function=list)),
     (cost.step_bytes, dict(config=TrainConfig(compiled=False), images=SPRITES.images)),
-    (disentanglement.mig, dict(codes=MU, factors=SPRITES.factors, bins=20)),
+    (information.mig, dict(codes=MU, factors=SPRITES.factors, periods=PERIODS, bins=20)),
+    *((function, SCORED | dict(bins=20))
+      for function in (information.modularity, information.infomec)),
+    *((function, SCORED) for function in (
+        disentanglement.report, prediction.dci, prediction.sap, prediction.mcc,
+        prediction.factor_vae_score, geometry.affine_r2, geometry.sum_r2)),
+    (information.kl_per_latent, dict(mu=MU, log_var=MU)), (information.active_units, dict(mu=MU)),
+    (prediction.error_ratio, dict(seen=MU[:, 0] ** 2, unseen=MU[:3, 0] ** 2)),
+    (kinds.describe, SCORED | dict(bins=20, estimated=True)), (kinds.alive, dict(codes=MU)),
+    (disentanglement.hand_made, dict(count=9, seed=0)),
     (geometry.affine_fit, dict(source=MU[:, :2], target=MU[:, :2])),
     (geometry.folded_cells, dict(lattice=LATTICE)),
     (geometry.informative_latents, dict(log_var=MU)),
@@ -96,10 +117,12 @@ CALLS = [
     (charts.loss_curves, dict(histories={"sbd": {"reconstruction": [1.0], "kl": [1.0]}},
                               published={"sbd": {"reconstruction": 1.0, "kl": 1.0}})),
     (charts.responses, dict(centroids={"a": np.ones((2, 3, 4, 2))},
-                            colors={"a": np.ones((2, 3, 4, 3))}, image_size=64)),
+                            colors={"a": np.ones((2, 3, 4, 3))}, starts=np.ones((2, 2)),
+                            image_size=64)),
     (charts.moves, dict(tables={"a": pd.DataFrame(EYE, columns=["x", "y", "color"])},
                         threshold=0.1)),
-    (charts.seed_spread, dict(rows=ROWS, panels={"kl": "a"}, bounds={"kl": 1.0})),
+    (charts.seed_spread, dict(rows=ROWS, panels={"kl": "a"}, bounds={"kl": 1.0},
+                              most={"kl": 2.0})),
     (charts.growth, dict(rows=ROWS, labels={"a": ("x", "y")}, names=style.NAMES)),
     (charts.pieces, dict(rows=ROWS)), (charts.rate_distortion, dict(rows=ROWS)),
     (charts.learning, dict(panels={"a": {"plain": ([1, 2], [0.0, 0.1])}})),
@@ -126,6 +149,22 @@ CALLS = [
                                 colors=("red",))),
     (circles.Sprites, dict(images=SPRITES.images, factors=SPRITES.factors)),
     (SPRITES.only, dict(factor="size")), (SPRITES.span, dict(factor="x")),
+    (sets.Interval, dict(name="a", low=0.0, high=1.0, periodic=True)),
+    (sets.Choice, dict(name="a", values=(1, 2))), (sets.Product, dict(parts=(PLACE,))),
+    (sets.Union, dict(parts=(PLACE, PLACE))), (sets.Minus, dict(around=PLACE, hole=sprites.CORNER)),
+    (rules.Where, dict(around=PLACE, rule=RULE)),
+    (rules.Dependent, dict(whole=PLACE, factor=sprites.HUE, rule=RULE)),
+    (rules.Rule, dict(text="a", names=("x",), function=abs)), (PLACE.grid, dict(steps=3)),
+    (PLACE.sample, dict(count=3, generator=GENERATOR)), (PLACE.contains, dict(factors=DRAWN)),
+    (sprites.draw, dict(factors=DRAWN, image_size=32)),
+    (sprites.rgb, dict(h=torch.ones(2), s=torch.ones(2), v=torch.ones(2))),
+    (sprites.World, dict(name="a", train=DISCS.train, held_out=DISCS.train, fixed=DISCS.fixed,
+                         image_size=32)),
+    (sprites.discs, dict(name="a", pixels=4.0, train=DISCS.train, held_out=None, image_size=32)),
+    (DISCS.sample, dict(count=3, generator=GENERATOR, device="cpu")),
+    (DISCS.draw, dict(factors=DRAWN)), (REAL.images, dict(rows=np.arange(3))),
+    (REAL.sample, dict(count=3, generator=GENERATOR)),
+    (dsprites.DSprites, dict(packed=REAL.packed, factors=REAL.factors)),
     (not_so_clevr.held_out, dict(split="uniform", seed=0)),
     *((function, dict(places=not_so_clevr.centers()[:2])) for function in (
         not_so_clevr.coordinates, not_so_clevr.one_hot, not_so_clevr.pixel_numbers,
@@ -147,12 +186,13 @@ CALLS = [
     (VAE.reconstruct, dict(x=SPRITES.images[:2])),
     (VAE.loss_terms, dict(x=SPRITES.images[:2], noise=torch.zeros(2, 3))),
 ]
-# Results, layers of torch's own arguments, and what takes no argument.
+# Results, layers of torch's own arguments, what takes no argument, and what takes a file.
 FREE = {"Blobs", "Moves", "AffineFit", "Geometry", "Task", "TransposedConv2d", "FrugalConv2d",
-        "AppendCoordinates", "centers"}
+        "AppendCoordinates", "centers", "read", "FactorSet", "Part", "Factor", "CorrelatedFactors"}
 # NaN is a gap; the values, or the length, cost too much to look at in every step of training.
 UNSEEN = {"power", "x", "noise", "z", "grid", "weight", "bias"}
-LOOSE = {"published", "log", "bounds"}  # none need be there, nor is looked at if it is not drawn
+# None need be there, nor is looked at if it is not drawn.
+LOOSE = {"published", "log", "bounds", "periods", "most"}
 
 
 def wrong(name, value):
@@ -192,9 +232,9 @@ def test_no_argument_may_be_just_anything(function, given):
 
 
 def test_every_public_function_is_called_here():
-    modules = (claims, axes, codes, cost, disentanglement, geometry, intervals, pictures, scores,
-               style, charts, maps, grids, circles, not_so_clevr, coordconv, decoders, recipes,
-               models)
+    modules = (claims, axes, codes, cost, disentanglement, geometry, information, intervals, kinds,
+               pictures, prediction, scores, style, charts, maps, grids, circles, dsprites,
+               not_so_clevr, rules, sets, sprites, coordconv, decoders, recipes, models)
     public = {name for module in modules for name, thing in vars(module).items()
               if isinstance(thing, (type, types.FunctionType)) and not name.startswith("_")
               and thing.__module__ == module.__name__}

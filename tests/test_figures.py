@@ -71,7 +71,7 @@ def test_looks_gives_each_name_a_color_of_its_own_and_a_label():
     assert [c for c, _ in found.values()] == [BLUE, OTHER_COLORS[0], OTHER_COLORS[1], RED,
                                               OTHER_COLORS[2]]
     assert [label for _, label in found.values()] == [
-        "sbd-width22", "Spatial Broadcast", "mine", "DeConv", "yours"]
+        "Spatial Broadcast, 22 channels", "Spatial Broadcast", "mine", "DeConv", "yours"]
     assert looks(["plain-kernel2"], charts.END_COLORS) == {"plain-kernel2": (RED, "plain-kernel2")}
 
 
@@ -194,9 +194,12 @@ def test_loss_curves(names):
             assert_allclose(drawn[LABELS[name]].get_xydata(), list(
                 enumerate(histories[name][term], start=1)))
             assert color(drawn[LABELS[name]]) == COLORS[name]
-        dashes = [line for line in axes.lines if line.get_marker() == "_" and line.get_xdata().size]
-        assert [(color(dash), dash.get_ydata()) for dash in dashes] == [(BLUE, [last])] * (
+        posts = [line for line in axes.lines if line.get_marker() == "D" and line.get_xdata().size]
+        assert [(color(post), post.get_ydata()) for post in posts] == [(BLUE, [last])] * (
             "sbd" in names)
+        (strip,) = (line.get_xdata()[0] for line in axes.lines if list(line.get_ydata()) == [0, 1])
+        assert 150 < strip < charts.POST and all(post.get_xdata() > strip for post in posts)
+        assert ticks(axes.xaxis)[-2:] == ["150", "post"]
         assert (axes.get_title(), axes.get_xlabel(), axes.get_ylabel(), axes.get_xscale()) == (
             f"{'KL' if term == 'kl' else term} term", "epoch", "nats per image", "log")
     assert [axes.get_yscale() for axes in figure.axes] == ["log", "linear"]
@@ -209,7 +212,8 @@ def test_responses(names):
     ways = {name: RANDOM.uniform(0, 32, size=(2, k + 1, 4, 2)) for k, name in enumerate(names)}
     hues = {name: RANDOM.uniform(size=(*way.shape[:3], 3)) for name, way in ways.items()}
     ways[names[0]][0, 0, 1] = np.nan
-    figure = charts.responses(ways, hues, 32)
+    starts = np.array([[8.0, 9], [20, 21]])
+    figure = charts.responses(ways, hues, starts, 32)
     for name, part in zip(names, figure.subfigs, strict=True):
         assert (part.get_suptitle(), color(part._suptitle)) == (LABELS[name], COLORS[name])
         for k, axes in enumerate(part.axes):
@@ -218,7 +222,10 @@ def test_responses(names):
                 continue
             assert axes.get_title() == f"latent {k + 1}"
             assert (axes.get_xlim(), axes.get_ylim()) == ((0, 32), (32, 0))  # y goes down
-            for line, dots, way, shades in zip(axes.lines, axes.collections, ways[name][:, k],
+            *tracks, rings = axes.lines
+            assert_allclose(rings.get_xydata(), starts)
+            assert rings.get_markerfacecolor() == "none" and rings.get_markeredgecolor() == "black"
+            for line, dots, way, shades in zip(tracks, axes.collections, ways[name][:, k],
                                                hues[name][:, k], strict=True):
                 seen = np.isfinite(way[:, 0])
                 assert_allclose(line.get_xydata(), way[seen])
@@ -226,7 +233,7 @@ def test_responses(names):
                 assert_allclose(dots.get_facecolor()[:, :3], shades[seen])
                 assert (np.diff(dots.get_sizes()) < 0).all()
     nothing = np.full((2, 4, 5, 2), np.nan), np.full((2, 4, 5, 3), np.nan)
-    assert len(charts.responses(*({"mine": way} for way in nothing), 32).axes) == 4
+    assert len(charts.responses(*({"mine": way} for way in nothing), starts, 32).axes) == 4
 
 
 @sets_of_names
@@ -271,6 +278,10 @@ def test_seed_spread(names):
     assert_allclose(kl.lines[-1].get_ydata(), 1.5)
     assert kl.lines[-1].get_linestyle() == ":" and len(mixing.lines) == len(names)
     assert all(axes.get_xlim() == (-0.5, len(names) - 0.5) for axes in figure.axes)
+    assert not kl.texts and not mixing.texts
+    kl, _ = charts.seed_spread(rows, {"kl": "KL", "mixing": "share"}, most={"kl": 9}).axes
+    assert kl.texts[0].get_text() == "at most 9"
+    assert [line.get_ydata()[0] for line in kl.lines if line.get_linestyle() == "--"] == [9]
     only = rows.assign(mixing=rows.mixing.where(rows.decoder == names[0]))
     assert len(charts.seed_spread(only, {"mixing": "share"}).axes[0].lines) == 1
 
@@ -352,14 +363,21 @@ def test_dissociation(rows):
     expected = {(run.pattern, run.bent, shades[run.start], run.folds == 0)
                 for run in rows.itertuples()}
     assert dots(axes, "osDX") == expected
-    assert set(legend(figure)) == {*rows.decoder, "hollow: with folded cells"}
-    assert legend(figure)["sbd"] == BLUE
+    assert set(legend(figure)) == {*(NAMES.get(name, name) for name in rows.decoder),
+                                   "hollow: with folded cells"}
+    assert legend(figure)["Spatial Broadcast"] == BLUE
     assert (axes.get_xscale(), axes.get_yscale(), axes.get_ylim()) == ("log", "log", (5e-4, 3))
     assert "checkerboard" in axes.get_xlabel() and "bent" in axes.get_ylabel()
     assert any(list(line.get_ydata()) == [0.05, 0.05] for line in axes.lines)
     corner = {text.get_text(): text.get_position() for text in axes.texts}
     assert corner["straight, without pattern"] == (0.01, 0.02)
     assert corner["bent, with pattern"] == (0.99, 0.98)
+
+
+def test_dissociation_draws_few_runs_above_many():
+    (axes,) = charts.dissociation(pd.concat([RUNS, RUNS[:1].assign(decoder="few")]), 0.05).axes
+    above = {line.get_marker(): line.get_zorder() for line in axes.lines if len(line.get_xdata())}
+    assert above["D"] > above["o"] == above["s"]
 
 
 @pytest.mark.parametrize("panels", [{"bent": "b"}, {"bent": "b", "kl": "k", "error": "e"}])
@@ -437,7 +455,7 @@ def is_lattice(axes, lattice):
     assert len(blues) == 6
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 5])
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 7, 10])
 def test_geometry(count):
     points = {"truth": PLACES} | {f"panel {k}": BENT + k for k in range(1, count)}
     labels = dict.fromkeys(points, ("latent 2", "latent 1")) | {"truth": ("x", "y")}
@@ -448,7 +466,9 @@ def test_geometry(count):
         assert (axes.get_xlabel(), axes.get_ylabel()) == labels[name]
         assert axes.yaxis_inverted() == (name == "truth") and not axes.xaxis_inverted()
         assert axes.get_aspect() == 1
-    assert [axes.axison for axes in figure.axes] == [True] * count + [False] * (-count % 3)
+    gaps = -count % (5 if count > 6 else 3)
+    assert [axes.axison for axes in figure.axes] == [True] * count + [False] * gaps
+    assert all(bool(axes.get_xticks().size) == (count <= 6) for axes in figure.axes[:count])
     blue, orange = (to_rgba(legend(figure)[f"{name} fixed)"]) for name in (
         "vertical lines ($x$", "horizontal lines ($y$"))
     assert blue[2] > blue[0] and orange[0] > orange[2]
@@ -480,6 +500,8 @@ def test_wanted_widths():
         assert_allclose(wanted.get_xy().max(axis=0), own, rtol=1e-3)
         assert_allclose(diagonal.get_xydata().max(axis=0), best, rtol=1e-3)
         assert to_hex(wanted.get_facecolor()).upper() == BLUE and axes.get_aspect() == 1
+    figure.draw_without_rendering()
+    assert all(any(ticks(axes.yaxis)) for axes in figure.axes)  # labels off the ticks of each
     assert [(axes.get_title(), axes.get_xlabel(), axes.get_ylabel()) for axes in figure.axes] == [
         ("along the latents", "a", "b"),
         ("along the ellipse's own axes", "offset along the short axis",

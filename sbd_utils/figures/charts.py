@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sbd_utils import checks
-from sbd_utils.figures.style import DECODER_COLORS, FACTOR_COLORS, looks, new_figure
+from sbd_utils.figures.style import DECODER_COLORS, FACTOR_COLORS, NAMES, looks, new_figure
 from sbd_utils.measures.intervals import mean
 
 STYLES = ("o-", "^--", "s:")  # of lines that share a color
@@ -19,7 +19,7 @@ END_COLORS = {"plain": DECODER_COLORS["deconv"], "coordconv": DECODER_COLORS["sb
 
 
 TERM_TITLES = {"reconstruction": "reconstruction term", "kl": "KL term"}
-POST_EPOCHS = 150
+POST = 300  # where its values are drawn, beyond the epochs
 
 
 def loss_curves(
@@ -29,7 +29,7 @@ def loss_curves(
     """Both loss terms by epoch on a log axis, nats per image, the reconstruction term on another.
 
     histories: decoder to "reconstruction" and "kl", one value per epoch. published: decoder to the
-    post's value after its last epoch, drawn as a dash.
+    post's value after its last epoch, drawn in a strip of its own.
     """
     checks.mapping("histories", histories), checks.kind("published", published, Mapping)
     for decoder in histories:
@@ -44,11 +44,12 @@ def loss_curves(
             axes.plot(np.arange(1, len(curve) + 1), curve, color=color, label=label)
             if decoder in published:
                 last = checks.number(f"published {term} of {decoder}", published[decoder][term])
-                axes.plot(POST_EPOCHS * 1.3**i, last, "_", color=color, ms=10,
-                          mew=2.5)  # side by side
-        axes.plot([], [], "_", color="black", ms=10, mew=2.5, label="the post's last epoch")
+                axes.plot(POST * 1.25 ** (i - (len(histories) + 1) / 2), last, "D", color=color,
+                          ms=5)  # side by side
+        axes.plot([], [], "D", color="black", ms=5, label="the post's last epoch")
+        axes.axvline(POST / 1.5, color="#999999", lw=0.8)
         axes.set(xscale="log", xlabel="epoch", ylabel="nats per image", title=title)
-        axes.set_xticks((1, 2, 5, 10, 20, 50, 150), (1, 2, 5, 10, 20, 50, 150))
+        axes.set_xticks((1, 2, 5, 10, 20, 50, 150, POST), (1, 2, 5, 10, 20, 50, 150, "post"))
         axes.minorticks_off()
     panels[0].set_yscale("log")
     panels[0].set_yticks((5, 10, 20, 50, 100, 200), (5, 10, 20, 50, 100, 200))
@@ -58,34 +59,38 @@ def loss_curves(
 
 
 def responses(
-    centroids: Mapping[str, np.ndarray], colors: Mapping[str, np.ndarray], image_size: int
+    centroids: Mapping[str, np.ndarray], colors: Mapping[str, np.ndarray], starts: np.ndarray,
+    image_size: int,
 ) -> Figure:
     """The way of the blob across the picture while a latent grows, a row per decoder.
 
     centroids: decoder to [codes, latent_dim, values, 2] in pixels, a way per code. colors: to
-    [codes, latent_dim, values, 3], the shares of red, green and blue; NaN where nothing is seen.
-    The dots shrink from the first value to the last. image_size: of the pictures, in pixels.
+    [codes, latent_dim, values, 3], the dots'; NaN where nothing is seen. The dots shrink from the
+    first value to the last. starts: where the blobs are before a latent is turned, [codes, 2], a
+    black ring each. image_size: of the pictures, in pixels.
     """
     checks.whole("image_size", image_size)
     checks.mapping("centroids", centroids), checks.mapping("colors", colors, centroids)
     found = {decoder: checks.arrays(**{
         f"centroids[{decoder!r}]": (ways, "?codes latents values 2"),
         f"colors[{decoder!r}]": (colors[decoder], "?codes latents values 3"),
+        "starts": (starts, "codes 2"),
     }) for decoder, ways in centroids.items()}
-    count = max(ways.shape[1] for ways, _ in found.values())
+    count = max(ways.shape[1] for ways, *_ in found.values())
     cell = np.clip(8 / count, 1.0, 1.6)
     figure = new_figure(count * cell + 0.5, len(found) * (cell + 0.45))
     parts = figure.subfigures(len(found), 1, squeeze=False)[:, 0]
     for part, (decoder, (color, label)) in zip(parts, looks(centroids).items(), strict=True):
-        grid, (centers, hues) = part.subplots(1, count, squeeze=False)[0], found[decoder]
+        grid, (centers, hues, rings) = part.subplots(1, count, squeeze=False)[0], found[decoder]
         for axes in grid[centers.shape[1]:]:
             axes.set_axis_off()
         for k, axes in enumerate(grid[:centers.shape[1]]):
             for way, shades in zip(centers[:, k], hues[:, k], strict=True):
                 seen = np.isfinite(way).all(axis=1)
-                sizes = np.linspace(36, 3, len(way))  # a disc that stays shows all its colors
+                sizes = np.linspace(45, 3, len(way))  # a disc that stays shows all its colors
                 axes.plot(*way[seen].T, color="#999999", lw=0.6, zorder=1)
                 axes.scatter(*way[seen].T, sizes[seen], np.clip(shades[seen], 0, 1), lw=0, zorder=2)
+            axes.plot(*rings.T, "o", ms=10, mfc="none", mec="black", zorder=3)
             axes.set(xlim=(0, image_size), ylim=(image_size, 0), xticks=[], yticks=[],
                      aspect="equal")
             axes.set_title(f"latent {k + 1}", fontsize="medium")
@@ -118,19 +123,22 @@ def moves(tables: Mapping[str, pd.DataFrame], threshold: float) -> Figure:
 
 
 def seed_spread(
-    rows: pd.DataFrame, panels: Mapping[str, str], bounds: Mapping[str, float] | None = None
+    rows: pd.DataFrame, panels: Mapping[str, str], bounds: Mapping[str, float] | None = None,
+    most: Mapping[str, float] | None = None,
 ) -> Figure:
     """One panel per score, one dot per run, the decoders apart.
 
     Beside the dots a thin line spans their range, and a thick one the interval of their mean.
     rows: scores as `studies.tables.read` gives them. panels: score to its axis label. bounds: score
-    to the threshold that its claim has, drawn as a dotted line.
+    to the threshold that its claim has, drawn as a dotted line. most: to the highest that it can
+    be, where a reader might not know, drawn as a dashed line.
     """
     checks.mapping("panels", panels, of=str), checks.table("rows", rows, ["decoder"], panels)
-    bounds = {} if bounds is None else bounds
-    checks.kind("bounds", bounds, Mapping)
-    for score in bounds:
-        checks.one_of("score of bounds", score, panels)
+    bounds, most = ({} if lines is None else lines for lines in (bounds, most))
+    for name, lines in (("bounds", bounds), ("most", most)):
+        checks.kind(name, lines, Mapping)
+        for score in lines:
+            checks.one_of(f"score of {name}", score, panels)
     figure = new_figure(8, 3)
     names = looks(rows.decoder.unique())
     places = range(len(names))
@@ -151,6 +159,11 @@ def seed_spread(
         if score in bounds:
             bound = checks.number(f"bounds[{score!r}]", bounds[score])
             axes.axhline(bound, color="black", lw=0.8, ls=":")
+        if score in most:
+            top = checks.number(f"most[{score!r}]", most[score])
+            axes.axhline(top, color="#777777", lw=0.8, ls="--")
+            axes.annotate(f"at most {top:g}", (len(names) - 0.55, top), (0, -3), ha="right",
+                          va="top", textcoords="offset points", fontsize="small", color="#555555")
         axes.set_xticks(places, [name.replace(" ", "\n") for _, name in names.values()])
         axes.set_xlim(-0.5, len(names) - 0.5)
         axes.set_title(label, fontsize="medium")
@@ -285,9 +298,10 @@ def dissociation(rows: pd.DataFrame, bound: float) -> Figure:
     for marker, (decoder, runs) in zip(cycle("osDX"), groups, strict=False):
         color, _ = starts[runs.start.iloc[0]]
         for folded, some in runs.groupby(runs.folds > 0):
-            axes.plot(some.pattern, some.bent, marker, ms=7, color=color, alpha=0.7,
-                      mfc="white" if folded else color)
-        axes.plot([], [], marker, color=color, label=decoder)
+            axes.plot(some.pattern, some.bent, marker, ms=8, color=color, mew=0.8,
+                      mec=color if folded else "white", mfc="white" if folded else color,
+                      zorder=2 + 1 / len(runs))  # the few above the many, that none is hidden
+        axes.plot([], [], marker, color=color, label=NAMES.get(decoder, decoder))
     axes.plot([], [], "o", color="black", mfc="white", label="hollow: with folded cells")
     axes.axhline(bound, color="black", lw=0.8, ls=":")
     axes.set(xscale="log", yscale="log", ylim=(5e-4, 3),
@@ -357,8 +371,8 @@ def rate_distortion(rows: pd.DataFrame) -> Figure:
     for (epochs, decoder), runs in rows.groupby(["epochs", "decoder"]):
         (color, name), marker = styles[decoder], markers[epochs]
         for other, some in runs.groupby(runs.beta != 1):
-            axes.plot(some.kl, some.error, marker, ms=5, color=color, alpha=0.7,
-                      mfc="white" if other else color)
+            axes.plot(some.kl, some.error, marker, ms=8 if marker == "*" else 5, color=color,
+                      alpha=0.7, mfc="white" if other else color)
         line = runs.groupby("weight")[["kl", "error"]].mean()
         axes.plot(line.kl, line.error, color=color, lw=1)
         axes.plot([], [], marker, color=color, label=f"{name}, {epochs} epochs")

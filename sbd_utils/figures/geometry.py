@@ -16,7 +16,7 @@ from sbd_utils.figures.style import DECODER_COLORS, Movie, looks, new_figure
 def geometry(
     points: Mapping[str, np.ndarray], axis_labels: Mapping[str, tuple[str, str]]
 ) -> Figure:
-    """Lattices of places, true or encoded, three panels per row.
+    """Lattices of places, true or encoded, three panels per row; five of more than six, and small.
 
     points: panel title to a lattice [n, n, 2], n = 5 k + 1. axis_labels: panel title to the names
     of its axes; an axis "y" goes downward, as in the pictures.
@@ -24,14 +24,18 @@ def geometry(
     checks.mapping("points", points), checks.mapping("axis_labels", axis_labels, points)
     for name in points:
         checks.labels(f"axis_labels[{name!r}]", axis_labels[name], 2)
-    height = -(-len(points) // 3)
-    figure = new_figure(8.4, 2.7 * height + 0.5)
-    figure.get_layout_engine().set(w_pad=0.12)  # else a label touches the panel on its left
-    panels = figure.subplots(height, 3, squeeze=False).ravel()
+    columns = 5 if (small := len(points) > 6) else 3
+    height = -(-len(points) // columns)
+    figure = new_figure(8.4, (1.9 if small else 2.7) * height + 0.5)
+    figure.get_layout_engine().set(w_pad=0.12 - 0.06 * small)  # else a label touches a panel
+    panels = figure.subplots(height, columns, squeeze=False).ravel()
     for axes, (name, lattice) in zip(panels, points.items(), strict=False):
         _draw_lattice(axes, lattice, marker="." if height == 1 else "")
         x_label, y_label = axis_labels[name]
-        axes.set(title=name, xlabel=x_label, ylabel=y_label)
+        axes.set(xlabel=x_label, ylabel=y_label)
+        axes.set_title(name, fontsize="medium" if small else "large")
+        if small:
+            axes.set(xticks=[], yticks=[])
         if y_label == "y":
             axes.invert_yaxis()
     for axes in panels[len(points):]:
@@ -135,6 +139,7 @@ def wanted_widths(precision: np.ndarray, axis_labels: tuple[str, str]) -> Figure
                   label="best diagonal q")
         axes.set(title=title, xlabel=names[0], ylabel=names[1])
         axes.set_aspect("equal")
+        axes.tick_params(labelleft=True)  # else the right panel's label lies on its ticks
         axes.locator_params(nbins=4)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
