@@ -63,7 +63,7 @@ def step_milliseconds(decoder: str, seconds: float = 5) -> float:
 
 def reproduction() -> str:
     """How long the trainings of `make reproduce` take: both at once where there are two cores."""
-    times = side_by_side(step_milliseconds, [{"decoder": name} for name in DECODERS])
+    times = list(side_by_side(step_milliseconds, [{"decoder": name} for name in DECODERS]))
     at_once = speed.pick_device().type == "cpu" and cpu_count() > 1
     steps = TRAINING["blog"]["epochs"] * -(-len(make_sprites().images) // BATCH)
     return (f"about {(max if at_once else sum)(times) * steps / 6e4:.0f} minutes of training, by "

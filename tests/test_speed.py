@@ -58,7 +58,7 @@ def test_jobs_side_by_side_have_a_thread_each_and_keep_their_order(processes, mo
     if not processes:
         monkeypatch.setattr("multiprocessing.context.BaseContext.Lock", lock)
     jobs = [{"value": value} for value in range(3)]
-    assert parallel.side_by_side(square, jobs) == [(0, 1), (1, 1), (4, 1)]
+    assert list(parallel.side_by_side(square, jobs)) == [(0, 1), (1, 1), (4, 1)]
     told = [record.getMessage() for record in caplog.records]
     assert processes == (not told) and all("one training after another" in line for line in told)
 

@@ -9,7 +9,7 @@ from scipy.spatial.distance import pdist, squareform
 
 from sbd_utils.settings import RUNS, TRAINING
 from sbd_utils.studies import tables
-from sbd_utils.studies.run import provenance
+from sbd_utils.studies.store import provenance
 from sbd_utils.training import published
 from sbd_utils.training.loop import TrainConfig, load_or_train, run_name
 from sbd_utils.worlds.circles import make_sprites

@@ -1,5 +1,6 @@
 """`make study NAME=...`: train what a study lacks, score it, write results/NAME.csv."""
 
+import os
 import sys
 from collections.abc import Callable
 from itertools import product
@@ -7,17 +8,20 @@ from itertools import product
 import numpy as np
 import torch
 from numpy.lib.format import open_memmap
+from tqdm import tqdm
 
 from sbd_utils.measures.codes import encode
 from sbd_utils.measures.geometry import LINES
 from sbd_utils.measures.scores import score
 from sbd_utils.models.recipes import APART, PLACES, VARIANTS
 from sbd_utils.settings import RUNS, TRAINING
-from sbd_utils.studies import coordconv, tables
+from sbd_utils.studies import coordconv, sprites, store, tables
+from sbd_utils.studies.cluster import on_cluster
+from sbd_utils.studies.store import provenance
 from sbd_utils.training.loop import Run, TrainConfig, load_or_train, progress, run_name
 from sbd_utils.training.parallel import side_by_side
 from sbd_utils.training.published import half
-from sbd_utils.training.speed import cpu_name, hand_back_memory
+from sbd_utils.training.speed import hand_back_memory
 from sbd_utils.worlds.circles import draw_sprite, make_sprites
 
 # How a run is trained: as we do, or with a plain loop's arithmetic, which ours must agree with.
@@ -78,12 +82,6 @@ def train_and_score(
     return row
 
 
-def provenance(run: Run) -> dict:
-    """What a run was trained on."""
-    return {"precision": run.config.precision, "threads": torch.get_num_threads(),
-            "torch": torch.__version__, "cpu": cpu_name()}
-
-
 def watch(config: TrainConfig, images: torch.Tensor) -> Callable[[Run], None]:
     """A reporter that tells of each epoch, and keeps in lattice.npy where places are encoded.
 
@@ -104,17 +102,30 @@ def watch(config: TrainConfig, images: torch.Tensor) -> Callable[[Run], None]:
     return report
 
 
-def main(study: str) -> None:
-    """Score every run of a study, training those that are missing, and write its table."""
-    jobs = {**STUDIES, "coordconv": coordconv.CASES}
-    if study not in jobs:
-        raise SystemExit(f"NAME must be one of {', '.join(jobs)}, got {study!r}")
-    work = coordconv.train_and_score if study == "coordconv" else train_and_score
-    rows = side_by_side(work, jobs[study])
-    tables.write(study, rows)
+def main(study: str, cluster: str = "") -> None:
+    """Score every run of a study, training those that are missing, and write its table.
+
+    cluster: the address of a Dask scheduler whose workers do it, or "" for this machine.
+    """
+    works = {**{name: (train_and_score, jobs) for name, jobs in STUDIES.items()},
+             "coordconv": (coordconv.train_and_score, coordconv.CASES),
+             **{name: (sprites.train_and_score, jobs) for name, jobs in sprites.JOBS.items()}}
+    if study not in works:
+        raise SystemExit(f"NAME must be one of {', '.join(works)}, got {study!r}")
+    work, jobs = works[study]
+    names = [store.key(work, job) for job in jobs]
+    missing = [job for name, job in zip(names, jobs, strict=True) if store.read(name) is None]
+    if cluster:
+        done = on_cluster(cluster, work, missing)
+    else:
+        done = side_by_side(store.done, [{"work": work, "job": job} for job in missing])
+    for _ in tqdm(done, f"make study NAME={study}", len(jobs), initial=len(jobs) - len(missing),
+                  unit="run", smoothing=0):
+        pass
+    tables.write(study, [store.read(name) for name in names])
     if study == "coordconv":
         coordconv.write_maps()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else "")
+    main(sys.argv[1] if len(sys.argv) > 1 else "", os.environ.get("CLUSTER", ""))

@@ -1,0 +1,108 @@
+"""Jobs on a Dask cluster that runs already (`pip install .[cluster]`)."""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from sbd_utils.settings import RUNS
+from sbd_utils.studies import store
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+PATIENCE = 900  # seconds; a job whose workers die sooner, time after time, is itself at fault
+
+
+class ClusterError(RuntimeError):
+    """A cluster that cannot do the work; the message says why."""
+
+
+def on_cluster(address: str, work: Callable[..., dict], jobs: list[Mapping]) -> Iterator[str]:
+    """store.done of every job on the workers of a scheduler; the keys, as they come.
+
+    No more jobs are handed out than there are workers: Dask suspects every job that a dead worker
+    had been given, not only the one that ran. A job whose worker died goes on at its last epoch.
+    Raises ClusterError where the cluster cannot do the work, and what a job raises.
+    """
+    from distributed import CancelledError, Client, KilledWorker, wait  # of the extra `cluster`
+
+    try:
+        client = Client(address, timeout="10s")
+    except (OSError, ValueError) as error:
+        raise ClusterError(f"no scheduler answers at {address}: {error}") from error
+    with client:
+        check(client)
+        todo = {store.key(work, job): job for job in jobs}
+        waiting, running, since = deque(todo), {}, {}
+        while waiting or running:
+            workers = len(client.nthreads())  # more may have come
+            while waiting and len(running) < workers:
+                name = waiting.popleft()
+                running[name] = client.submit(partial(store.done, work), todo[name], key=name)
+                since[name] = time.monotonic()
+            if not workers:
+                logging.getLogger(__name__).warning("no worker is left; waiting for one")
+                time.sleep(10)
+            try:
+                wait(list(running.values()), timeout=10, return_when="FIRST_COMPLETED")
+            except TimeoutError:
+                continue
+            except CancelledError:
+                pass  # told below
+            for name in [name for name, future in running.items() if future.done()]:
+                future = running.pop(name)
+                try:
+                    found = future.result()
+                except KilledWorker as error:
+                    lived = time.monotonic() - since[name]
+                    if lived < PATIENCE:
+                        raise ClusterError(f"{todo[name]} ended several workers in {lived:.0f} s; "
+                                           "have they memory enough?") from error
+                    waiting.appendleft(name)
+                    future.release()
+                    continue
+                except CancelledError as error:
+                    raise ClusterError(f"the scheduler at {address} is gone; the same command goes "
+                                       "on with what is done") from error
+                if found != name:
+                    raise ClusterError("a worker has other code, or another torch, than we have "
+                                       "here")
+                yield name
+
+
+def check(client: "Client") -> None:
+    """Raise ClusterError unless scheduler and workers can do what on_cluster asks of them."""
+    try:
+        client.wait_for_workers(1, timeout=60)
+    except TimeoutError as error:
+        raise ClusterError("the scheduler has had no worker for a minute") from error
+    shared = RUNS / f"seen-{uuid4().hex}"
+
+    # A function in a function travels by its code, so it runs where the package is missing.
+    def look(code: str, name: str = "") -> str:
+        try:
+            from sbd_utils.settings import RUNS
+            from sbd_utils.studies import store
+        except ImportError as error:
+            return f"cannot import sbd_utils ({error})"
+        if code != store.CODE:
+            return "has other code than we have here"
+        if name and not (RUNS / name).exists():
+            return f"has another SBD_RUNS than we have here ({RUNS}), or does not share it"
+        return ""
+
+    try:
+        shared.parent.mkdir(parents=True, exist_ok=True)
+        shared.touch()
+        told = {"the scheduler": client.run_on_scheduler(look, store.CODE),
+                **client.run(look, store.CODE, shared.name)}
+    finally:
+        shared.unlink(missing_ok=True)
+    told |= {name: "must be started with --nthreads 1"
+             for name, threads in client.nthreads().items() if threads != 1}
+    if wrong := [f"{name} {why}" for name, why in told.items() if why]:
+        raise ClusterError("; ".join(wrong))

@@ -1,0 +1,109 @@
+"""The study of sprites: {world} × {decoder} × {seed}, and what is measured of each run."""
+
+import sys
+
+import numpy as np
+import torch
+from scipy.spatial import cKDTree
+
+from sbd_utils.measures.codes import decode, encode
+from sbd_utils.measures.disentanglement import report
+from sbd_utils.measures.geometry import folded_cells, principal_plane
+from sbd_utils.models.vae import VAE
+from sbd_utils.settings import RUNS
+from sbd_utils.studies.store import provenance
+from sbd_utils.training.loop import TrainConfig, load_or_train, progress
+from sbd_utils.training.speed import hand_back_memory
+from sbd_utils.training.stream import Stream, generator
+from sbd_utils.worlds.sprites import WORLDS, World
+
+DECODERS = ("deconv", "sbd")
+EPOCH = 4096  # images; none is seen twice
+EPOCHS = 100
+# The pilot fixed EPOCHS, with seeds that the study does not use.
+JOBS = {
+    name: [{"world": world, "decoder": decoder, "seed": seed}
+           for seed in seeds for world in worlds for decoder in DECODERS]
+    for name, worlds, seeds in (("sprites", WORLDS, range(5)),
+                                ("pilot", ("sprites", "large"), (100, 101)))
+}
+SCORED = 10_000  # images, drawn for the measures
+SCORES = 2**20  # in the place of a seed; no training has it
+LOOKS, SIDE = 8, 15  # sprites that stand at each place of a lattice, and its places a side
+
+
+def train_and_score(world: str, decoder: str, seed: int) -> dict:
+    """A row of the table, of a VAE of ten latents that was trained on a world's stream."""
+    config = TrainConfig(decoder, seed, epochs=EPOCHS, latent_dim=10)
+    run = load_or_train(config, Stream(WORLDS[world], EPOCH), RUNS, lambda run: print(
+        f"{world}: {progress(run)}", file=sys.stderr))
+    row = {
+        "world": world, "decoder": decoder, "seed": seed, "images": EPOCH * len(run.history),
+        "reconstruction": run.history.reconstruction[-1], "kl": run.history.kl[-1],
+        **score(run.vae, WORLDS[world]), "seconds": run.history.undisturbed_seconds,
+        **provenance(run),
+    }
+    hand_back_memory()
+    return row
+
+
+def score(vae: VAE, world: World) -> dict[str, float]:
+    """Measures of a VAE's codes on new images of its world, and its plane of places.
+
+    The same images for all runs. explained: 1 - squared error over the images' squared distance
+    from their mean. The others by `report` and by `plane`.
+    """
+    images, factors = world.sample(SCORED, generator(SCORES, 0))
+    mu, log_var = encode(vae, images)
+    some = images[:2000].numpy()
+    left = np.square(decode(vae, mu[:2000]) - some).sum() / np.square(some - some.mean(0)).sum()
+    columns = {name: column.numpy() for name, column in factors.items()}
+    return {"explained": float(1 - left), **report(mu, columns, world.train.periods),
+            **plane(vae, world)}
+
+
+def plane(vae: VAE, world: World) -> dict[str, float]:
+    """How flat the codes of places are, and what is left of that where none was seen in training.
+
+    Eight sprites of the world stand at each place of a lattice over [0.15, 0.85]², whatever the
+    world says of places and of what depends on them.
+
+    sheet: R² of one sheet, of any form, for all sprites; what varies is the code of one sprite as
+    it moves. flat: R² of one affine map, on seen places. folded: share of folded cells, in each
+    sprite's principal plane. unseen: share of places farther than 0.03 from all of 20,000 draws of
+    training. And three ratios of root mean squares, unseen places over seen ones: code_ratio, of
+    the distance of the code from the affine map; picture_ratio, of the error of the reconstruction;
+    drawn_ratio, of the error of what is drawn from the affine map's code. NaN where all is seen.
+    """
+    looks = world.train.sample(LOOKS, generator(SCORES, 1))
+    line = torch.linspace(0.15, 0.85, SIDE)
+    places = torch.stack(torch.meshgrid(line, line, indexing="xy"), dim=-1).reshape(-1, 2)
+    factors = {name: column.repeat_interleave(len(places)) for name, column in looks.items()}
+    factors |= {name: places[:, axis].repeat(LOOKS) for axis, name in enumerate("xy")}
+    images = world.draw(factors)
+    drawn = world.train.sample(20_000, generator(SCORES, 2))
+    seen = cKDTree(torch.stack([drawn["x"], drawn["y"]], dim=1)).query(places)[0] < 0.03  # [P]
+
+    codes = encode(vae, images)[0].reshape(LOOKS, len(places), -1)
+    moved = codes - codes[:, seen].mean(axis=1, keepdims=True)
+    design = places.numpy() - places[seen].numpy().mean(axis=0)
+    slope = np.linalg.lstsq(design[seen], moved[:, seen].mean(axis=0))[0]  # [2, latent_dim]
+    total, off = np.square(moved[:, seen]).sum(), np.square(moved - design @ slope)
+    around = np.square(moved - moved.mean(axis=0))[:, seen].sum()
+    lattice = places.numpy().reshape(SIDE, SIDE, 2)
+    folded = [folded_cells(principal_plane(code.reshape(SIDE, SIDE, -1), lattice))
+              for code in codes]
+
+    def error(codes: np.ndarray) -> np.ndarray:
+        """Squared error of what is drawn of codes, for each place, [P]."""
+        wrong = np.square(decode(vae, codes.reshape(len(images), -1)) - images.numpy())
+        return wrong.sum(axis=(1, 2, 3)).reshape(LOOKS, -1).mean(axis=0)
+
+    errors = {"code": off.sum(axis=2).mean(axis=0), "picture": error(codes),
+              "drawn": error(codes[:, seen].mean(axis=1, keepdims=True) + design @ slope)}
+    return {
+        "sheet": float(1 - around / total), "flat": float(1 - off[:, seen].sum() / total),
+        "folded": float(np.mean(folded) / (SIDE - 1) ** 2), "unseen": float(1 - seen.mean()),
+        **{f"{name}_ratio": float(np.sqrt(square[~seen].mean() / square[seen].mean()))
+           if not seen.all() else float("nan") for name, square in errors.items()},
+    }

@@ -1,0 +1,178 @@
+"""Studies on a Dask cluster of this machine: each result once, whoever dies."""
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("distributed") is None,
+                                reason="pip install .[cluster] for the cluster's tests")
+# What `make study` does with CLUSTER, with jobs of the test's.
+CLIENT = """
+import sys
+import cluster_jobs
+from sbd_utils.studies import cluster
+address, work, count = sys.argv[1:]
+jobs = [{"seed": seed} for seed in range(int(count))]
+try:
+    for name in cluster.on_cluster(address, getattr(cluster_jobs, work), jobs):
+        print(name, flush=True)
+except cluster.ClusterError as error:
+    sys.exit(f"ClusterError: {error}")
+"""
+LOCAL = """
+import sys
+import cluster_jobs
+from sbd_utils.studies import store
+from sbd_utils.training.parallel import side_by_side
+jobs = [{"work": cluster_jobs.train_a_little, "job": {"seed": seed}} for seed in range(40)]
+print(*side_by_side(store.done, jobs))
+"""
+
+
+class Cluster:
+    """A scheduler and its workers, each a process, all on one folder of runs."""
+
+    def __init__(self, folder: Path, before: str = ""):
+        self.runs, self.processes = folder / "runs", []
+        self.file = folder / "scheduler.json"
+        self.scheduler = self.start(
+            "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0",
+            "--no-dashboard", "--scheduler-file", str(self.file), before=before)
+        self.wait(self.file.exists)
+        self.address = json.loads(self.file.read_text())["address"]
+
+    def start(self, *arguments: str, before: str = "", **changes: str) -> subprocess.Popen:
+        path = os.pathsep.join(filter(None, [before, str(TESTS), os.environ.get("PYTHONPATH")]))
+        env = {**os.environ, "SBD_RUNS": str(self.runs), "PYTHONPATH": path, **changes}
+        process = subprocess.Popen([sys.executable, *arguments], env=env, text=True,
+                                   cwd=self.file.parent,  # no package of the test's own there
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.processes.append(process)
+        return process
+
+    def worker(self, *arguments: str, **changes: str) -> subprocess.Popen:
+        return self.start("-m", "distributed.cli.dask_worker", self.address, "--no-dashboard",
+                          "--host", "127.0.0.1", *(arguments or ("--nthreads", "1", "--no-nanny")),
+                          **changes)
+
+    def client(self, work: str, count: int) -> subprocess.Popen:
+        return self.start("-c", CLIENT, self.address, work, str(count))
+
+    def log(self) -> list[list[str]]:
+        path = self.runs / "log.txt"
+        return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+
+    def ends(self) -> Counter:
+        return Counter(words[1] for words in self.log() if words[0] == "end")
+
+    def wait(self, condition, seconds: float = 90) -> None:
+        start = time.monotonic()
+        while not condition():
+            assert time.monotonic() < start + seconds, f"not within {seconds} s: {self.log()[-5:]}"
+            time.sleep(0.02)
+
+    def close(self) -> None:
+        for process in self.processes:
+            process.kill()
+        for process in self.processes:
+            process.communicate()
+
+
+@pytest.fixture
+def start(tmp_path):
+    clusters = []
+
+    def new(**settings: str) -> Cluster:
+        clusters.append(Cluster(tmp_path, **settings))
+        return clusters[-1]
+
+    yield new
+    for cluster in clusters:
+        cluster.close()
+
+
+def told(process: subprocess.Popen) -> str:
+    """The last line of a client that ends with an error."""
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 1
+    return errors.strip().splitlines()[-1]
+
+
+def test_each_result_comes_once_though_a_worker_and_the_client_are_killed(start, tmp_path):
+    cluster = start()
+    victim, _ = workers = [cluster.worker() for _ in range(2)]
+    client = cluster.client("train_a_little", 40)
+    cluster.wait(lambda: cluster.ends().total() >= 8)
+
+    killed = ""
+    while not killed:  # in the middle of a job
+        cluster.wait(lambda: cluster.log()[-1][0] == "epoch")
+        victim.send_signal(signal.SIGSTOP)
+        mine = [words[1] for words in cluster.log()
+                if words[0] == "start" and words[2] == str(victim.pid)]
+        if mine[-1] not in cluster.ends() and ["epoch", mine[-1], "1"] in cluster.log():
+            killed = mine[-1]
+            victim.kill()
+        victim.send_signal(signal.SIGCONT)
+    victim.communicate()
+    cluster.wait(lambda: cluster.ends().total() >= 20)
+    client.kill()
+    names, errors = cluster.client("train_a_little", 40).communicate(timeout=120)
+
+    assert workers[1].poll() is None, "the other worker has done the rest"
+    assert cluster.ends() == Counter(map(str, range(40))), errors
+    starts = Counter(words[1] for words in cluster.log() if words[0] == "start")
+    assert starts == Counter({**{str(seed): 1 for seed in range(40)}, killed: 2})
+    epochs = Counter(words[1] for words in cluster.log() if words[0] == "epoch")
+    assert set(epochs.values()) == {2}, "what was trained before the kill is not trained again"
+
+    assert len(names.split()) == 40 == len(set(names.split()))
+    local = subprocess.run(
+        [sys.executable, "-c", LOCAL], check=True, capture_output=True, text=True, timeout=120,
+        env={**os.environ, "SBD_RUNS": str(tmp_path / "local"), "PYTHONPATH": str(TESTS)})
+    assert sorted(local.stdout.split()) == sorted(names.split())
+    for name in names.split():
+        there, here = (folder / "rows" / f"{name}.json" for folder in
+                       (cluster.runs, tmp_path / "local"))
+        assert there.read_bytes() == here.read_bytes()
+        assert json.loads(here.read_text())["threads"] == 1
+
+
+def test_a_scheduler_that_cannot_import_the_package_is_told(start, tmp_path):
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "sbd_utils.py").write_text("raise ImportError('not here')")
+    cluster = start(before=str(tmp_path / "broken"))
+    cluster.worker()
+    assert "the scheduler cannot import sbd_utils (not here)" in told(cluster.client("fail", 1))
+
+
+@pytest.mark.parametrize("arguments, changes, why", [
+    (("--nthreads", "2", "--no-nanny"), {}, "must be started with --nthreads 1"),
+    ((), {"SBD_RUNS": "elsewhere"}, "has another SBD_RUNS than we have here"),
+], ids=["threads", "runs"])
+def test_a_worker_that_cannot_do_the_work_is_told(start, tmp_path, arguments, changes, why):
+    cluster = start()
+    cluster.worker(*arguments, **{key: str(tmp_path / value) for key, value in changes.items()})
+    assert why in told(cluster.client("fail", 1))
+    assert not cluster.log()
+
+
+def test_no_scheduler_a_failing_job_and_a_deadly_one_are_told(start):
+    cluster = start()
+    cluster.worker("--nthreads", "1")  # its nanny starts it again
+    assert told(cluster.client("fail", 2)) == "ZeroDivisionError: job 0"
+    assert "'seed': 0} ended several workers in" in told(cluster.client("die", 1))
+    client = cluster.client("train_a_little", 40)
+    cluster.wait(lambda: cluster.ends())
+    cluster.scheduler.kill()
+    assert "is gone; the same command goes on with what is done" in told(client)
+    assert "no scheduler answers at" in told(cluster.client("fail", 1))
