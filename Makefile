@@ -4,7 +4,7 @@ BIN := .venv/bin
 unexport $(filter PYTHON%,$(.VARIABLES))
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test lab lint notebooks study publish bench doctor clean FORCE
+.PHONY: help reproduce test lab lint notebooks study publish bench doctor site clean FORCE
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
@@ -36,17 +36,22 @@ notebooks/%.ipynb: notebooks/%.py .venv/ready FORCE
 	SBD_PRESET=published $(BIN)/jupyter nbconvert --log-level=WARN --execute --inplace --to notebook \
 	  --ExecutePreprocessor.record_timing=False $@
 
-study: .venv/ready ## train what a study lacks, write results/NAME.csv (NAME=seeds, ablation, ...)
+study: .venv/ready ## train what a study lacks, write results/NAME.csv (NAME=seeds, ...; CLUSTER=tcp://... on Dask)
+	$(if $(CLUSTER),@"$(or $(PYTHON),python3)" -I tools/environment.py $(and $(PYTHON),chosen) cluster)
 	$(BIN)/python -m sbd_utils.studies.run "$(NAME)"
 
 publish: .venv/ready ## put the weights of the typical seed of `make study NAME=seeds` into results/published
 	$(BIN)/python -m sbd_utils.studies.publish
 
 bench: .venv/ready ## time a training step, the plain loop and ours, into results/bench.md
-	$(BIN)/python tests/benchmarks/bench.py
+	$(BIN)/python -m tests.benchmarks.bench
 
 doctor: .venv/ready ## say what this machine has and how long training takes, for a bug report
 	$(BIN)/python -m sbd_utils.doctor
 
+site: .venv/ready ## build the web site into site/ from the executed notebooks (open site/index.html)
+	@"$(or $(PYTHON),python3)" -I tools/environment.py $(and $(PYTHON),chosen) site
+	$(BIN)/python tools/build_site.py
+
 clean: ## remove the virtual environment and what is not committed of results/, but no trained runs
-	rm -rf .venv results/quick results/blog *.egg-info .pytest_cache .ruff_cache
+	rm -rf .venv site results/quick results/blog *.egg-info .pytest_cache .ruff_cache

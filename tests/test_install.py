@@ -130,6 +130,18 @@ def test_changed_pins_are_installed_into_what_is_there(place, calls):
     assert (place / ".venv" / "ready").read_text(encoding="utf-8") == environment.pins()
 
 
+def test_an_extra_is_installed_once_and_stays(place, calls):
+    environment.main(["site"])
+    environment.main(["site"])
+    environment.main([])
+    assert calls[0][-1] == ".[site]" and len(calls) == 2
+    environment.main(["cluster"])
+    assert calls.pop(2)[-1] == ".[cluster,site]" and calls.pop(2)
+    (place / "constraints.txt").write_bytes(b"new")
+    environment.main([])
+    assert calls[2][-1] == ".[cluster,site]" and len(calls) == 4
+
+
 def test_an_environment_of_another_place_or_python_is_built_anew(place, calls, monkeypatch):
     moved = place.with_name("moved")
     shutil.copytree(place, moved)
@@ -210,7 +222,8 @@ def without_encoding(source):
         of, name = getattr(call.func, "value", None), getattr(call.func, "attr", "")
         name = name or getattr(call.func, "id", "")
         modes = [getattr(node, "value", "") for node in call.args]
-        opens = name == "open" and getattr(of, "id", "") not in ("Image", "os") and not (
+        others = ("Image", "os", "archive", "window")  # a picture, a zip file's member, a page
+        opens = name == "open" and getattr(of, "id", "") not in others and not (
             {"rb", "wb", "r+b"} & set(map(str, modes)))
         reads = name == "read_text" and not call.args or (
             name == "write_text" and len(call.args) < 2)

@@ -105,7 +105,8 @@ def conda_pins():
 def test_pins_of_environment_yml_and_constraints_are_those_of_pyproject():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     constraints = (ROOT / "constraints.txt").read_text(encoding="utf-8")
-    assert set(project["dependencies"]) <= set(constraints.splitlines())
+    extras = sum(project["optional-dependencies"].values(), [])  # not for conda
+    assert {*project["dependencies"], *extras} <= set(constraints.splitlines())
     names = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
     pins = dict(line.split("==") for line in project["dependencies"])
     expected = {names.get(name, name): version for name, version in pins.items()}
@@ -202,8 +203,8 @@ def test_minutes_to_read_are_those_of_150_words_each():
 
 
 def test_the_lines_of_the_readme_for_ones_own_images_run(tmp_path):
-    [lines] = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"),
-                         re.M | re.S)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    lines, *_ = re.findall(r"^```python\n(.*?)^```", readme, re.M | re.S)
     for long, short in (("epochs=50", "epochs=1"), ("300, 3, 64, 64", "20, 3, 32, 32")):
         assert long in lines
         lines = lines.replace(long, short)

@@ -1,6 +1,9 @@
 """Put the pinned packages into .venv, and leave it alone where they are: what `make` does first.
 
-    python3 -I tools/environment.py [chosen]    # `chosen`: this very Python, no other that is found
+    python3 -I tools/environment.py [chosen] [site] [cluster]
+
+`chosen`: build with this very Python, not with another that is found. `site`, `cluster`: the
+packages of these extras, too, which then stay.
 
 Any Python 3 can start it, if only to be told that it is too old.
 """
@@ -74,6 +77,14 @@ def pick(chosen):
              "Type: make PYTHON=/path/to/python3.12")
 
 
+def stamped(venv):
+    """What the stamp says: the digest of what is installed, and the extras."""
+    try:
+        return (venv / "ready").read_text(encoding="utf-8").split()
+    except (OSError, ValueError):
+        return []
+
+
 def pins():
     """A digest of what is to be installed."""
     files = (ROOT / "pyproject.toml", ROOT / "constraints.txt")
@@ -104,10 +115,11 @@ def pip_environment(python):
     return dict(clean(("PYTHON", "PIP_")), PIP_CONFIG_FILE=os.devnull, **kept)
 
 
-def build(venv, chosen):
+def build(venv, chosen, extras):
     """Install into an environment of this place, or into a new one; the stamp comes last."""
     python, stamp = venv / "bin" / "python", venv / "ready"
     if own(venv, chosen):
+        extras = extras | set(stamped(venv)[1:])
         stamp.unlink()
     else:
         base = pick(chosen)
@@ -117,20 +129,23 @@ def build(venv, chosen):
         subprocess.check_call([base, "-I", "-m", "venv", "--clear", str(venv)], env=clean())
     subprocess.check_call(
         [str(python), "-I", "-m", "pip", "install", "--disable-pip-version-check",
-         "--constraint", "constraints.txt", "--editable", "."],
+         "--constraint", "constraints.txt",
+         "--editable", f".[{','.join(sorted(extras))}]" if extras else "."],
         cwd=str(ROOT), env=pip_environment(python))
     subprocess.check_call([str(python), "-I", "-c", "import torch, sbd_utils"], env=clean())
-    stamp.write_text(pins(), encoding="utf-8")
+    stamp.write_text(" ".join([pins(), *sorted(extras)]), encoding="utf-8")
 
 
 def main(arguments):
     venv, chosen = ROOT / ".venv", "chosen" in arguments
+    extras = {"site", "cluster"} & set(arguments)
     folder = os.open(str(ROOT), os.O_RDONLY)
     try:
         with suppress(OSError):  # a file system without locks
             fcntl.flock(folder, fcntl.LOCK_EX)  # a second make waits for the first one's build
-        if not own(venv, chosen) or (venv / "ready").read_text(encoding="utf-8") != pins():
-            build(venv, chosen)
+        digest, *there = stamped(venv) or [""]
+        if not own(venv, chosen) or digest != pins() or not extras <= set(there):
+            build(venv, chosen, extras)
     finally:
         os.close(folder)
 
