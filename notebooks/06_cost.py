@@ -18,11 +18,11 @@
 # # Measure what the Spatial Broadcast decoder costs
 #
 # **Takeaway.** In a plain training loop, the Spatial Broadcast decoder (SB decoder) takes about
-# three times the memory and more than three times the time of the usual DeConv decoder, which is
-# more than the post says. Much of that need not be paid. A better loop brings the two closer
-# together, and an SB decoder of 22 channels in place of 64 has DeConv's multiply-adds and a
-# fortieth of its parameters. As [the notebook that takes the decoder apart](09_ablation.ipynb)
-# shows, it keeps the straight latent space and draws sharper than DeConv.
+# three times the memory and three times the time of the usual DeConv decoder, which is more than
+# the post says. Much of that need not be paid. A better loop brings the two closer together, and an
+# SB decoder of 22 channels in place of 64 has DeConv's multiply-adds, about its memory and time,
+# and a fortieth of its parameters. As [the notebook that takes the decoder
+# apart](09_ablation.ipynb) shows, it keeps the straight latent space and draws sharper than DeConv.
 #
 # A **decoder** draws a picture from a **code** of a few numbers, the **latents**. With the encoder
 # that finds the code it makes up a **VAE** (variational autoencoder). DeConv doubles a small map
@@ -243,7 +243,9 @@ with_ratios(times.round(1))
 
 # %% [markdown]
 # So what is *the* ratio of the two decoders' times? It depends on the loop as much as on the
-# decoders. For the post's claim we take the first row, since the post trained in a plain loop, too.
+# decoders. The SB decoder of 22 channels takes a little longer than DeConv in the plain loop, and
+# less in ours. For the post's claim we take the first row, since the post trained in a plain loop,
+# too.
 #
 # Two things lie between the first row and the last, our loop and its precision. If we divide each
 # row by the next, we see what each of them gains:
@@ -309,8 +311,8 @@ left
 # ## How does a step grow?
 #
 # The dashed lines are the plain loop and the solid ones ours. Each point is the median of only a
-# few rounds, taken at another time; at the post's own setting the machine was clearly faster than
-# in the tables above, so that only coarse differences count.
+# few rounds, taken at another time, and the machine has its moods, so that only coarse differences
+# count. (That more latents seem to need less time is such a mood.)
 
 # %%
 growth = pd.DataFrame(BENCH["growth"]).rename(columns={"what": "panel"})
@@ -336,11 +338,11 @@ grown.index = [f"from {small} to {large}" for small, large in zip(SIZES, SIZES[1
 grown["ms"].round(1)
 
 # %% [markdown]
-# A number above 4 means that time grows faster than the pixels. In small pictures it grows more
-# slowly, because the optimizer and other overhead do not depend on them. In large ones the plain
-# loop becomes slower per pixel, for both decoders, and so does our loop for the SB decoder. We put
-# this down to the feature maps, which no longer fit into the processor's caches, so that each pass
-# over them waits for memory. The memory itself never grows faster than the pixels:
+# A number above 4 means that time grows faster than the pixels. In our loop it never does, because
+# the optimizer and other overhead do not depend on them. The plain loop becomes slower per pixel
+# somewhere on the way, for both decoders. We put this down to the feature maps, which no longer fit
+# into the processor's caches, so that each pass over them waits for memory. The memory itself never
+# grows faster than the pixels:
 
 # %%
 grown["bytes"].round(1)
@@ -376,8 +378,8 @@ print(f"{(signs == 5).sum()} of {len(signs)} scores differ in the same direction
 # * The SB decoder's price is a few feature maps of full size. Its parameters are few and its first
 #   layer is nearly free.
 # * "The SB decoder is slow" is a statement about a loop, a precision and a machine as well.
-# * With 22 channels it has DeConv's multiply-adds and not much more than its memory; its time we
-#   have not measured.
+# * With 22 channels it has DeConv's multiply-adds and, in our loop, less of its memory and its
+#   time.
 #
 # **The claims.** "More memory" is about an eager step and "slower" about a plain one, both in
 # `float32`, as the post's were. "Under 30 minutes" is about a processor that we don't have.

@@ -50,7 +50,8 @@ STUDIES = {
     "followup": [
         *({"preset": "blog", "seed": seed, "decoder": decoder}
           for decoder, seed in (
-              *product(("resize", "broadcast8-deconv", "sbd-width22"), range(3)),
+              *product(("resize", "broadcast8-deconv"), range(3)),
+              *product(("sbd-width22",), range(10)),
               ("sbd", 5), ("sbd", 6),
           )),
         *({"preset": "ablation", "seed": seed, "decoder": decoder}

@@ -32,6 +32,7 @@ from sbd_utils.models.vae import VAE
 from sbd_utils.settings import RESULTS
 from sbd_utils.training import loop, speed
 from sbd_utils.training.loop import PRECISIONS, TrainConfig
+from tests.benchmarks import drawing
 
 ROUNDS, GROWTH_ROUNDS, SECONDS = 40, 5, 0.5  # a round is as many steps as fill the seconds
 DECODERS = ("deconv", "sbd", "sbd-width22")  # the last has DeConv's multiply-adds
@@ -261,7 +262,8 @@ def main() -> None:
     facts = {
         "device": torch.cuda.get_device_name() if on_gpu else speed.cpu_name(),
         "threads": torch.get_num_threads(), "torch": torch.__version__, "rounds": ROUNDS,
-        "seconds": SECONDS, "rows": rows, "without": losses, "growth": measure_growth(),
+        "seconds": SECONDS, "rows": rows, "without": losses,
+        "growth": measure_growth(), "drawing": drawing.measure(ratio),
     }
     text = to_text(facts)
     files.write(RESULTS / "bench.json", (json.dumps(facts, indent=1) + "\n").encode())
@@ -290,7 +292,7 @@ def to_text(facts: dict) -> str:
         f"{table('without')}\n\n"
         "How a step grows, the post's settings but for the one that is named; "
         f"{GROWTH_ROUNDS} rounds each, so that the post's own may differ from above.\n\n"
-        f"{table('growth')}\n"
+        f"{table('growth')}\n\n{drawing.WORDS}\n\n{table('drawing')}\n"
     )
 
 
