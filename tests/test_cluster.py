@@ -48,12 +48,12 @@ class Cluster:
             "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0",
             "--no-dashboard", "--scheduler-file", str(self.file), before=before)
         self.wait(self.file.exists)
-        self.address = json.loads(self.file.read_text())["address"]
+        self.address = json.loads(self.file.read_text(encoding="utf-8"))["address"]
 
     def start(self, *arguments: str, before: str = "", **changes: str) -> subprocess.Popen:
         path = os.pathsep.join(filter(None, [before, str(TESTS), os.environ.get("PYTHONPATH")]))
         env = {**os.environ, "SBD_RUNS": str(self.runs), "PYTHONPATH": path, **changes}
-        process = subprocess.Popen([sys.executable, *arguments], env=env, text=True,
+        process = subprocess.Popen([sys.executable, *arguments], env=env, encoding="utf-8",
                                    cwd=self.file.parent,  # no package of the test's own there
                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         self.processes.append(process)
@@ -69,7 +69,8 @@ class Cluster:
 
     def log(self) -> list[list[str]]:
         path = self.runs / "log.txt"
-        return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        return [line.split() for line in text.splitlines()]
 
     def ends(self) -> Counter:
         return Counter(words[1] for words in self.log() if words[0] == "end")
@@ -137,19 +138,20 @@ def test_each_result_comes_once_though_a_worker_and_the_client_are_killed(start,
 
     assert len(names.split()) == 40 == len(set(names.split()))
     local = subprocess.run(
-        [sys.executable, "-c", LOCAL], check=True, capture_output=True, text=True, timeout=120,
+        [sys.executable, "-c", LOCAL], check=True, capture_output=True, timeout=120,
+        encoding="utf-8",
         env={**os.environ, "SBD_RUNS": str(tmp_path / "local"), "PYTHONPATH": str(TESTS)})
     assert sorted(local.stdout.split()) == sorted(names.split())
     for name in names.split():
         there, here = (folder / "rows" / f"{name}.json" for folder in
                        (cluster.runs, tmp_path / "local"))
         assert there.read_bytes() == here.read_bytes()
-        assert json.loads(here.read_text())["threads"] == 1
+        assert json.loads(here.read_text(encoding="utf-8"))["threads"] == 1
 
 
 def test_a_scheduler_that_cannot_import_the_package_is_told(start, tmp_path):
     (tmp_path / "broken").mkdir()
-    (tmp_path / "broken" / "sbd_utils.py").write_text("raise ImportError('not here')")
+    (tmp_path / "broken" / "sbd_utils.py").write_text("raise ImportError('not here')", "utf-8")
     cluster = start(before=str(tmp_path / "broken"))
     cluster.worker()
     assert "the scheduler cannot import sbd_utils (not here)" in told(cluster.client("fail", 1))

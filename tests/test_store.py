@@ -64,4 +64,5 @@ def test_a_half_written_row_is_not_there(runs, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             store.done(work, {"seed": 0})
     name = store.done(work, {"seed": 0})
-    assert CALLS == [0, 0] and json.loads((runs / "rows" / f"{name}.json").read_text())["seed"] == 0
+    text = (runs / "rows" / f"{name}.json").read_text(encoding="utf-8")
+    assert CALLS == [0, 0] and json.loads(text)["seed"] == 0

@@ -3,10 +3,10 @@
 import hashlib
 import math
 import os
-import zipfile
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 import torch
@@ -85,7 +85,7 @@ def read(path: str | os.PathLike) -> DSprites:
     if not isinstance(path, (str, os.PathLike)):
         raise checks.refused("path", "a path of dSprites' .npz file", path)
     try:
-        with zipfile.ZipFile(path) as archive:
+        with ZipFile(path) as archive:
             missing = {f"{key}.npy" for key in ("imgs", "latents_values", "latents_classes")}
             if missing := missing - set(archive.namelist()):
                 raise ValueError(f"path must be dSprites' .npz file, got {path} without "
@@ -95,7 +95,7 @@ def read(path: str | os.PathLike) -> DSprites:
             classes = _array(archive, "latents_classes", "<i8", count, 6)
             _check_latents(values, classes)
             packed = _array(archive, "imgs", "|u1", count, SIDE, SIDE, each=_packed)
-    except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, EOFError, RuntimeError, BadZipFile, zlib.error) as error:
         raise ValueError(f"path must be dSprites' .npz file, got {path}: {error}") from error
     factors = dict(zip(NAMES, values.T.astype(np.float32), strict=True))
     return DSprites(packed, {name: factors[name] for name in NAMES[1:]}
@@ -103,7 +103,7 @@ def read(path: str | os.PathLike) -> DSprites:
 
 
 def _array(
-    archive: zipfile.ZipFile, key: str, dtype: str, count: int | None, *sides: int,
+    archive: ZipFile, key: str, dtype: str, count: int | None, *sides: int,
     each: Callable[[np.ndarray], np.ndarray] = np.asarray,
 ) -> np.ndarray:
     """An array of the file, [count, *sides], with each block of rows changed; no unpickling."""
