@@ -24,7 +24,7 @@
 # its latent space is as bent as DeConv's. A decoder that broadcasts the code with coordinates and
 # then deconvolves has a straight latent space in most runs, but it leaves the checkerboard. And an
 # SB decoder of 22 channels, with DeConv's multiply-adds and a fortieth of its parameters, is
-# straight and sharp all the same.
+# straight all the same, and sharper in most runs.
 #
 # We take the SB decoder apart so that each variant differs in an argument or two. You will first
 # see five decoders after a full training, then many more after a short one, and at last how to
@@ -224,8 +224,10 @@ ratio = COSTS.parameters["deconv"] / COSTS.parameters["sbd-width22"]
 print(f"DeConv has {ratio:.0f} times its parameters")
 
 # %% [markdown]
-# At DeConv's multiply-adds and with a small part of its parameters, you get the straight plane, the
-# separate latents and the sharper pictures. For images like ours, we would start with this decoder.
+# At DeConv's multiply-adds and with a small part of its parameters, you get the straight plane in
+# every run, and in most of them the separate latents and the sharper pictures. It is not as sure of
+# them as the full SB decoder, which is sharper than the best of DeConv's runs every time. For
+# images like ours, we would start with the narrow one and train a few seeds.
 #
 # ## What straightens the plane?
 #
@@ -385,9 +387,9 @@ LONG.groupby("decoder", sort=False).agg(
 # This table is about the long runs again, and counts those that are sharper than DeConv's best.
 # Neither of the two decoders in between has any: `broadcast8-deconv` is mostly straight and no
 # sharper, and `resize` gains nothing by leaving out the transposed convolutions. Among these five,
-# only those draw sharply that broadcast the code to every pixel and upsample nothing. The narrow
-# one shows that it isn't a matter of work. (Depth helps in the short runs above: four or five
-# layers reconstruct better than three in every seed, and two layers far worse.)
+# only those draw sharply that broadcast the code to every pixel and upsample nothing: all full SB
+# runs, and most of the narrow ones. So it isn't a matter of work. (Depth helps in the short runs
+# above: four or five layers reconstruct better than three in every seed, and two layers far worse.)
 #
 # ## Along a curve
 #
@@ -446,7 +448,8 @@ for rows in (TRADED[TRADED.kl > 1], ENDS):
 # * A broadcast to 4×4 or 8×8 places, with coordinates, straightened every color in all short runs.
 #   In the long runs, the broadcast to 8×8 did so in most.
 # * Sharp pictures took 150 epochs and a broadcast to every pixel.
-# * An SB decoder of 22 channels has all of this at DeConv's multiply-adds.
+# * An SB decoder of 22 channels has the straight plane at DeConv's multiply-adds, and in most runs
+#   the sharp pictures.
 #
 # The last point is a claim of our own, and we judge it like the post's, by intervals over the
 # seeds:
