@@ -109,6 +109,11 @@ Picture(
     "discs everywhere but in the lower right quarter.",
 )
 
+# %% tags=["nbval-check-output"]
+for name in ("large", "small"):
+    across = WORLDS[name].image_size * dict(WORLDS[name].fixed)["scale"]
+    print(f"a disc of {name} is {across:.0f} of {WORLDS[name].image_size} pixels across")
+
 # %% [markdown]
 # You can see that a small disc covers very few pixels. A model that leaves it out altogether loses
 # little, which is what makes small objects hard.
