@@ -108,15 +108,16 @@ def _classes(values: np.ndarray, bins: int, low: float, high: float) -> np.ndarr
 def _warn_of_correlation(factors: list[Factor]) -> None:
     """Warn where two factors share as much as two normal variables of a correlation of 0.3 do.
 
-    As that is estimated from counts, it must also be beyond chance, by three standard deviations.
+    Counts alone make some of that, so it must also be more than in ten shuffles, by far.
     """
+    rng = np.random.default_rng(0)
     for i, one in enumerate(factors):
         for other in factors[:i]:
-            shared = mutual_info_score(one.classes, other.classes)  # nats
-            freedom = one.classes.max() * other.classes.max()
-            chance = freedom / (2 * len(one.classes))
+            shared, *shuffled = (mutual_info_score(one.classes, classes) for classes in (
+                other.classes, *(rng.permutation(other.classes) for _ in range(10))))  # nats
+            chance = np.mean(shuffled)
             correlation = np.sqrt(1 - np.exp(-2 * max(0, shared - chance)))
-            if correlation > 0.3 and shared > chance * (1 + 3 * np.sqrt(2 / freedom)):
+            if correlation > 0.3 and shared > chance + 5 * np.std(shuffled):
                 warnings.warn(
                     f"{other.name} and {one.name} tell of each other (as a correlation of "
                     f"{correlation:.2f} would): scores of disentanglement assume independence",
