@@ -197,10 +197,9 @@ def to_text(facts: dict) -> str:
 
 def readme_table(rows: list[dict]) -> str:
     """The claims on models in three columns, as the README shows them."""
-    rows = [row for row in rows if row["source"] != "post, data"]
     table = claims.table(rows)
     table["result"] = [claims.measured(row, unit=True) for row in rows]
-    return table[["claim", "result", "verdict"]].to_markdown(index=False)
+    return table[table.source != "post, data"][["claim", "result", "verdict"]].to_markdown(index=False)
 
 
 def update_readme(path: Path, rows: list[dict]) -> None:

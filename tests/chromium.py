@@ -70,7 +70,7 @@ class Page:
             self.events.append(method)
         return message
 
-    def open(self, address: str) -> None:
+    def visit(self, address: str) -> None:
         """Go to an address and wait until it has loaded."""
         self.events.clear()
         self.send("Page.navigate", url=address)

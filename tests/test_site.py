@@ -78,7 +78,7 @@ def play(site, window):
     """The page to play with, just opened, in a window of the usual size."""
     window.look(1280, 900)
     window.errors.clear()
-    window.open(f"{site.as_uri()}/play.html")
+    window.visit(f"{site.as_uri()}/play.html")
     window.wait(DRAWN)
     return window
 
@@ -281,7 +281,7 @@ def test_every_page_opens_from_the_disk_and_asks_nothing_of_another_host(site, p
     window.look(400, 800)
     wide = {}
     for page in pages:
-        window.open(f"{site.as_uri()}/{page}")
+        window.visit(f"{site.as_uri()}/{page}")
         wide[page] = window.run("document.documentElement.scrollWidth - innerWidth")
     asked = {urlsplit(address).scheme for address in window.requests}
     assert len(window.requests) > len(pages) and asked <= {"file", "data", "blob"}
@@ -394,7 +394,7 @@ def test_sb_walks_a_square_and_deconv_does_not(play):
 def test_where_scripts_are_off_the_page_says_so(site, window):
     window.send("Emulation.setScriptExecutionDisabled", value=True)
     try:
-        window.open(f"{site.as_uri()}/play.html")
+        window.visit(f"{site.as_uri()}/play.html")
     finally:
         window.send("Emulation.setScriptExecutionDisabled", value=False)
     assert "JavaScript, which is off" in window.run("document.querySelector('article').innerText")
@@ -406,14 +406,14 @@ def test_the_page_opens_from_a_web_server_as_well(site, window):
     handler.func.log_message = lambda *args: None
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        window.open(f"http://127.0.0.1:{server.server_port}/play.html")
+        window.visit(f"http://127.0.0.1:{server.server_port}/play.html")
         window.wait(DRAWN)
         server.shutdown()
 
 
 @browser
 def test_columns_of_the_claims_sort(site, window):
-    window.open(f"{site.as_uri()}/claims.html")
+    window.visit(f"{site.as_uri()}/claims.html")
     column = ("[...document.querySelectorAll('.claims tbody tr')]"
               ".map(row => row.cells[{}].textContent)")
     for number, key in ((2, claims.VERDICTS.index), (1, None), (5, str)):
@@ -429,7 +429,7 @@ def test_columns_of_the_claims_sort(site, window):
 @pytest.mark.parametrize("page", ["index", "notebooks/05_geometry"])
 def test_the_geometry_moves_with_its_slider(site, window, page):
     window.look(1280, 900, reduced=True)
-    window.open(f"{site.as_uri()}/{page}.html")
+    window.visit(f"{site.as_uri()}/{page}.html")
     lines = ("[...document.querySelectorAll('.epochs polyline')]"
              ".map(line => line.getAttribute('points'))")
     last, told = window.run(lines), window.run("document.querySelector('.epochs').innerText")
@@ -448,7 +448,7 @@ def test_axe_finds_no_serious_fault(site, window, dark):
     window.look(1280, 900, dark=dark, reduced=True)
     found = defaultdict(list)
     for page in KINDS:
-        window.open(f"{site.as_uri()}/{page}.html")
+        window.visit(f"{site.as_uri()}/{page}.html")
         window.run(f"{AXE.read_text(encoding='utf-8')}; true")
         for fault in window.run("axe.run(document, {resultTypes: ['violations']}).then(found =>"
                                 "found.violations.map(v => [v.impact, v.id, v.nodes[0].html]))"):
