@@ -199,7 +199,8 @@ def readme_table(rows: list[dict]) -> str:
     """The claims on models in three columns, as the README shows them."""
     table = claims.table(rows)
     table["result"] = [claims.measured(row, unit=True) for row in rows]
-    return table[table.source != "post, data"][["claim", "result", "verdict"]].to_markdown(index=False)
+    table = table[table.source != "post, data"]
+    return table[["claim", "result", "verdict"]].to_markdown(index=False)
 
 
 def update_readme(path: Path, rows: list[dict]) -> None:
