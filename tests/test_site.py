@@ -46,11 +46,14 @@ browser = pytest.mark.skipif(not chromium.find(), reason="no Chromium to look at
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """The site, built anew with a proxy that answers nothing."""
+    """The site, built anew with a proxy that answers nothing, as of a repository with an address.
+
+    Without one it is built by `make site` in .ci/run.
+    """
     folder = tmp_path_factory.mktemp("built") / "site"
     nowhere = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"),
                             "http://127.0.0.1:9")
-    env = {k: v for k, v in os.environ.items() if k != "GITHUB_REPOSITORY"} | nowhere
+    env = os.environ | nowhere | {"GITHUB_REPOSITORY": "someone/a-name"}
     done = subprocess.run([sys.executable, "tools/build_site.py", folder], cwd=ROOT, env=env,
                           capture_output=True, encoding="utf-8", errors="replace")
     assert done.returncode == 0, done.stderr  # a warning is an error
@@ -241,16 +244,16 @@ def test_sliders_of_a_notebook_lead_to_the_page_to_play_with(pages):
     assert len(formulas) > 10 and not [m for m in formulas if "\\" in m.get_text()]
 
 
-def test_a_page_tells_a_search_engine_what_it_is(site, pages):
+def test_a_page_tells_a_search_engine_and_a_chat_what_it_is(site, pages):
     for name in ("index.html", "notebooks/07_checkerboard.html"):
         tags = {tag["property"]: tag["content"] for tag in pages[name].select("meta[property]")}
         assert len(tags["og:title"]) > 5 and 60 < len(tags["og:description"]) <= 202
-        assert ((site / name).parent / tags["og:image"]).resolve().is_file()
+        assert tags["og:image"] == "https://someone.github.io/a-name/_static/card.png"
     assert int.from_bytes((site / "_static/card.png").read_bytes()[16:20], "big") == 1200
 
 
 @pytest.mark.parametrize("address", [None, "someone/a-name"])
-def test_buttons_lead_to_binder_and_colab_once_the_address_is_known(address, monkeypatch):
+def test_an_address_is_needed_for_buttons_to_binder_and_colab(address, monkeypatch):
     monkeypatch.delenv("GITHUB_REPOSITORY", raising=False)
     if address:
         monkeypatch.setenv("GITHUB_REPOSITORY", address)
@@ -259,6 +262,17 @@ def test_buttons_lead_to_binder_and_colab_once_the_address_is_known(address, mon
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     known = bool(address) or "Repository" in project.get("urls", {})
     assert ("launch_buttons" in found["html_theme_options"]) == known == ("html_baseurl" in found)
+
+
+def test_buttons_of_a_notebook_open_it_on_binder_and_in_colab(pages):
+    for path in NOTEBOOKS.glob("*.ipynb"):
+        links = [a["href"] for a in pages[f"notebooks/{path.stem}.html"].find_all("a")]
+        binder = "https://mybinder.org/v2/gh/someone/a-name/main?"
+        assert [a for a in links if a.startswith(binder) and a.endswith(path.name)]
+        colab = "https://colab.research.google.com/github/someone/a-name/blob/main/notebooks/"
+        assert colab + path.name in links
+    landing = pages["index.html"].get_text()
+    assert "git clone --depth 1 https://github.com/someone/a-name" in landing
 
 
 def test_workflows_call_make():

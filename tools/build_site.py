@@ -118,7 +118,7 @@ def launch() -> str:
     return repository and f"""The rocket above each notebook opens it on Binder, where it runs as it
 is, or in Colab, where this cell must run before all others:
 
-```python
+```ipython3
 !git clone --depth 1 {repository} /content/sbd && pip install --quiet livelossplot
 import sys; sys.path.insert(0, "/content/sbd")
 ```

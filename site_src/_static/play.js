@@ -61,7 +61,7 @@
     };
   }
 
-  const engines = {}, codes = {}, columns = [];
+  const engines = {}, codes = {}, columns = [], shown = ["deconv", "sbd"];
   let turned = false, image = PLAY.images[0], last = null;
 
   /* The latents or the turned axes of a model, and which two of them span the plane. */
@@ -75,10 +75,9 @@
   function described(disc) {
     if (!disc) return "no disc";
     const largest = Math.max(...disc.color), others = disc.color.filter((v) => v !== largest);
-    const color = Math.max(...others) > 0.6 * largest ? "of a mixed color"
+    const color = Math.max(...others) > 0.6 * largest ? "mixed-color"
       : ["red", "green", "blue"][disc.color.indexOf(largest)];
-    const place = `at x ${Math.round(disc.x)}, y ${Math.round(disc.y)}`;
-    return color.startsWith("of") ? `a disc ${color} ${place}` : `a ${color} disc ${place}`;
+    return `a ${color} disc at x ${Math.round(disc.x)}, y ${Math.round(disc.y)}`;
   }
 
   /* A way of points as a path; where it jumps it is interrupted. */
@@ -172,7 +171,7 @@
         const text = described(disc);
         caption.textContent = text;
         canvas.setAttribute("aria-label", `${TITLES[name]} draws ${text}`);
-        tellTimes(name, ms);
+        time(name, ms);
         return disc;
       },
     };
@@ -190,7 +189,7 @@
     };
     pad.addEventListener("pointerdown", (event) => {
       pad.setPointerCapture(event.pointerId);
-      begin({});
+      begin();
       drag = { own: me.at(), all: columns.map((other) => other.at()) };
       follow(event);
     });
@@ -211,7 +210,7 @@
   }
 
   /* A new way begins when something else than before moves the dot; a walk ends. */
-  function begin(control) {
+  function begin(control = {}) {
     if (control === last) return;
     last = control;
     columns.forEach((me) => me.forget());
@@ -219,7 +218,7 @@
   }
   function tell(text) { find("#told").textContent = text; }
   const times = {};
-  function tellTimes(name, ms) {
+  function time(name, ms) {
     (times[name] ||= []).push(ms);
     times[name] = times[name].slice(-21);
     const middle = (list) => [...list].sort((a, b) => a - b)[list.length >> 1].toFixed(0);
@@ -228,19 +227,20 @@
   }
 
   function mount() {
+    begin();
     find("#mixing").setAttribute("aria-pressed", shown[1] === "sbd-mixing");
     find("#turned").setAttribute("aria-pressed", turned);
     const holders = document.querySelectorAll("#play .decoder");
     columns.splice(0, 2, ...shown.map((name, n) => column(name, holders[n])));
-    columns.forEach((me) => { me.lattice(image.color); me.update(); });
+    show();
   }
-  const shown = ["deconv", "sbd"];
+  function show() { columns.forEach((me) => { me.lattice(image.color); me.update(); }); }
 
   function start(from) {
     image = from;
-    begin({});
+    begin();
     Object.assign(codes, structuredClone(image.codes));
-    columns.forEach((me) => { me.lattice(image.color); me.update(); });
+    show();
   }
 
   /* Along straight lines between the codes of four discs, the corners of a square. Where the code is
@@ -277,23 +277,16 @@
     return Math.abs(z) < RANGE ? z : normal();
   }
 
-  find("#line").addEventListener("click", walk);
-  find("#random").addEventListener("click", () => {
-    begin({});
+  const press = (selector, action) => find(selector).addEventListener("click", action);
+  press("#line", walk);
+  press("#random", () => {
+    begin();
     const code = image.codes.sbd.map(normal);
     for (const name in codes) codes[name] = code;
     columns.forEach((me) => me.update());
   });
-  find("#mixing").addEventListener("click", () => {
-    begin({});
-    shown[1] = shown[1] === "sbd" ? "sbd-mixing" : "sbd";
-    mount();
-  });
-  find("#turned").addEventListener("click", () => {
-    begin({});
-    turned = !turned;
-    mount();
-  });
+  press("#mixing", () => { shown[1] = shown[1] === "sbd" ? "sbd-mixing" : "sbd"; mount(); });
+  press("#turned", () => { turned = !turned; mount(); });
   for (const entry of PLAY.images) {
     const button = document.createElement("button");
     button.type = "button";
