@@ -26,7 +26,7 @@ from sbd_utils.measures import (
     prediction,
     scores,
 )
-from sbd_utils.measures import factors as kinds
+from sbd_utils.measures import describe as kinds
 from sbd_utils.measures.intervals import Estimate
 from sbd_utils.models import coordconv, decoders, recipes
 from sbd_utils.models import vae as models

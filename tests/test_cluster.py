@@ -20,7 +20,8 @@ CLIENT = """
 import sys
 import cluster_jobs
 from sbd_utils.studies import cluster
-address, work, count = sys.argv[1:]
+address, work, count, patience = sys.argv[1:]
+cluster.PATIENCE = float(patience)
 jobs = [{"seed": seed} for seed in range(int(count))]
 try:
     for name in cluster.on_cluster(address, getattr(cluster_jobs, work), jobs):
@@ -64,8 +65,8 @@ class Cluster:
                           "--host", "127.0.0.1", *(arguments or ("--nthreads", "1", "--no-nanny")),
                           **changes)
 
-    def client(self, work: str, count: int) -> subprocess.Popen:
-        return self.start("-c", CLIENT, self.address, work, str(count))
+    def client(self, work: str, count: int, patience: int = 900) -> subprocess.Popen:
+        return self.start("-c", CLIENT, self.address, work, str(count), str(patience))
 
     def log(self) -> list[list[str]]:
         path = self.runs / "log.txt"
@@ -166,6 +167,14 @@ def test_a_worker_that_cannot_do_the_work_is_told(start, tmp_path, arguments, ch
     cluster.worker(*arguments, **{key: str(tmp_path / value) for key, value in changes.items()})
     assert why in told(cluster.client("fail", 1))
     assert not cluster.log()
+
+
+def test_a_job_whose_workers_die_late_is_handed_out_again(start):
+    cluster = start()
+    cluster.worker("--nthreads", "1")
+    names, errors = cluster.client("die_five_times", 1, patience=0).communicate(timeout=240)
+    assert len(names.split()) == 1, errors
+    assert [words[0] for words in cluster.log()] == ["start"] * 6
 
 
 def test_no_scheduler_a_failing_job_and_a_deadly_one_are_told(start):

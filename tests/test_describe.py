@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.stats import norm
 
 from sbd_utils.measures import disentanglement, geometry, information, prediction
-from sbd_utils.measures.factors import CorrelatedFactors, alive, describe
+from sbd_utils.measures.describe import CorrelatedFactors, alive, describe
 
 RNG = np.random.default_rng(0)
 CODES = RNG.normal(size=(1000, 2))

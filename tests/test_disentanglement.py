@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from sbd_utils.measures import disentanglement
+from sbd_utils.measures.describe import CorrelatedFactors
 from sbd_utils.measures.disentanglement import hand_made, report
-from sbd_utils.measures.factors import CorrelatedFactors
 
 CODES, FACTORS = hand_made(1500)
 PURE = CODES["identity"]

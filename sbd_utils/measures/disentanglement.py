@@ -29,7 +29,7 @@ import numpy as np
 import pandas as pd
 
 from sbd_utils import checks
-from sbd_utils.measures.factors import CorrelatedFactors, describe
+from sbd_utils.measures.describe import CorrelatedFactors, describe
 from sbd_utils.measures.geometry import affine_r2, sum_r2
 from sbd_utils.measures.information import infomec, mig, modularity
 from sbd_utils.measures.prediction import dci, factor_vae_score, mcc, sap

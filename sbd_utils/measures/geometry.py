@@ -15,7 +15,7 @@ from sklearn.preprocessing import SplineTransformer
 
 from sbd_utils import checks
 from sbd_utils.measures.codes import encode
-from sbd_utils.measures.factors import describe
+from sbd_utils.measures.describe import describe
 from sbd_utils.models.vae import VAE
 from sbd_utils.worlds.circles import Sprites, draw_sprite
 
@@ -123,7 +123,7 @@ def affine_r2(
     Each is predicted where the map was not fitted, by cross-validation; noise has 0 or less. A
     periodic factor stands for its sine and cosine, which a code that unrolls it does not have.
     Labels have no place on a line: they are left out, and NaN is the R² of labels alone. Factors
-    and periods: see measures/factors.py. No linear map of the codes changes it, unless it loses a
+    and periods: see measures/describe.py. No linear map of the codes changes it, unless it loses a
     dimension. Of correlated factors one is predicted from the other's code: a false positive.
     """
     codes, found = describe(codes, factors, periods)

@@ -9,7 +9,7 @@ from sklearn.metrics import log_loss, r2_score
 from sklearn.preprocessing import StandardScaler
 
 from sbd_utils import checks
-from sbd_utils.measures.factors import BINS, Factor, alive, describe
+from sbd_utils.measures.describe import BINS, Factor, alive, describe
 
 
 def mig(
@@ -18,7 +18,7 @@ def mig(
 ) -> float:
     """Mutual information gap (Chen et al. 2018, arXiv 1802.04942): mean of (I1 - I2) / H; 0 to 1.
 
-    codes [N, latents], cut into equal-width bins; factors and periods: see measures/factors.py. H
+    codes [N, latents], cut into equal-width bins; factors and periods: see measures/describe.py. H
     is the entropy of the sampled classes. Cap: ln(bins) / ln(K) for a factor of K equally frequent
     classes, if that is below 1, and less where the bins do not divide K. Correlated factors close
     the gap. So do small samples, in which every latent seems to tell something.

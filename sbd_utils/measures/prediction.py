@@ -10,7 +10,7 @@ from sklearn.metrics import balanced_accuracy_score, r2_score
 from sklearn.tree import DecisionTreeClassifier
 
 from sbd_utils import checks
-from sbd_utils.measures.factors import Factor, alive, describe
+from sbd_utils.measures.describe import Factor, alive, describe
 
 VOTES, BATCH = 400, 64  # of the FactorVAE score: votes for each factor, codes for a vote
 

@@ -9,6 +9,7 @@ from scipy.spatial import cKDTree
 from sbd_utils.measures.codes import decode, encode
 from sbd_utils.measures.disentanglement import report
 from sbd_utils.measures.geometry import folded_cells, principal_plane
+from sbd_utils.measures.prediction import error_ratio
 from sbd_utils.models.vae import VAE
 from sbd_utils.settings import RUNS
 from sbd_utils.studies.store import provenance
@@ -104,6 +105,6 @@ def plane(vae: VAE, world: World) -> dict[str, float]:
     return {
         "sheet": float(1 - around / total), "flat": float(1 - off[:, seen].sum() / total),
         "folded": float(np.mean(folded) / (SIDE - 1) ** 2), "unseen": float(1 - seen.mean()),
-        **{f"{name}_ratio": float(np.sqrt(square[~seen].mean() / square[seen].mean()))
-           if not seen.all() else float("nan") for name, square in errors.items()},
+        **{f"{name}_ratio": float("nan") if seen.all()
+           else error_ratio(square[seen], square[~seen]) ** 0.5 for name, square in errors.items()},
     }
