@@ -44,6 +44,7 @@ from sbd_utils.figures import charts, pictures
 from sbd_utils.figures.style import NAMES, Picture
 from sbd_utils.measures import intervals
 from sbd_utils.measures.codes import decode, encode, traverse
+from sbd_utils.measures.information import kl_per_latent
 from sbd_utils.measures.pictures import MOVES, find_blobs, measure_moves
 from sbd_utils.studies import tables
 from sbd_utils.training import published
@@ -154,7 +155,7 @@ Picture(
 moves = {name: measure_moves(vae, mu[name], sprites) for name, vae in vaes.items()}
 numbers = {}
 for name, (mean, log_var) in codes.items():
-    kl = -0.5 * (1 + log_var - mean**2 - np.exp(log_var)).mean(axis=0)
+    kl = kl_per_latent(mean, log_var)
     found = {factor: getattr(moves[name], factor) for factor in ("x", "y", "color")}
     numbers[name] = pd.DataFrame(found | {"one blob": moves[name].one_blob, "KL, nats": kl})
     numbers[name].index = pd.RangeIndex(1, len(kl) + 1, name="latent")
@@ -178,10 +179,12 @@ pd.concat({NAMES[name]: numbers[name] for name in TYPICAL}, names=["decoder"]).r
 
 # %% [markdown]
 # The **KL term** is the part of the loss that a code costs, in **nats**, which are like bits, but
-# with natural logarithms. It tells used and unused latents apart without any picture. A latent that
-# says much about the image has a posterior that is narrow and far from the standard normal
-# distribution, and that costs a nat or more. An unused latent has almost the standard normal
-# distribution for every image. It costs next to nothing, and the decoder has learned to ignore it.
+# with natural logarithms. It tells used and unused latents apart without any picture. (Here it is
+# that of the finished weights. [The notebook on training](03_training.ipynb) tells its mean over
+# the last epoch, which is a little higher.) A latent that says much about the image has a posterior
+# that is narrow and far from the standard normal distribution, and that costs a nat or more. An
+# unused latent has almost the standard normal distribution for every image. It costs next to
+# nothing, and the decoder has learned to ignore it.
 #
 # ## More seeds
 #

@@ -83,12 +83,12 @@ Picture(
 # number below is a root mean square over the unseen places, divided by the same over the seen ones,
 # so that 1 means "no worse than where it was trained".
 #
-# 1. **Drawing.** The decoder gets the affine map's code. How far off is the picture? We call the SB
+# 1. **Drawing:** the decoder gets the affine map's code. How far off is the picture? We call the SB
 #    decoder better if the difference of the logarithms of the two decoders' ratios, SB less DeConv
 #    of the same seed, is below zero in *quadrant*, with the whole 95% interval of its mean, a
 #    bootstrap over seeds.
-# 2. **Encoding.** How far is the encoder's code from the affine map's? The same rule.
-# 3. **Both.** The picture goes through encoder and decoder. The same rule, and this is the paper's
-#    claim.
+# 2. **Encoding:** by the same rule, how far is the encoder's code from the affine map's?
+# 3. **Both:** by the same rule, how far off is the picture if it goes through encoder and decoder?
+#    This is the paper's claim.
 #
 # We show *triangle* beside it and judge nothing by it.
