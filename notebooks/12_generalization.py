@@ -22,12 +22,12 @@
 # we hold a region out, and what we asked before we trained anything.
 #
 # A **VAE** (variational autoencoder) encodes a picture as a few numbers, its **code**, and a
-# **decoder** draws the picture from them. We compare two: DeConv, which doubles a small map step by
-# step, and the Spatial Broadcast decoder (SB decoder), which copies the code to every pixel and
-# appends the pixel's coordinates. The SB decoder has one rule for all pixels, so it may know how to
-# draw where nothing was ever drawn. DeConv has learned each place by heart. But both have the same
-# *encoder*, which has not seen these places, either. This is why we must ask about the two halves
-# one by one.
+# **decoder** draws the picture from them. We compare two of these decoders, DeConv, which doubles a
+# small map step by step, and the Spatial Broadcast decoder (SB decoder), which copies the code to
+# every pixel and appends the pixel's coordinates. The SB decoder has one rule for all pixels, so it
+# may know how to draw where nothing was ever drawn. DeConv has learned each place by heart. But
+# both have the same *encoder*, which has not seen these places, either. This is why we must ask
+# about the two halves one by one.
 #
 # ---
 
@@ -42,9 +42,9 @@ from sbd_utils.worlds.sprites import WORLDS
 # %% [markdown]
 # ## Sets that compose
 #
-# A world says over which set its factors vary. Such sets compose: `*` makes a product, `|` a union
-# and `-` takes one set out of another. The held-out places are those that Spriteworld's COBRA
-# configuration holds out, by the paper's first author.
+# A world says over which set its factors vary. You can compose such sets, since `*` makes a
+# product, `|` a union and `-` takes one set out of another. The held-out places are those that
+# Spriteworld's COBRA configuration holds out, by the paper's first author.
 
 # %% tags=["nbval-check-output"]
 places = Interval("x", 0.1, 0.9) * Interval("y", 0.1, 0.9)
