@@ -119,7 +119,9 @@ def test_reproduce_writes_claims_figures_and_where_its_runs_lie(folder, capsys):
 
 def test_a_new_run_is_placed_among_the_seeds(monkeypatch):
     seeds = pd.DataFrame({"decoder": ["sbd"] * 3, **dict.fromkeys(SCORES, [1.0, 2.0, 3.0])})
-    new = dict.fromkeys(SCORES, 2.0) | {"kl": 0.9, "mixing": 3.1, "readout": 3.0}
+    seeds["readout"] = [float("nan"), 2.0, 3.0]
+    # The table's five digits of the readout are those of its highest.
+    new = dict.fromkeys(SCORES, 2.0) | {"kl": 0.9, "mixing": 3.1, "readout": 3.00004}
     new |= {f"{name}_{color}": 2.0 for name in ("r2", "folded") for color in COLORS}
     monkeypatch.setattr(reproduce.tables, "read", lambda study, preset: seeds)
     monkeypatch.setattr(reproduce.published, "runs", lambda images: {"sbd": "run"})
@@ -128,6 +130,8 @@ def test_a_new_run_is_placed_among_the_seeds(monkeypatch):
     rows = {row["score"]: row["place"] for row in reproduce.placed("quick")}
     beyond = {SCORES["kl"]: "below", SCORES["mixing"]: "above"}
     assert rows == dict.fromkeys(SCORES.values(), "within") | beyond
+    counts = {row["score"]: row["seeds"] for row in reproduce.placed("quick")}
+    assert counts == dict.fromkeys(SCORES.values(), 3) | {SCORES["readout"]: 2}
     seeds = seeds.drop(columns="kl").assign(mixing=float("nan"))  # not measured in these runs
     rows = {row["score"]: row["place"] for row in reproduce.placed("quick")}
     assert set(rows) == set(SCORES.values()) - set(beyond)

@@ -6,6 +6,7 @@ from sbd_utils import checks, files
 from sbd_utils.settings import RESULTS
 from sbd_utils.worlds.circles import COLORS
 
+DIGITS = "%.5g"
 # What the claims on trained models rest on, with its label.
 SCORES = {
     "reconstruction": "reconstruction term, nats per image", "kl": "KL term, nats per image",
@@ -46,9 +47,14 @@ def studies() -> list[str]:
     return sorted(path.stem for path in RESULTS.glob("*.csv"))
 
 
+def rounded(row: dict[str, float]) -> dict[str, float]:
+    """Numbers as a table keeps them."""
+    return {name: float(DIGITS % value) for name, value in row.items()}
+
+
 def write(study: str, rows: list[dict]) -> None:
     """Replace a study's committed scores; a kill leaves the old ones whole."""
-    table = pd.DataFrame(rows).to_csv(index=False, float_format="%.5g", lineterminator="\n")
+    table = pd.DataFrame(rows).to_csv(index=False, float_format=DIGITS, lineterminator="\n")
     files.write(RESULTS / f"{study}.csv", table.encode())
 
 
