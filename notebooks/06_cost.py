@@ -20,9 +20,10 @@
 # **Takeaway.** In a plain training loop, the Spatial Broadcast decoder (SB decoder) takes about
 # three times the memory and three times the time of the usual DeConv decoder, which is more than
 # the post says. Much of that need not be paid. A better loop brings the two closer together, and an
-# SB decoder of 22 channels in place of 64 has DeConv's multiply-adds, about its memory and time,
-# and a fortieth of its parameters. As [the notebook that takes the decoder
-# apart](09_ablation.ipynb) shows, it keeps the straight latent space and draws sharper than DeConv.
+# SB decoder of 22 channels in place of 64 has DeConv's multiply-adds, in the better loop also less
+# than its memory and time, and a fortieth of its parameters. As [the notebook that takes the
+# decoder apart](09_ablation.ipynb) shows, it keeps the straight latent space and draws sharper than
+# DeConv.
 #
 # A **decoder** draws a picture from a **code** of a few numbers, the **latents**. With the encoder
 # that finds the code it makes up a **VAE** (variational autoencoder). DeConv doubles a small map
@@ -287,7 +288,8 @@ Picture(
 # * **fused Adam** updates all parameters in one call.
 #
 # On a GPU, a step of 16 images may be over before its few hundred operations have been *started*
-# one by one. There our loop records a whole step as one CUDA graph and replays it.
+# one by one. There our loop is written to record a whole step as one CUDA graph and replay it,
+# which we have not measured.
 #
 # ## How much is left?
 #
@@ -304,15 +306,17 @@ left
 
 # %% [markdown]
 # This is how much is left, and no more. The SB decoder's work is mostly one big convolution, so it
-# comes nearer to the best rate than DeConv, whose layers are too small to fill the machine. That is
-# also why the times are closer to each other than the multiply-adds. In `bfloat16` more is left,
-# since the convolutions are so fast that all the rest of a step weighs more.
+# comes nearer to the best rate than DeConv, whose layers are too small to fill the machine. This,
+# and the encoder that both share, is why the times are closer to each other than the multiply-adds
+# of the decoders. In `bfloat16` more is left, since the convolutions are so fast that all the rest
+# of a step weighs more.
 #
 # ## How does a step grow?
 #
-# The dashed lines are the plain loop and the solid ones ours. Each point is the median of only a
-# few rounds, taken at another time, and the machine has its moods, so that only coarse differences
-# count. (That more latents seem to need less time is such a mood.)
+# The dashed lines are the plain loop in `float32`, and the solid ones ours in the precision that it
+# takes here. Each point is the median of only a few rounds, taken at another time, and the machine
+# has its moods, so that only coarse differences count. (That more latents seem to need less time is
+# such a mood.)
 
 # %%
 growth = pd.DataFrame(BENCH["growth"]).rename(columns={"what": "panel"})
@@ -378,8 +382,8 @@ print(f"{(signs == 5).sum()} of {len(signs)} scores differ in the same direction
 # * The SB decoder's price is a few feature maps of full size. Its parameters are few and its first
 #   layer is nearly free.
 # * "The SB decoder is slow" is a statement about a loop, a precision and a machine as well.
-# * With 22 channels it has DeConv's multiply-adds and, in our loop, less of its memory and its
-#   time.
+# * With 22 channels it has DeConv's multiply-adds and, in our loop, needs less memory and time than
+#   DeConv.
 #
 # **The claims.** "More memory" is about an eager step and "slower" about a plain one, both in
 # `float32`, as the post's were. "Under 30 minutes" is about a processor that we don't have.
@@ -425,8 +429,8 @@ for name, decoder in (("SB", ComposedDecoder(5, 64, SBD)), ("separable SB", sepa
     print(f"{name}: {cost.multiply_adds(decoder, torch.zeros(1, 5)) / 1e6:.1f} million")
 
 # %% [markdown]
-# **2.** There are 25, and the saving is larger than for a kernel of 3. What the shortcut still
-# computes is mostly the coordinates' part, once per batch instead of once per image.
+# **2.** There are 25, and the shortcut saves more multiply-adds than for a kernel of 3. What the
+# shortcut still computes is mostly the coordinates' part, once per batch instead of once per image.
 
 # %% tags=["solution", "hide-input", "nbval-check-output"]
 layer = BroadcastConv2d(5, 64, kernel=5, side=64, padding=2)

@@ -179,8 +179,8 @@ Picture(
 # own effect, and neither explains the other's. Among these five decoders the pattern comes with the
 # transposed convolutions, and the straight plane comes with the broadcast.
 #
-# The lone diamond above the line is a run of `broadcast8-deconv` with one color below the bound. No
-# cell of it is folded, and it is still straighter than any run of `resize`:
+# The lone diamond above the line is a run of `broadcast8-deconv` with one color whose R² is too
+# low. No cell of it is folded, and it is still straighter than any run of `resize`:
 
 # %% tags=["nbval-check-output"]
 shown = ["r2_red", "r2_green", "r2_blue", "folds", "additive", "right_blob"]
@@ -225,8 +225,8 @@ print(f"DeConv has {ratio:.0f} times its parameters")
 
 # %% [markdown]
 # At DeConv's multiply-adds and with a small part of its parameters, you get the straight plane in
-# every run, and in most of them the separate latents and the sharper pictures. It is not as sure of
-# them as the full SB decoder, which is sharper than the best of DeConv's runs every time. For
+# every run, and in most of them the separate latents and the sharper pictures. It is not as sure to
+# be sharp as the full SB decoder, which is sharper than the best of DeConv's runs every time. For
 # images like ours, we would start with the narrow one and train a few seeds.
 #
 # ## What straightens the plane?
@@ -477,7 +477,7 @@ Report(
 # * VAEs along rate and distortion: Alemi et al. 2018, [arXiv
 #   1711.00464](https://arxiv.org/abs/1711.00464)
 #
-# **Next.** The notebook on [cost](06_cost.ipynb) measures what a decoder takes in memory and time.
+# **Next.** [The notebook on axes](10_axes.ipynb) asks why a VAE picks the axes that it does.
 #
 # ## Solutions
 #

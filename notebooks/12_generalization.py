@@ -19,7 +19,8 @@
 #
 # **Takeaway.** If you train a model on three quarters of the plane, can it draw in the last one?
 # The paper says that the Spatial Broadcast decoder does better there. In this notebook you see how
-# we hold a region out, and what we asked before we trained anything.
+# we hold a region out, and what we asked before we trained anything. The results will follow here,
+# once the study has run.
 #
 # A **VAE** (variational autoencoder) encodes a picture as a few numbers, its **code**, and a
 # **decoder** draws the picture from them. We compare two of these decoders, DeConv, which doubles a
@@ -68,6 +69,9 @@ Picture(
 )
 
 # %% [markdown]
+# What is held out is the *center* of a disc. Discs of training reach into the corner by half of
+# their width.
+#
 # A second world, *triangle*, shows only places with `x + y < 1`. Its unseen half is larger, and it
 # touches what was seen along a diagonal.
 #
@@ -77,11 +81,13 @@ Picture(
 # [the notebook on sprites](11_sprites.ipynb), with the same five seeds. We wrote down what we ask
 # and when we call it a yes, and committed it before the seeds ran.
 #
-# Eight discs are moved over a lattice of places of the whole square. On the places that were seen
-# in training, we fit one affine map from place to code. (An affine map is a linear one and an
-# offset.) It leads to a code for the places that were *not* seen, without asking the encoder. Each
-# number below is a root mean square over the unseen places, divided by the same over the seen ones,
-# so that 1 means "no worse than where it was trained".
+# Eight discs, each of its own hue, are moved over a lattice of places of the whole square. On the
+# places that were seen in training, we fit one affine map from place to code (a linear map and an
+# offset), with the same slope for all discs and an offset for each. It gives us a code for the
+# places that were *not* seen, without asking the encoder. Each number below is a root mean square
+# over the unseen places, divided by the same over the seen ones, so that 1 means "no worse than
+# where it was trained". A ratio may be large because little goes wrong where it was trained, so we
+# show the errors themselves beside it.
 #
 # 1. **Drawing:** the decoder gets the affine map's code. How far off is the picture? We call the SB
 #    decoder better if the difference of the logarithms of the two decoders' ratios, SB less DeConv
@@ -91,4 +97,5 @@ Picture(
 # 3. **Both:** by the same rule, how far off is the picture if it goes through encoder and decoder?
 #    This is the paper's claim.
 #
-# We show *triangle* beside it and judge nothing by it.
+# We show *triangle* beside it and judge nothing by it. Settings, seeds, intervals and what counts
+# as a yes are those of the other notebook, which also shows the function that measures this.

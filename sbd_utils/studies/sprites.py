@@ -20,7 +20,7 @@ from sbd_utils.worlds.sprites import WORLDS, World
 
 DECODERS = ("deconv", "sbd")
 EPOCH = 4096  # images; none is seen twice
-EPOCHS = 100
+EPOCHS, LATENTS = 100, 10
 # The pilot fixed EPOCHS, with seeds that the study does not use.
 JOBS = {
     name: [{"world": world, "decoder": decoder, "seed": seed}
@@ -35,7 +35,7 @@ LOOKS, SIDE = 8, 15  # sprites that stand at each place of a lattice, and its pl
 
 def train_and_score(world: str, decoder: str, seed: int) -> dict:
     """A row of the table, of a VAE of ten latents that was trained on a world's stream."""
-    config = TrainConfig(decoder, seed, epochs=EPOCHS, latent_dim=10)
+    config = TrainConfig(decoder, seed, epochs=EPOCHS, latent_dim=LATENTS)
     run = load_or_train(config, Stream(WORLDS[world], EPOCH), RUNS, lambda run: print(
         f"{world}: {progress(run)}", file=sys.stderr))
     row = {
@@ -72,9 +72,11 @@ def plane(vae: VAE, world: World) -> dict[str, float]:
     sheet: R² of one sheet, of any form, for all sprites; what varies is the code of one sprite as
     it moves. flat: R² of one affine map, on seen places. folded: share of folded cells, in each
     sprite's principal plane. unseen: share of places farther than 0.03 from all of 20,000 draws of
-    training. And three ratios of root mean squares, unseen places over seen ones: code_ratio, of
-    the distance of the code from the affine map; picture_ratio, of the error of the reconstruction;
-    drawn_ratio, of the error of what is drawn from the affine map's code. NaN where all is seen.
+    training. And three errors, root mean squares over sprites and seen places, each with its ratio,
+    the same over unseen places divided by it, NaN where all is seen: code, the distance of the code
+    from the affine map, whose slope all sprites share, and which starts at each sprite's mean;
+    picture, of the reconstruction, summed over pixels and channels; drawn, the same of what is
+    drawn from the affine map's code.
     """
     looks = world.train.sample(LOOKS, generator(SCORES, 1))
     line = torch.linspace(0.15, 0.85, SIDE)
@@ -105,6 +107,7 @@ def plane(vae: VAE, world: World) -> dict[str, float]:
     return {
         "sheet": float(1 - around / total), "flat": float(1 - off[:, seen].sum() / total),
         "folded": float(np.mean(folded) / (SIDE - 1) ** 2), "unseen": float(1 - seen.mean()),
+        **{name: float(square[seen].mean() ** 0.5) for name, square in errors.items()},
         **{f"{name}_ratio": float("nan") if seen.all()
            else error_ratio(square[seen], square[~seen]) ** 0.5 for name, square in errors.items()},
     }
