@@ -101,7 +101,8 @@ def placed(name: str) -> list[dict]:
             found = {"new run": new[key], "lowest": known[key].min(), "highest": known[key].max()}
             value, low, high = tables.rounded(found).values()  # means of three colors, once more
             place = "below" if value < low else "above" if value > high else "within"
-            rows.append({"decoder": decoder, "score": label, **found, "seeds": int(known[key].count()), "place": place})
+            rows.append({"decoder": decoder, "score": label, **found,
+                         "seeds": int(known[key].count()), "place": place})
     return rows
 
 
