@@ -274,8 +274,9 @@ Picture(
 )
 
 # %% [markdown]
-# Where `bfloat16` is used, it is the largest piece. The others gain a little each, or nothing that
-# we could tell from the machine's moods.
+# Where `bfloat16` is used, it is the largest piece. (It was timed again for this figure, which is
+# why its dots are not quite the gains in the table above.) The others gain a little each, or
+# nothing that we could tell from the machine's moods.
 #
 # * **kept memory**: a freed tensor's pages go back to the system, and the next step has to ask for
 #   them again, one by one. Two calls of `mallopt` keep them.
@@ -294,9 +295,9 @@ Picture(
 # ## How much is left?
 #
 # How far is our step from the best that this machine can do? Its rate is the number of its
-# operations over its time. Beside it we set the rate of the widest layer alone, the fastest
-# convolution that we know of. If a whole step ran at that rate, it would be faster by the factor in
-# the last column.
+# operations over its time. Beside it we set the rate of each decoder's own widest layer, run alone,
+# since we know of nothing here that runs faster. If the whole step ran at that rate, it would be
+# faster by the factor in the last column.
 
 # %%
 left = steps.set_index(["precision", "decoder"])[["tflops", "ceiling_tflops"]]
@@ -305,11 +306,11 @@ left.columns = ["step, TFLOP/s", "widest layer, TFLOP/s", "times faster at most"
 left
 
 # %% [markdown]
-# This is how much is left, and no more. The SB decoder's work is mostly one big convolution, so it
-# comes nearer to the best rate than DeConv, whose layers are too small to fill the machine. This,
-# and the encoder that both share, is why the times are closer to each other than the multiply-adds
-# of the decoders. In `bfloat16` more is left, since the convolutions are so fast that all the rest
-# of a step weighs more.
+# So the last column is an upper limit of what is left. The SB decoder's work is mostly one big
+# convolution, so it comes nearer to the best rate than DeConv, whose layers are too small to fill
+# the machine. This, and the encoder that both share, is why the times are closer to each other than
+# the multiply-adds of the decoders. In `bfloat16` more is left, since the convolutions are so fast
+# that all the rest of a step weighs more.
 #
 # ## How does a step grow?
 #
@@ -327,7 +328,8 @@ Picture(
                   SHORT),
     "cost_time_growth",
     "Three panels with log axes: milliseconds per step over image size, batch size and number of "
-    "latents, for both decoders and both loops.",
+    "latents, for both decoders and both loops. The plain loop of DeConv and our loop of Spatial "
+    "Broadcast take nearly the same time.",
 )
 
 # %% [markdown]
@@ -401,9 +403,9 @@ Report(
 # **On your own** (solutions below)
 #
 # 1. The middle convolution is most of the work. Replace it by a depthwise convolution, which looks
-# at one channel at a time, and a 1×1 convolution. What is left of the multiply-adds? 2. How many
-# neighborhoods does a kernel of 5 have, and what does its shortcut save? 3. How does the memory of
-# an eager step grow with the channels of an SB decoder?
+#    at one channel at a time, and a 1×1 convolution. What is left of the multiply-adds?
+# 2. How many neighborhoods does a kernel of 5 have, and what does its shortcut save?
+# 3. How does the memory of an eager step grow with the channels of an SB decoder?
 #
 # **Further reading.** The [PyTorch performance
 # guide](https://pytorch.org/tutorials/recipes/recipes/tuning_guide.html) is about gradient

@@ -164,7 +164,7 @@ LEDGER = {
               "trainable numbers, SB over DeConv", "of DeConv's", "<", 1, "reproduced"),
         Claim("better-reconstruction", "SB improves the reconstruction term", "post, loss curves",
               BETTER, LESS, "<", 0, "reproduced"),
-        Claim("better-kl", "SB improves the regularization term as well", "post, loss curves",
+        Claim("better-kl", "SB improves the KL term as well", "post, loss curves",
               BETTER, LESS, "<", 0, "reproduced"),
         Claim("reconstructs-deconv", "the DeConv VAE reconstructs well", "post, traversals",
               RIGHT, "of the images right", "≥", 0.95, "reproduced"),
@@ -207,7 +207,7 @@ LEDGER = {
               "not reproduced"),
         Claim("narrow-sharper", "an SB decoder with DeConv's multiply-adds draws sharper",
               "ours, notebook 09", "reconstruction term over the last of 150 epochs, SB of 22 "
-              "channels less the mean of DeConv's runs, nats per image", LESS, "<", 0,
+              "channels less DeConv of the same seed, nats per image", LESS, "<", 0,
               "reproduced"),
         Claim("narrow-straight", "the plane of that narrow SB decoder is close to affine",
               "ours, notebook 09",

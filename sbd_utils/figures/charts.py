@@ -199,6 +199,7 @@ def growth(
         for over, ((decoder, loop), line) in enumerate(lines):
             axes.plot(line.value, line.cost, marker="o", ms=4, color=styles[decoder][0],
                       ls="--" if loop == "plain" else "-", label=names[decoder] + LOOPS[loop],
+                      mfc="white" if loop == "plain" else None, zorder=3 if loop == "plain" else 2,
                       lw=1.5 if loop else 4 / (1 + over))  # thinner, so that none hides another
         axes.set(xscale="log", yscale="log", xlabel=x_label)
         if axes is panels[0] or not same:
@@ -377,6 +378,10 @@ def rate_distortion(rows: pd.DataFrame) -> Figure:
         axes.plot(line.kl, line.error, color=color, lw=1)
         axes.plot([], [], marker, color=color, label=f"{name}, {epochs} epochs")
     axes.plot([], [], "o", color="black", mfc="white", label="hollow: β other than 1")
+    post = rows[np.isclose(rows.weight, 0.3)].groupby("epochs")[["kl", "error"]].mean()
+    if len(post) > 1:  # between the shorter trainings above and the longer ones below
+        axes.text(post.kl.mean(), np.sqrt(post.error.min() * post.error.max()),
+                  "the post's setting", ha="center", va="center", style="italic")
     axes.set(yscale="log", xlabel="rate: KL term, nats per image",
              ylabel="distortion: squared error per image")
     axes.set_yticks((3, 10, 30, 100), ("3", "10", "30", "100"))

@@ -32,6 +32,7 @@ class Recipe:
         "resize" and a convolution.
     depth: how many convolutions of stride 1 there are where nothing is doubled.
     coordinates: whether x and y are appended to no map, the "first", or "every" one.
+    width: channels of every map inside.
     kernel: of every convolution; odd where a convolution of stride 1 is padded.
     padded: with zeros, so that a convolution keeps the size; else a broadcast map starts out larger
         by what the convolutions take off.

@@ -18,9 +18,9 @@ from sbd_utils.settings import RUNS, TRAINING
 from sbd_utils.studies import coordconv, sprites, store, tables
 from sbd_utils.studies.cluster import on_cluster
 from sbd_utils.studies.store import provenance
+from sbd_utils.training import published
 from sbd_utils.training.loop import Run, TrainConfig, load_or_train, progress, run_name
 from sbd_utils.training.parallel import side_by_side
-from sbd_utils.training.published import half
 from sbd_utils.training.speed import hand_back_memory
 from sbd_utils.worlds.circles import draw_sprite, make_sprites
 
@@ -52,7 +52,7 @@ STUDIES = {
           for decoder, seed in (
               *product(("resize", "broadcast8-deconv"), range(3)),
               *product(("sbd-width22",), range(10)),
-              ("sbd", 5), ("sbd", 6),
+              ("sbd", 5), ("sbd", 6), ("sbd-mixing", 0),
           )),
         *({"preset": "ablation", "seed": seed, "decoder": decoder}
           for seed in range(3) for decoder in PLACES),
@@ -69,15 +69,21 @@ def train_and_score(
 ) -> dict:
     """A row of the table, from the run where there is one, else trained.
 
-    Scored is what a published file would hold: the weights, rounded to 16 bits.
+    Scored is what a published file would hold: the weights, rounded to 16 bits. Or what one does
+    hold: of "sbd-mixing" there is no other run, since the code that trained it is gone.
     """
     sprites = make_sprites()
-    config = TrainConfig(decoder, seed, **TRAINING[preset], **LOOPS[loop], **settings)
-    run = load_or_train(config, sprites.images, RUNS, watch(config, sprites.images))
+    if decoder == "sbd-mixing":
+        run, trained_on = published.load(decoder), published.read(decoder)[1]["provenance"]
+        config = run.config
+    else:
+        config = TrainConfig(decoder, seed, **TRAINING[preset], **LOOPS[loop], **settings)
+        run = load_or_train(config, sprites.images, RUNS, watch(config, sprites.images))
+        trained_on = provenance(run)
     row = {
         "preset": preset, "loop": loop, "seed": seed, "decoder": decoder,
         "decoder_variance": config.decoder_variance, "beta": config.beta, "epochs": config.epochs,
-        **score(half(run), sprites), **provenance(run),
+        **score(published.half(run), sprites), **trained_on,
     }
     hand_back_memory()
     return row

@@ -22,9 +22,9 @@ def read(study: str, preset: str, loop: str = "ours") -> pd.DataFrame:
 
     Added are r2 and folded, the means over the three colors; error, the squared error per image;
     and weight, decoder_variance times beta (times 2 decoder_variance, the loss is error + 2 weight
-    KL). ValueError where there are none.
+    KL). The published run sbd-mixing counts as what it is, an sbd. ValueError where there are none.
     """
-    rows = read_all(study)
+    rows = read_all(study).replace({"decoder": {"sbd-mixing": "sbd"}})
     rows = rows[(rows.preset == preset) & (rows.loop == loop)].reset_index(drop=True)
     if rows.empty:
         raise ValueError(f"{study}.csv has no rows of the preset {preset!r}, loop {loop!r}")
@@ -34,6 +34,16 @@ def read(study: str, preset: str, loop: str = "ours") -> pd.DataFrame:
         error=2 * rows.decoder_variance * rows.reconstruction,
         weight=(rows.decoder_variance * rows.beta).round(6),  # 4.8, not 4.7999...
     )
+
+
+def pair() -> pd.DataFrame:
+    """Every run of the two decoders at the post's settings, as read has them.
+
+    The seeds', and the SB runs of the followup, which have no DeConv run beside them: two of an
+    earlier version of the code, and the published one that mixes.
+    """
+    rows = pd.concat([read(study, "blog") for study in ("seeds", "followup")], ignore_index=True)
+    return rows[rows.decoder.isin(("deconv", "sbd"))]
 
 
 def read_all(study: str) -> pd.DataFrame:
