@@ -1,0 +1,165 @@
+"""The plane of places and the row of a run, on codes that are known."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+
+from sbd_utils.studies import sprites
+from sbd_utils.training.loop import TrainConfig
+from sbd_utils.worlds.sprites import WORLDS
+
+CORNER = 49 / 225  # 7 of 15 places a side are farther than 0.03 from the quadrant's own
+
+
+def centers(images):
+    """Where the discs of [N, 3, 64, 64] images are, x and y as a world has them, [N, 2]."""
+    light = images.sum(axis=1)
+    light = light / light.sum(axis=(1, 2), keepdims=True)
+    pixels = (np.arange(64) + 0.5) / 64
+    return np.stack([(light.sum(axis=1) * pixels).sum(1), (light.sum(axis=2) * pixels).sum(1)], 1)
+
+
+class Known:
+    """A VAE of one's own: its code of the places [N, 2], and what it adds to a pixel [N]."""
+
+    def __init__(self, code, wrong=lambda code: np.full(len(code), 0.2)):
+        self.code, self.wrong, self.images = code, wrong, []
+
+    def encode(self, images):
+        self.images = images.numpy()
+        return self.code(centers(self.images)), None
+
+    def decode(self, codes):
+        drawn = self.images[:len(codes)].copy()
+        drawn[:, 0, 0, 0] += self.wrong(codes)
+        return drawn
+
+
+@pytest.fixture
+def plane(monkeypatch):
+    """`sprites.plane` of a Known VAE, in a world."""
+    monkeypatch.setattr(sprites, "encode", lambda vae, images: vae.encode(images))
+    monkeypatch.setattr(sprites, "decode", lambda vae, codes: vae.decode(codes))
+    return lambda vae, world="quadrant": sprites.plane(vae, WORLDS[world])
+
+
+def affine(places):
+    return places @ [[2.0, 0.5, 0], [-1, 1, 0.3]] + [1, 2, 3]
+
+
+def in_corner(places):
+    return (places > 0.525).all(axis=1)
+
+
+def wave(places):
+    """1 and -1 in turns over the lattice, which no affine map follows."""
+    return np.where(np.rint(places.sum(axis=1) / 0.05) % 2, 1.0, -1.0)
+
+
+@pytest.mark.parametrize("world, unseen", [("quadrant", CORNER), ("large", 0), ("hue-of-place", 0)])
+def test_an_affine_code_is_flat(plane, world, unseen):
+    found = plane(Known(affine), world)
+    assert found["sheet"] == pytest.approx(1, abs=1e-4)
+    assert found["flat"] == pytest.approx(1, abs=1e-4)
+    assert found["folded"] == 0 and found["code"] < 0.01
+    assert found["unseen"] == pytest.approx(unseen)
+    assert found["picture"] == pytest.approx(0.2) and found["drawn"] == pytest.approx(0.2)
+    for name in ("picture", "drawn"):
+        assert found[f"{name}_ratio"] == pytest.approx(1 if unseen else np.nan, nan_ok=True)
+    assert np.isnan(found["code_ratio"]) == (not unseen)
+
+
+def test_half_of_the_triangles_lattice_was_not_seen(plane):
+    assert plane(Known(affine), "triangle")["unseen"] == pytest.approx(
+        np.mean([x + y > 14 for x in range(15) for y in range(15)]))
+
+
+def test_a_code_that_leaves_the_plane_where_nothing_was_seen(plane):
+    def code(places):
+        off = wave(places) * np.where(in_corner(places), 0.3, 0.1)
+        return np.column_stack([affine(places), off])
+
+    found = plane(Known(code))
+    assert found["code"] == pytest.approx(0.1, rel=0.01)
+    assert found["code_ratio"] == pytest.approx(3, rel=0.01)
+    assert found["picture_ratio"] == found["drawn_ratio"] == pytest.approx(1)
+    assert found["sheet"] == pytest.approx(1, abs=1e-4) and found["flat"] < 0.999
+
+
+def test_what_is_drawn_of_the_planes_code_and_of_the_encoders(plane):
+    def code(places):  # which confuses the unseen places with a seen one
+        return np.where(in_corner(places)[:, None], 0.3, places)
+
+    found = plane(Known(code, lambda code: np.where(in_corner(code), 0.6, 0.2)))
+    assert found["picture_ratio"] == pytest.approx(1)  # it is drawn as seen places are
+    assert found["drawn_ratio"] == pytest.approx(3)  # the plane leads to the corner
+
+
+def test_a_sheet_that_is_bent_is_one_sheet_and_not_flat(plane):
+    found = plane(Known(lambda places: np.column_stack([places, 5 * (places[:, :1] - 0.5) ** 2])))
+    assert found["sheet"] == pytest.approx(1, abs=1e-4) and found["flat"] < 0.8
+
+
+def test_sprites_of_two_slopes_are_not_one_sheet(plane):
+    def code(places):
+        slope = np.repeat([0.5, 1.5], len(places) // 2)[:, None]
+        return slope * places + 7 * slope  # how far apart they start does not count
+
+    found = plane(Known(code), "large")
+    assert found["sheet"] == pytest.approx(0.8, abs=1e-3)  # 1 - 0.5² / (1 + 0.5²)
+    assert found["flat"] == pytest.approx(0.8, abs=1e-3)
+
+
+def test_a_code_that_folds_left_onto_right(plane):
+    folded = plane(Known(lambda places: np.abs(places - [0.5, 0])), "large")["folded"]
+    assert folded == pytest.approx(0.5)
+
+
+@pytest.fixture
+def reported(monkeypatch):
+    """What `report` is asked for, which takes its time elsewhere."""
+    calls = []
+    monkeypatch.setattr(sprites, "report", lambda *args: calls.append(args) or {"MIG": 0.5})
+    monkeypatch.setattr(sprites, "SCORED", 300)
+    return calls
+
+
+def test_scores_are_of_the_same_new_images_for_all_runs(monkeypatch, reported):
+    drawn = []
+    monkeypatch.setattr(sprites, "plane", lambda vae, world: {"flat": 0.9})
+    monkeypatch.setattr(sprites, "encode", lambda vae, images: (
+        drawn.append(images.numpy()) or centers(images.numpy()), None))
+    for share, expected in ((0, 1.0), (1, 0.0), (0.5, 0.75)):
+        monkeypatch.setattr(sprites, "decode", lambda vae, codes, share=share: (
+            share * drawn[-1].mean(axis=0) + (1 - share) * drawn[-1]))
+        found = sprites.score(None, WORLDS["large"])
+        assert found == {"explained": pytest.approx(expected, abs=1e-5), "MIG": 0.5, "flat": 0.9}
+        assert np.array_equal(drawn[0], drawn[-1]) and len(drawn[0]) == 300
+    for codes, factors, periods in reported:
+        assert codes == pytest.approx(np.column_stack([factors["x"], factors["y"]]), abs=1e-3)
+        assert set(factors) == {"x", "y", "h"} and periods == {"h": 1}
+
+
+def test_a_row_is_of_its_world_decoder_and_seed(monkeypatch, tmp_path, reported):
+    monkeypatch.setattr(sprites, "RUNS", tmp_path)
+    monkeypatch.setattr(sprites, "TrainConfig",
+                        partial(TrainConfig, compiled=False, precision="float32"))
+    for name, value in (("EPOCH", 64), ("EPOCHS", 2), ("LOOKS", 2), ("SIDE", 7)):
+        monkeypatch.setattr(sprites, name, value)
+    job = {"world": "quadrant", "decoder": "deconv", "seed": 3}
+    row = sprites.train_and_score(**job)
+    assert row | job == row and row["images"] == 2 * 64 and row["precision"] == "float32"
+    assert len(list(tmp_path.glob("deconv-seed3-*"))) == 1
+    assert sprites.train_and_score(**job) == row  # the run is loaded, not trained anew
+    assert reported[0][0].shape == (300, 10) and len(reported) == 2
+    other = sprites.train_and_score(**job | {"world": "large"})
+    assert other["reconstruction"] != row["reconstruction"] and np.isnan(other["code_ratio"])
+
+
+def test_jobs_are_the_protocols():
+    jobs, pilot = sprites.JOBS["sprites"], sprites.JOBS["pilot"]
+    assert len(jobs) == len({tuple(job.values()) for job in jobs}) == 6 * 2 * 5
+    assert {job["seed"] for job in jobs} == set(range(5))
+    assert {job["world"] for job in jobs} == set(WORLDS)
+    assert len(pilot) == 8 and not {job["seed"] for job in pilot} & set(range(5))
