@@ -34,7 +34,7 @@ notebooks: .venv/ready ## re-execute every notebook on the published runs; resul
 notebooks/%.ipynb: notebooks/%.py .venv/ready FORCE
 	$(BIN)/jupytext --quiet --to ipynb --update $<
 	SBD_PRESET=published $(BIN)/jupyter nbconvert --log-level=WARN --execute --inplace --to notebook \
-	  --ExecutePreprocessor.record_timing=False $@
+	  --ExecutePreprocessor.record_timing=False --ExecutePreprocessor.coalesce_streams=True $@
 
 study: .venv/ready ## train what a study lacks, write results/NAME.csv (NAME=seeds, ...; CLUSTER=tcp://... on Dask)
 	$(if $(CLUSTER),@"$(or $(PYTHON),python3)" -I tools/environment.py $(and $(PYTHON),chosen) cluster)

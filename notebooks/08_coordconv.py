@@ -310,10 +310,12 @@ ladder = RUNS[(RUNS.split == "quadrant") & (RUNS.task != "regression")].pivot(
 ladder = pd.DataFrame({(task, what): ladder[what, task] for task, what in PANELS})
 ladder.columns = list(PANELS)
 ladder = ladder.loc[list(DECODERS)].reset_index()
-ladder["filled"] = [DECODERS[n].start == "broadcast" and DECODERS[n].coordinates != "none"
-                    and DECODERS[n].side != 2 for n in ladder.network]
+ladder["hollow"] = [DECODERS[n].start != "broadcast" or DECODERS[n].coordinates == "none"
+                    or DECODERS[n].side == 2 for n in ladder.network]
 Picture(
-    charts.ladder(ladder, PANELS, "broadcast to 8×8 places or more, with coordinates"),
+    charts.dots(ladder, "network", "end", PANELS,
+                "no broadcast with coordinates to 8×8 places or more",
+                dict.fromkeys(PANELS, (0, 0.5, 1))),
     "one_change_at_a_time",
     "Four panels of dots, one line per network. On the places shown nearly all dots are close to "
     "1. In the quadrant the filled dots, of broadcasts to at least 8×8 places with coordinates, "

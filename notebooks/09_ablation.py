@@ -80,7 +80,8 @@ def prepare(rows: pd.DataFrame) -> pd.DataFrame:
     colors = (r2 > BOUND) & (folded == 0)  # [runs, 3]
     return rows.assign(
         start=[RECIPES[name].start for name in rows.decoder], bent=1 - r2.min(axis=1),
-        folds=folded.max(axis=1), colors=colors.sum(axis=1), straight=colors.all(axis=1),
+        folds=folded.max(axis=1), hollow=(folded > 0).any(axis=1),
+        colors=colors.sum(axis=1), straight=colors.all(axis=1),
         unexplained=1 - rows.additive, millionths=1e6 * rows.pattern,
         learning_rate=[TRAINING[preset]["learning_rate"] for preset in rows.preset],
     ).reset_index(drop=True)
@@ -123,13 +124,15 @@ print(inspect.getdoc(Recipe))
 # Two decoders between DeConv and SB let us test the post's arguments one at a time. In `resize`, a
 # nearest-neighbor resize and a convolution take the place of each transposed convolution of DeConv.
 # In `broadcast8-deconv`, the code is broadcast with coordinates as the second argument asks, but
-# only over 8×8 places, and from there it is deconvolved like DeConv's. The table shows where each
-# recipe differs from DeConv's.
+# only over 8×8 places, and from there it is deconvolved like DeConv's. The table shows DeConv's
+# recipe, and of the others only where they differ from it. (`None` as the first map's side means
+# the image's own.)
 
 # %% tags=["nbval-check-output"]
 FIVE = ["deconv", "resize", "broadcast8-deconv", "sbd-width22", "sbd"]
 recipes = pd.DataFrame({name: asdict(recipe) for name, recipe in VARIANTS.items()}).T
 differences = recipes.mask(recipes.eq(asdict(DECONV)), "")
+differences.loc["deconv"] = recipes.loc["deconv"]
 differences.loc[FIVE]
 
 # %% [markdown]
@@ -246,7 +249,8 @@ SCAN = SHORT[(SHORT.decoder_variance == 0.3) & (SHORT.beta == 1)].reset_index(dr
 DECADES = (0.001, 0.01, 0.1, 1)
 LOG = {"bent": DECADES, "unexplained": DECADES, "reconstruction": (30, 100)}
 Picture(
-    charts.variants(SCAN, {name: WORDS[name] for name in LOG}, LOG, BENT),
+    charts.dots(SCAN, "decoder", "start", {name: WORDS[name] for name in LOG},
+                "with folded cells", LOG, BENT),
     "variants",
     "Three panels of dots, one line per decoder. Nearly all that broadcast the code and append "
     "coordinates have no folded cell and an affine R² close to 1, nearly all that begin with a "
@@ -302,7 +306,9 @@ SCAN[SCAN.straight != usual].set_index(["decoder", "seed"])[shown].round(2).rena
 
 # %%
 Picture(
-    charts.variants(MAPS, {name: WORDS[name] for name in ("bent", "unexplained")}, LOG, BENT),
+    charts.dots(MAPS, "decoder", "start",
+                {name: WORDS[name] for name in ("bent", "unexplained")},
+                "with folded cells", LOG, BENT),
     "places",
     "Two panels of dots, one line for each of ten decoders. Those that begin with a linear layer "
     "are bent and folded, whatever the size of the first map. Of those that broadcast the code "

@@ -190,10 +190,11 @@ print(f"scores: on {sprites.SCORED} new images, the same for all runs; places: {
 
 # %% [markdown]
 # Both decoders see the same images in the same order, if world and seed are the same. Codes are the
-# means of the encoder's posterior. Every run counts, also one that fails. For each question we take
-# the difference of the two decoders in the same world and seed. The answer is **yes** if the whole
-# 95% interval of its mean lies on the side that the question names (`intervals.mean`, a bootstrap
-# over seeds, which with five seeds asks nearly that all of them agree). If not, the answer is **not
+# means of the encoder's posterior. Every run counts, also one that fails. For pictures we take the
+# seed that is typical of its world, by the rule of `make publish`. For each question we take the
+# difference of the two decoders in the same world and seed. The answer is **yes** if the whole 95%
+# interval of its mean lies on the side that the question names (`intervals.mean`, a bootstrap over
+# seeds, which with five seeds asks nearly that all of them agree). If not, the answer is **not
 # shown**. Each question is judged alone, so of so many one may come out right by luck.
 #
 # 1. **Does the SB decoder reconstruct the sprites better?** The reconstruction term in the last

@@ -119,6 +119,7 @@ def run(source: Path, target: Path, label: str) -> nbformat.NotebookNode:
     with tqdm(total=len(notebook.cells), desc=label) as bar:
         client = NotebookClient(
             notebook, kernel_name="python3", timeout=None, record_timing=False,
+            coalesce_streams=True,  # else the outputs hang on how fast they come
             resources={"metadata": {"path": str(NOTEBOOKS)}},
             # The kernel's notice on unencrypted TCP, to itself, would tear the progress lines.
             extra_arguments=["--log-level=ERROR"],

@@ -56,7 +56,7 @@ ROWS = pd.DataFrame({
     "start": ["linear", "broadcast"], "end": ["plain", "coordconv"], "loop": "ours", "panel": "a",
     **{name: [1.0, 2.0] for name in (
         "folds", "pattern", "bent", "mixing", "epochs", "beta", "kl", "error", "weight", "value",
-        "cost", "ratio", "low", "high", "seed", "filled")},
+        "cost", "ratio", "low", "high", "seed", "hollow")},
 })
 # Of each function or class: arguments that it takes. What is not checked is not here, but in FREE.
 CALLS = [
@@ -127,8 +127,8 @@ CALLS = [
     (charts.pieces, dict(rows=ROWS)), (charts.rate_distortion, dict(rows=ROWS)),
     (charts.learning, dict(panels={"a": {"plain": ([1, 2], [0.0, 0.1])}})),
     (charts.dissociation, dict(rows=ROWS, bound=0.1)),
-    (charts.variants, dict(rows=ROWS, panels={"kl": "a"}, log={"kl": (1, 2)}, bound=0.1)),
-    (charts.ladder, dict(rows=ROWS, panels={"kl": "a"}, filled="b")),
+    (charts.dots, dict(rows=ROWS, line="decoder", group="start", panels={"kl": "a"}, hollow="b",
+                       ticks={"kl": (1, 2)}, bound=0.1)),
     (maps.geometry, dict(points={"a": LATTICE}, axis_labels={"a": ("x", "y")})),
     (maps.geometry_epochs, dict(lattices={"a": {"b": LATTICE}}, captions={"a": {"b": "c"}})),
     (maps.geometry_movie, dict(truth=LATTICE, planes={"sbd": LATTICE[None]}, epochs=[1], name="a",
@@ -192,7 +192,7 @@ FREE = {"Blobs", "Moves", "AffineFit", "Geometry", "Task", "TransposedConv2d", "
 # NaN is a gap; the values, or the length, cost too much to look at in every step of training.
 UNSEEN = {"power", "x", "noise", "z", "grid", "weight", "bias"}
 # None need be there, nor is looked at if it is not drawn.
-LOOSE = {"published", "log", "bounds", "periods", "most"}
+LOOSE = {"published", "ticks", "bounds", "periods", "most"}
 
 
 def wrong(name, value):

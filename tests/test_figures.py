@@ -382,21 +382,35 @@ def test_dissociation_draws_few_runs_above_many():
 
 @pytest.mark.parametrize("panels", [{"bent": "b"}, {"bent": "b", "kl": "k", "error": "e"}])
 @pytest.mark.parametrize("rows", [RUNS, RUNS[::2], MANY], ids=["two", "one run each", "eight"])
-def test_variants(rows, panels):
-    figure = charts.variants(rows, panels, {"bent": (0.01, 0.1), "unused": (1, 2)}, 0.05)
+@pytest.mark.parametrize("hollow", ["", "folded"])
+def test_dots(rows, panels, hollow):
+    rows = rows.assign(hollow=rows.folds > 0)
+    figure = charts.dots(rows, "decoder", "start", panels, hollow,
+                         {"bent": (0.01, 0.1), "kl": (0, 10), "unused": (1, 2)}, 0.05)
     names = list(rows.decoder.unique())
     shades = {"broadcast": BLUE, "linear": RED, "other": OTHER_COLORS[0]}
     for axes, (score, title) in zip(figure.axes, panels.items(), strict=True):
         assert {(x, round(y), *rest) for x, y, *rest in dots(axes)} == {
-            (run[score], names.index(run.decoder), shades[run.start], run.folds == 0)
-            for _, run in rows.iterrows()}
+            (run[score], names.index(run.decoder), shades[run.start],
+             not (hollow and run.folds)) for _, run in rows.iterrows()}
         assert axes.get_title() == title
         assert axes.get_xscale() == ("log" if score == "bent" else "linear")
         assert axes.get_ylim() == (len(names) - 0.5, -0.5)
+    assert ticks(figure.axes[0].xaxis) == ["0.01", "0.1"]
+    assert figure.axes[0].get_xlim()[0] < 0.01 and figure.axes[0].get_xlim()[1] > 0.1
     assert ticks(figure.axes[0].yaxis) == names
     assert any(list(line.get_xdata()) == [0.05, 0.05] for line in figure.axes[0].lines)
-    assert {f"{start} start": shades[start] for start in rows.start}.items() <= (
-        legend(figure).items())
+    expected = {NAMES.get(start, start): shades[start] for start in rows.start}
+    assert legend(figure) == expected | ({"hollow: folded": "#000000"} if hollow else {})
+
+
+def test_dots_of_one_line_stay_apart_and_lie_by_their_group():
+    rows = pd.DataFrame({"world": "a", "decoder": ["deconv", "sbd"] * 3, "score": 0.5})
+    (axes,) = charts.dots(rows, "world", "decoder", {"score": "s"}).axes
+    at = sorted((y, shade) for _, y, shade, _ in dots(axes))
+    assert [shade for _, shade in at] == [RED] * 3 + [BLUE] * 3
+    assert np.diff([y for y, _ in at]) == pytest.approx([0.1] * 5)
+    assert sum(y for y, _ in at) == pytest.approx(0)
 
 
 def test_rate_distortion():
@@ -412,27 +426,6 @@ def test_rate_distortion():
                               "hollow: β other than 1": "#000000"}
     every = charts.rate_distortion(pd.concat([RUNS, RUNS.assign(decoder="mine", epochs=20)]))
     assert legend(every)["mine, 20 epochs"] == OTHER_COLORS[0]
-
-
-@pytest.mark.parametrize("panels", [{"train": "t"}, {"train": "t", ("a", "test"): "u"}])
-def test_ladder(panels):
-    rows = pd.DataFrame({
-        "network": ["plain", "plain", "coordconv-x", "mine"], "seed": [0, 1, 0, 0],
-        "end": ["plain", "plain", "coordconv", "mine"], "train": [0.1, 0.2, 0.9, 0.5],
-        "filled": [False, False, True, True]})
-    rows[("a", "test")] = rows.train / 2
-    figure = charts.ladder(rows, panels, "seen")
-    names, shades = ["plain", "coordconv-x", "mine"], [RED, RED, BLUE, OTHER_COLORS[0]]
-    for axes, (score, title) in zip(figure.axes, panels.items(), strict=True):
-        assert {(x, round(y), *rest) for x, y, *rest in dots(axes)} == {
-            (x, names.index(name), shade, filled) for x, name, shade, filled in
-            zip(rows[score], rows.network, shades, rows.filled, strict=True)}
-        assert axes.get_title() == title
-        assert axes.get_ylim() == (2.5, -0.5) and axes.get_xlim() == (-0.05, 1.05)
-    assert ticks(figure.axes[0].yaxis) == names
-    filled = {line.get_label(): line.get_markerfacecolor() for line in figure.axes[-1].lines
-              if line.get_label()[0] != "_"}
-    assert filled == {"seen": "black", "all others": "white"} and set(legend(figure)) == set(filled)
 
 
 PLACES = lattice_places(np.linspace(0, 1, 11))

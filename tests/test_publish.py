@@ -40,3 +40,9 @@ def test_of_the_seeds_whose_weights_were_kept_the_one_nearest_to_all():
 def test_too_few_seeds_or_scores_are_refused(drop):
     with pytest.raises(ValueError, match="^rows must have all scores of both decoders"):
         typical(drop(rows(s0=1.0, s1=2.0, s2=3.0)))
+
+
+def test_a_seed_is_typical_by_the_scores_that_are_asked_for():
+    table = rows(s0=1.0, s3=2.0, s5=9.0)
+    table["readout"] = table.seed.map({0: 1.0, 3: 9.0, 5: 2.0})
+    assert typical(table, ["kl"]) == 3 and typical(table, ["readout"]) == 5

@@ -16,7 +16,8 @@ from sbd_utils.measures.intervals import mean
 STYLES = ("o-", "^--", "s:")  # of lines that share a color
 # Of the networks of the study `coordconv`.
 END_COLORS = {"plain": DECODER_COLORS["deconv"], "coordconv": DECODER_COLORS["sbd"]}
-
+# How a decoder starts, in the color of the decoder that is known for it.
+START_COLORS = {"linear": DECODER_COLORS["deconv"], "broadcast": DECODER_COLORS["sbd"]}
 
 TERM_TITLES = {"reconstruction": "reconstruction term", "kl": "KL term"}
 POST = 300  # where its values are drawn, beyond the epochs
@@ -280,10 +281,6 @@ def _for_log_axes(rows: pd.DataFrame, columns: Iterable[str]) -> None:
             raise checks.refused(f"{column} of rows", "above 0, on a log axis", rows[column].min())
 
 
-# How a decoder starts, in the color of the decoder that is known for it.
-START_COLORS = {"linear": DECODER_COLORS["deconv"], "broadcast": DECODER_COLORS["sbd"]}
-
-
 def dissociation(rows: pd.DataFrame, bound: float) -> Figure:
     """How bent a plane is against the checkerboard that a decoder leaves, one dot per run.
 
@@ -317,43 +314,57 @@ def dissociation(rows: pd.DataFrame, bound: float) -> Figure:
     return figure
 
 
-def variants(
-    rows: pd.DataFrame, panels: Mapping[str, str], log: Mapping[str, Sequence[float]], bound: float
+def dots(
+    rows: pd.DataFrame, line: str, group: str, panels: Mapping[str, str], hollow: str = "",
+    ticks: Mapping[str, Sequence[float]] | None = None, bound: float | None = None,
 ) -> Figure:
-    """One line per decoder, one panel per score, one dot per run; colored by the decoder's start.
+    """One line per kind of run, one panel per score, one dot per run.
 
-    rows, and bound in the first panel: as in dissociation. panels: score to its title. log: the
-    scores that need a log axis, to its ticks.
+    rows: one per run. line, group: the columns that say on which line a dot lies, and with whom it
+    shares its color. panels: score to its title. hollow: what it means that a dot is; rows has
+    `hollow` then, which says which are. ticks: score to those of its axis, a log axis unless 0 is
+    one. bound: of the first score, a dotted line.
     """
-    checks.mapping("panels", panels, of=str), checks.kind("log", log, Mapping)
-    checks.table("rows", rows, ("decoder", "start"), ("folds", *panels))
-    _for_log_axes(rows, set(log) & set(panels)), checks.number("bound", bound)
-    starts = looks(sorted(rows.start.unique(), reverse=True), START_COLORS)
-    names, rows = list(rows.decoder.unique()), rows.reset_index(drop=True)
-    rank = rows.groupby("decoder").cumcount()
-    most = max(rank.max(), 1)
-    places = rows.decoder.map(names.index) + 0.4 * (rank / most - 0.5)  # so dots stay apart
+    ticks = {} if ticks is None else ticks
+    checks.mapping("panels", panels, of=str), checks.kind("ticks", ticks, Mapping)
+    for name, value in (("line", line), ("group", group), ("hollow", hollow)):
+        checks.kind(name, value, str)
+    checks.table("rows", rows, (line, group), (*panels, *(["hollow"] if hollow else [])))
+    for score in set(ticks) & set(panels):
+        checks.arrays(**{f"ticks[{score!r}]": (ticks[score], "ticks")})
+        if 0 not in ticks[score]:
+            _for_log_axes(rows, [score])
+    styles = looks(rows[group].unique(), DECODER_COLORS | START_COLORS | END_COLORS)
+    names, order = list(rows[line].unique()), rows[group].map([*styles].index)
+    rows = rows.assign(hollow=rows.hollow if hollow else False)
+    rows = rows.iloc[np.argsort(order, kind="stable")].reset_index(drop=True)
+    runs = rows.groupby(line)
+    share = runs.cumcount() / (runs[line].transform("size") - 1).clip(lower=1)
+    places = rows[line].map(names.index) + 0.5 * (share - 0.5)  # so that equal dots stay apart
     figure = new_figure(8, 0.24 * len(names) + 1.4)
     grid = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axes, (score, label) in zip(grid, panels.items(), strict=True):
-        for (start, folded), runs in rows.groupby(["start", rows.folds > 0]):
-            color, _ = starts[start]
-            axes.plot(runs[score], places[runs.index], "o", ms=4, alpha=0.8, color=color,
-                      mfc="white" if folded else color)
+        for (name, empty), some in rows.groupby([group, "hollow"]):
+            color = styles[name][0]
+            axes.plot(some[score], places[some.index], "o", ms=4, alpha=0.8, color=color,
+                      mfc="white" if empty else color)
         axes.set_title(label, fontsize="small")
         axes.tick_params(left=False)
-        if score in log:
-            checks.arrays(**{f"log[{score!r}]": (log[score], "ticks")})
-            axes.set_xscale("log")
-            axes.set_xticks(log[score], [f"{tick:g}" for tick in log[score]])
+        if score in ticks:  # all in view, with the dots
+            axes.update_datalim([(tick, 0) for tick in ticks[score]])
+            axes.set_xscale("linear" if 0 in ticks[score] else "log")
+            axes.autoscale_view()
+            axes.set_xticks(ticks[score], [f"{tick:g}" for tick in ticks[score]])
             axes.minorticks_off()
         axes.set_yticks(range(len(names)), names)
         axes.grid(axis="y", lw=0.4)
     axes.set_ylim(len(names) - 0.5, -0.5)
-    grid[0].axvline(bound, color="black", lw=0.8, ls=":")
-    for start, (color, _) in starts.items():
-        axes.plot([], [], "o", ms=4, color=color, label=f"{start} start")
-    axes.plot([], [], "o", ms=4, color="black", mfc="white", label="hollow: with folded cells")
+    if bound is not None:
+        grid[0].axvline(checks.number("bound", bound), color="black", lw=0.8, ls=":")
+    for color, label in styles.values():
+        axes.plot([], [], "o", ms=4, color=color, label=label)
+    if hollow:
+        axes.plot([], [], "o", ms=4, color="black", mfc="white", label=f"hollow: {hollow}")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
@@ -387,36 +398,4 @@ def rate_distortion(rows: pd.DataFrame) -> Figure:
     axes.set_yticks((3, 10, 30, 100), ("3", "10", "30", "100"))
     axes.minorticks_off()
     axes.legend()
-    return figure
-
-
-def ladder(rows: pd.DataFrame, panels: Mapping[str, str], filled: str) -> Figure:
-    """One line per network, one panel per score from 0 to 1, one dot per seed.
-
-    rows: of the study `coordconv`, with its `network`, `end`, the scores, and `filled`, whether a
-    dot is; the argument says in words what that means. panels: score to its title.
-    """
-    checks.mapping("panels", panels, of=str), checks.kind("filled", filled, str)
-    checks.table("rows", rows, ("network", "end", "seed"), ("filled", *panels))
-    ends = looks(rows.end.unique(), END_COLORS)
-    names, rows = list(rows.network.unique()), rows.reset_index(drop=True)
-    runs = rows.groupby("network")
-    rank = runs.cumcount() - (runs.seed.transform("size") - 1) / 2
-    places = rows.network.map(names.index) + 0.2 * rank  # so that equal dots stay apart
-    figure = new_figure(8, 0.26 * len(names) + 1.3)
-    grid = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
-    for axes, (score, label) in zip(grid, panels.items(), strict=True):
-        for (end, full), runs in rows.groupby(["end", "filled"]):
-            color, _ = ends[end]
-            axes.plot(runs[score], places[runs.index], "o", ms=4.5, color=color,
-                      mfc=color if full else "white")
-        axes.set_title(label, fontsize="medium")
-        axes.set(xlim=(-0.05, 1.05), xticks=(0, 0.5, 1), yticks=range(len(names)),
-                 yticklabels=names)
-        axes.tick_params(left=False)
-        axes.grid(axis="y", lw=0.4)
-    axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.plot([], [], "o", ms=4.5, color="black", label=filled)
-    axes.plot([], [], "o", ms=4.5, color="black", mfc="white", label="all others")
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure

@@ -17,7 +17,8 @@ DECODER_COLORS = {"deconv": "#D55E00", "sbd": "#0072B2"}
 NAMES = {"deconv": "DeConv", "sbd": "Spatial Broadcast",
          "sbd-mixing": "Spatial Broadcast, a run that mixes",
          "sbd-width22": "Spatial Broadcast, 22 channels", "resize": "resize and convolve",
-         "broadcast8-deconv": "broadcast to 8×8, then DeConv"}
+         "broadcast8-deconv": "broadcast to 8×8, then DeConv",
+         "linear": "linear start", "broadcast": "broadcast start"}
 FACTOR_COLORS = {"x": "#009E73", "y": "#CC79A7", "color": "#E69F00"}
 OTHER_COLORS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 

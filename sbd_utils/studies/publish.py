@@ -1,6 +1,7 @@
-"""`make publish`: the weights of the typical pair of runs, into results/published/."""
+"""`make publish`: the weights of typical pairs of runs, into results/published/."""
 
 import sys
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
@@ -8,23 +9,28 @@ import torch
 from scipy.spatial.distance import pdist, squareform
 
 from sbd_utils.settings import RUNS, TRAINING
-from sbd_utils.studies import tables
+from sbd_utils.studies import sprites, tables
 from sbd_utils.studies.store import provenance
 from sbd_utils.training import published
 from sbd_utils.training.loop import TrainConfig, load_or_train, run_name
 from sbd_utils.worlds.circles import make_sprites
 
+# The worlds of which a pair is published, and the scores that it is chosen by.
+SHOWN = ("sprites", "quadrant")
+SCORES = ("reconstruction", "kl", "explained", "MIG", "flat", "sheet", "folded", "code_ratio",
+          "picture_ratio", "drawn_ratio")
 
-def typical(rows: pd.DataFrame) -> int:
+
+def typical(rows: pd.DataFrame, scores: Iterable[str] = tables.SCORES) -> int:
     """The seed whose runs of both decoders are the most like everybody's.
 
-    rows: of tables.read. Every score of tables.SCORES that all runs have is standardized over its
-    decoder's runs (one that never varies counts for nothing). Of the pairs whose weights were kept,
-    which have all scores, the typical one has the least sum of Euclidean distances to all pairs;
-    where all were kept, that is the medoid.
+    rows: one per run, such as those of tables.read. Every score that all runs have is standardized
+    over its decoder's runs (one that never varies counts for nothing). Of the pairs whose weights
+    were kept, which have all scores, the typical one has the least sum of Euclidean distances to
+    all pairs; where all were kept, that is the medoid.
     """
     pairs = rows[rows.decoder.isin(published.DECODERS)]
-    table = pairs.pivot(index=["cpu", "seed"], columns="decoder", values=list(tables.SCORES))
+    table = pairs.pivot(index=["cpu", "seed"], columns="decoder", values=list(scores))
     kept, shared = table.notna().all(axis=1), table.dropna(axis=1)
     missing = set(published.DECODERS) - set(pairs.decoder)
     if missing or len(table) < 3 or not kept.any() or shared.empty:
@@ -37,16 +43,24 @@ def typical(rows: pd.DataFrame) -> int:
 
 
 def main() -> None:
-    """Publish the typical pair; its runs are loaded, or trained again where they are missing."""
+    """Publish the typical pairs; runs are loaded, or trained again where they are missing."""
+    torch.set_num_threads(1)  # as the studies have them
     seed = typical(tables.read("seeds", "blog"))
     images = make_sprites().images
-    torch.set_num_threads(1)  # as the study has them
     for decoder in published.DECODERS:
         config = TrainConfig(decoder, seed, **TRAINING["blog"])
         run = load_or_train(config, images)
         lattice = np.load(RUNS / run_name(config, images) / "lattice.npy")
         published.save(decoder, run, provenance(run), torch.from_numpy(lattice))
         print(f"seed {seed} of {decoder} is published", file=sys.stderr)
+    for world, rows in tables.read_all("sprites").groupby("world"):
+        if world not in SHOWN:
+            continue
+        seed = typical(rows, [score for score in SCORES if rows[score].notna().any()])
+        for decoder in published.DECODERS:
+            run = sprites.trained(world, decoder, seed)
+            published.save(f"{world}-{decoder}", run, provenance(run))
+            print(f"seed {seed} of {decoder} in {world} is published", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from sbd_utils.measures.prediction import error_ratio
 from sbd_utils.models.vae import VAE
 from sbd_utils.settings import RUNS
 from sbd_utils.studies.store import provenance
-from sbd_utils.training.loop import TrainConfig, load_or_train, progress
+from sbd_utils.training.loop import Run, TrainConfig, load_or_train, progress
 from sbd_utils.training.speed import hand_back_memory
 from sbd_utils.training.stream import Stream, generator
 from sbd_utils.worlds.sprites import WORLDS, World
@@ -33,11 +33,16 @@ SCORES = 2**20  # in the place of a seed; no training has it
 LOOKS, SIDE = 8, 15  # sprites that stand at each place of a lattice, and its places a side
 
 
-def train_and_score(world: str, decoder: str, seed: int) -> dict:
-    """A row of the table, of a VAE of ten latents that was trained on a world's stream."""
+def trained(world: str, decoder: str, seed: int) -> Run:
+    """A VAE of ten latents, trained on a world's stream, or loaded where it is finished."""
     config = TrainConfig(decoder, seed, epochs=EPOCHS, latent_dim=LATENTS)
-    run = load_or_train(config, Stream(WORLDS[world], EPOCH), RUNS, lambda run: print(
+    return load_or_train(config, Stream(WORLDS[world], EPOCH), RUNS, lambda run: print(
         f"{world}: {progress(run)}", file=sys.stderr))
+
+
+def train_and_score(world: str, decoder: str, seed: int) -> dict:
+    """A row of the table, of a trained VAE."""
+    run = trained(world, decoder, seed)
     row = {
         "world": world, "decoder": decoder, "seed": seed, "images": EPOCH * len(run.history),
         "reconstruction": run.history.reconstruction[-1], "kl": run.history.kl[-1],
