@@ -180,7 +180,7 @@ def test_a_training_of_the_study_is_kept_with_its_row(tmp_path, monkeypatch):
 
     def fake(*settings, first_look):
         trained.append((*settings, first_look))
-        return done
+        return replace(done, scores=1 - done.scores) if settings[-1] else done
 
     monkeypatch.setattr(coordconv, "fit", fake)
     monkeypatch.setattr(coordconv, "RUNS", tmp_path)
@@ -206,6 +206,13 @@ def test_a_training_of_the_study_is_kept_with_its_row(tmp_path, monkeypatch):
         drawn = done.network(coordinates(torch.tensor(coordconv.DRAWN))).sigmoid()
     np.testing.assert_allclose(maps["rendering/quadrant/coordconv/drawn"], drawn[:, 0],
                                atol=1 / 255)
+
+
+def test_the_committed_pictures_are_of_the_centers_that_the_study_draws():
+    drawn = coordconv.read_maps()["rendering/quadrant/coordconv/drawn"]  # [center, row, column]
+    for picture, center in zip(drawn, coordconv.DRAWN, strict=True):
+        row, column = np.argwhere(picture > 0.5).mean(axis=0)
+        assert (column, row) == pytest.approx(center, abs=0.5)
 
 
 def test_the_committed_table_is_of_the_cases_and_its_pilots_chose_the_rates():

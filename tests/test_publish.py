@@ -27,6 +27,7 @@ def test_every_score_weighs_the_same_whatever_its_unit():
     table["folded"] = 1e6 * (table.seed == 1)  # far out in one score, in the middle of another
     table["mixing"] = 1e-6 * (table.seed == 1)
     assert typical(table) == 0
+    assert typical(rows(s0=0.01, s3=0.02, s5=0.09), ["kl"]) == 3
 
 
 def test_of_the_seeds_whose_weights_were_kept_the_one_nearest_to_all():
@@ -35,7 +36,7 @@ def test_of_the_seeds_whose_weights_were_kept_the_one_nearest_to_all():
     assert typical(pd.concat([table, lost])) == 5
 
 
-@pytest.mark.parametrize("drop", [lambda t: t[t.seed < 1], lambda t: t[t.decoder == "sbd"],
+@pytest.mark.parametrize("drop", [lambda t: t[t.seed < 2], lambda t: t[t.decoder == "sbd"],
                                   lambda t: t.assign(readout=float("nan"))])
 def test_too_few_seeds_or_scores_are_refused(drop):
     with pytest.raises(ValueError, match="^rows must have all scores of both decoders"):

@@ -135,4 +135,4 @@ def main(study: str, cluster: str = "") -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else "", os.environ.get("CLUSTER", ""))
+    main("".join(sys.argv[1:]), os.environ.get("CLUSTER", ""))
