@@ -71,6 +71,7 @@ from sbd_utils.worlds.circles import COLORS
 
 # %%
 BOUND = LEDGER["geometry-sbd"].bound
+UPS = {"deconv": "transposed convolutions", "resize": "resizing", None: "no upsampling"}
 
 
 def prepare(rows: pd.DataFrame) -> pd.DataFrame:
@@ -79,7 +80,9 @@ def prepare(rows: pd.DataFrame) -> pd.DataFrame:
                   for score in ("r2", "folded"))
     colors = (r2 > BOUND) & (folded == 0)  # [runs, 3]
     return rows.assign(
-        start=[RECIPES[name].start for name in rows.decoder], bent=1 - r2.min(axis=1),
+        start=[RECIPES[name].start for name in rows.decoder],
+        up=[UPS[RECIPES[name].side and RECIPES[name].up] for name in rows.decoder],
+        bent=1 - r2.min(axis=1),
         folds=folded.max(axis=1), hollow=(folded > 0).any(axis=1),
         colors=colors.sum(axis=1), straight=colors.all(axis=1),
         unexplained=1 - rows.additive, millionths=1e6 * rows.pattern,
@@ -160,7 +163,8 @@ LONG.groupby("decoder", sort=False).agg(
      "mig": span}).rename(columns=WORDS)
 
 # %% [markdown]
-# The figure has one mark per run. Its dotted line is the bound for a straight plane.
+# The figure has one mark per run. Its color says how the decoder starts, and its form how the
+# decoder comes to full size. The dotted line is the bound for a straight plane.
 
 # %%
 BENT = 1 - BOUND
@@ -182,7 +186,7 @@ Picture(
 # own effect, and neither explains the other's. Among these five decoders the pattern comes with the
 # transposed convolutions, and the straight plane comes with the broadcast.
 #
-# The lone diamond above the line is a run of `broadcast8-deconv` with one color whose R² is too
+# The lone blue dot above the line is a run of `broadcast8-deconv` with one color whose R² is too
 # low. No cell of it is folded, and it is still straighter than any run of `resize`:
 
 # %% tags=["nbval-check-output"]

@@ -53,7 +53,8 @@ RUN = Run(TrainConfig(epochs=1), VAE, History([1.0], [1.0], [1.0]))
 ROW = claims.check("slower", Estimate(2.0, 1.5, 2.5, 3))
 ROWS = pd.DataFrame({
     **{name: ["deconv", "sbd"] for name in ("decoder", "piece", "network")},
-    "start": ["linear", "broadcast"], "end": ["plain", "coordconv"], "loop": "ours", "panel": "a",
+    "start": ["linear", "broadcast"], "end": ["plain", "coordconv"],
+    "loop": "ours", "panel": "a", "up": "a",
     **{name: [1.0, 2.0] for name in (
         "folds", "pattern", "bent", "mixing", "epochs", "beta", "kl", "error", "weight", "value",
         "cost", "ratio", "low", "high", "seed", "hollow")},

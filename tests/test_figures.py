@@ -340,6 +340,7 @@ def test_learning(splits):
 
 RUNS = pd.DataFrame({
     "decoder": ["sbd", "sbd", "deconv", "deconv"], "start": ["broadcast"] * 2 + ["linear"] * 2,
+    "up": ["none", "resize", "deconv", "deconv"],
     "bent": [0.01, 0.02, 0.3, 0.4], "folds": [0, 1, 2, 0], "pattern": [0.001, 0.002, 0.1, 0.2],
     "seed": [0, 1, 0, 1], "epochs": [10, 10, 150, 150], "beta": [1, 2, 1, 1.0],
     "kl": [3.0, 5, 7, 9], "error": [30.0, 20, 10, 5], "weight": [0.3, 0.6, 0.3, 0.3],
@@ -360,12 +361,15 @@ def test_dissociation(rows):
     figure = charts.dissociation(rows, 0.05)
     (axes,) = figure.axes
     shades = {"broadcast": BLUE, "linear": RED, "other": OTHER_COLORS[0]}
-    expected = {(run.pattern, run.bent, shades[run.start], run.folds == 0)
-                for run in rows.itertuples()}
-    assert dots(axes, "osDX") == expected
-    assert set(legend(figure)) == {*(NAMES.get(name, name) for name in rows.decoder),
-                                   "hollow: with folded cells"}
-    assert legend(figure)["Spatial Broadcast"] == BLUE
+    markers = dict(zip(dict.fromkeys(rows.up), "osD", strict=False))
+    for up, some in rows.groupby("up"):
+        expected = {(run.pattern, run.bent, shades[run.start], run.folds == 0)
+                    for run in some.itertuples()}
+        assert dots(axes, markers[up]) == expected
+    assert legend(figure) == {NAMES.get(start, start): shades[start] for start in rows.start} | (
+        dict.fromkeys([*rows.up, "hollow: with folded cells"], "#000000"))
+    handles = {line.get_label(): line.get_marker() for line in axes.lines}
+    assert markers.items() <= handles.items()
     assert (axes.get_xscale(), axes.get_yscale(), axes.get_ylim()) == ("log", "log", (5e-4, 3))
     assert "checkerboard" in axes.get_xlabel() and "bent" in axes.get_ylabel()
     assert any(list(line.get_ydata()) == [0.05, 0.05] for line in axes.lines)
@@ -375,9 +379,9 @@ def test_dissociation(rows):
 
 
 def test_dissociation_draws_few_runs_above_many():
-    (axes,) = charts.dissociation(pd.concat([RUNS, RUNS[:1].assign(decoder="few")]), 0.05).axes
+    (axes,) = charts.dissociation(pd.concat([RUNS, RUNS[:1].assign(up="few")]), 0.05).axes
     above = {line.get_marker(): line.get_zorder() for line in axes.lines if len(line.get_xdata())}
-    assert above["D"] > above["o"] == above["s"]
+    assert above["X"] > above["D"]
 
 
 @pytest.mark.parametrize("panels", [{"bent": "b"}, {"bent": "b", "kl": "k", "error": "e"}])

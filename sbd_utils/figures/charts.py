@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sbd_utils import checks
-from sbd_utils.figures.style import DECODER_COLORS, FACTOR_COLORS, NAMES, looks, new_figure
+from sbd_utils.figures.style import DECODER_COLORS, FACTOR_COLORS, looks, new_figure
 from sbd_utils.measures.intervals import mean
 
 STYLES = ("o-", "^--", "s:")  # of lines that share a color
@@ -284,22 +284,26 @@ def _for_log_axes(rows: pd.DataFrame, columns: Iterable[str]) -> None:
 def dissociation(rows: pd.DataFrame, bound: float) -> Figure:
     """How bent a plane is against the checkerboard that a decoder leaves, one dot per run.
 
-    rows: of `studies.tables.read`, with `start` (the recipe's), `bent` (1 - affine R²) and `folds`
-    (folded cells); hollow where there are any. bound: of `bent`, a dotted line.
+    rows: of `studies.tables.read`, with `start` (the recipe's, which colors a dot), `up` (how it
+    comes to full size, in words, a marker each), `bent` (1 - affine R²) and `folds` (folded cells);
+    hollow where there are any. bound: of `bent`, a dotted line.
     """
-    checks.table("rows", rows, ("decoder", "start"), ("folds", "pattern", "bent"))
+    checks.table("rows", rows, ("start", "up"), ("folds", "pattern", "bent"))
     _for_log_axes(rows, ("pattern", "bent")), checks.positive("bound", bound)
     starts = looks(rows.start.unique(), START_COLORS)
+    markers = dict(zip(rows.up.unique(), cycle("osDX"), strict=False))
     figure = new_figure(8, 4.4)
     axes = figure.subplots()
-    groups = rows.groupby("decoder", sort=False)
-    for marker, (decoder, runs) in zip(cycle("osDX"), groups, strict=False):
-        color, _ = starts[runs.start.iloc[0]]
+    for (start, up), runs in rows.groupby(["start", "up"], sort=False):
+        color, marker = starts[start][0], markers[up]
         for folded, some in runs.groupby(runs.folds > 0):
             axes.plot(some.pattern, some.bent, marker, ms=8, color=color, mew=0.8,
                       mec=color if folded else "white", mfc="white" if folded else color,
                       zorder=2 + 1 / len(runs))  # the few above the many, that none is hidden
-        axes.plot([], [], marker, color=color, label=NAMES.get(decoder, decoder))
+    for color, label in starts.values():
+        axes.plot([], [], "o", color=color, label=label)
+    for up, marker in markers.items():
+        axes.plot([], [], marker, color="black", label=up)
     axes.plot([], [], "o", color="black", mfc="white", label="hollow: with folded cells")
     axes.axhline(bound, color="black", lw=0.8, ls=":")
     axes.set(xscale="log", yscale="log", ylim=(5e-4, 3),
