@@ -17,13 +17,14 @@
 # %% [markdown]
 # # Draw a world with three factors of variation
 #
-# **Takeaway.** Our world is one disc, anywhere on a black square, in one of three colors. Every
-# combination of place and color occurs exactly once, so nothing in the data ties the two together.
+# **Takeaway.** Our world is one disc on a black square, at one of 35 by 35 places and in one of
+# three colors. Every combination of place and color occurs exactly once, so nothing in the data
+# ties the two together.
 #
-# Why would you want a model that tells them apart? Suppose that a network describes each picture by
-# five numbers. If one of them is the color and two others are the place, you can move the disc
-# without repainting it, or ask for a blue disc where you have only seen red ones. If every number
-# holds a bit of everything, you can do neither. We call a description of the first kind
+# Why would you want a model that tells place and color apart? Suppose that a network describes each
+# picture by five numbers. If one of them is the color and two others are the place, you can move
+# the disc without repainting it, or ask for a blue disc where you have only seen red ones. If every
+# number holds a bit of everything, you can do neither. We call a description of the first kind
 # **disentangled**.
 #
 # The network will be a **VAE** (variational autoencoder), which is an encoder that turns a picture
@@ -35,7 +36,8 @@
 # Architecture for Learning Disentangled Representations in
 # VAEs*](https://borea17.github.io/paper_summaries/spatial_broadcast_decoder) (2020). It
 # reimplements the core of the [paper](https://arxiv.org/abs/1901.07017) of the same name by
-# Watters, Matthey, Burgess and Lerchner (2019), on data small enough for one GPU and half an hour.
+# Watters, Matthey, Burgess and Lerchner (2019), on data small enough to train, as it says, in half
+# an hour on one GPU.
 #
 # You need to know NumPy and PyTorch tensors, and nothing is downloaded.
 #
@@ -61,6 +63,7 @@ from sbd_utils.worlds.circles import COLORS, draw_sprite, make_sprites
 # %% tags=["nbval-check-output"]
 sprite = draw_sprite(x=0.5, y=0.25, shape="circle", size=16, color="red")
 print(list(sprite.shape), sprite.dtype)  # [channels, height, width]
+print("pixels across:", int(sprite[0].any(dim=0).sum()))
 
 # %% [markdown]
 # A decoder will have to learn the rule that places the disc. In an image $S$ pixels wide, a sprite
@@ -68,8 +71,10 @@ print(list(sprite.shape), sprite.dtype)  # [channels, height, width]
 #
 # $$(x_0, y_0) = (S - 2 - s)\,(x, y), \qquad \text{here } 46\,(x, y).$$
 #
-# The corner may lie between two pixels, but Pillow, the library that draws, paints whole pixels
-# only. A small step in $x$ therefore sometimes moves the picture and sometimes does not:
+# (The 2 keeps all of the disc in the picture, since Pillow paints both ends of its extent, so that
+# a disc of size 16 is 17 pixels across.) The corner may lie between two pixels, but Pillow, the
+# library that draws, paints whole pixels only. A small step in $x$ therefore sometimes moves the
+# picture and sometimes does not:
 
 # %% tags=["nbval-check-output"]
 fine = [draw_sprite(float(x), 0.5) for x in np.linspace(0.2, 0.8, 31)]
@@ -121,7 +126,7 @@ Picture(
 
 # %% [markdown]
 # You can see that larger $y$ is further *down*, as usual in images. The models will get these
-# pictures without their factors, so nobody ever tells a VAE what $x$ is.
+# pictures without their factors, so a VAE has to find out by itself that there is an $x$.
 #
 # ## Green is only half as bright
 #
@@ -138,13 +143,13 @@ pd.DataFrame(rows, columns=["color", "brightest value", "sum of squares"]).set_i
 # %% [markdown]
 # We will train the models on squared errors, and half the brightness makes a quarter of the squared
 # error. A model that forgets a green disc altogether pays a quarter of what a forgotten red one
-# costs. If a reconstruction goes wrong somewhere, we should expect it there.
+# costs.
 #
 # ## The claims
 #
 # The post says that there are 3675 images and three factors of variation. We count the *different*
-# images and the factors with more than one value. Every notebook ends with such a table of the
-# post's claims, our results and a verdict.
+# images and the factors with more than one value. Near the end of each notebook you find such a
+# table of claims, our results and a verdict.
 
 # %% tags=["nbval-check-output"]
 flat = sprites.images.numpy().reshape(len(sprites.images), -1)

@@ -18,9 +18,8 @@
 # # Build two decoders and see what each must learn
 #
 # **Takeaway.** The Spatial Broadcast decoder (SB decoder) copies the code to every pixel and tells
-# each pixel where it is, so that drawing a disc *somewhere* becomes a comparison of numbers. It
-# needs less than a sixth of the usual decoder's parameters, but about seven times its
-# multiplications.
+# each pixel where it is, so that it can draw a disc *somewhere* by comparing numbers. It needs less
+# than a sixth of the usual decoder's parameters, but about seven times its multiplications.
 #
 # A **VAE** (variational autoencoder) is an encoder that turns a picture into a few numbers and a
 # decoder that draws the picture from them. These numbers are the picture's **code** $z$, and each
@@ -99,8 +98,8 @@ walk(encoder.convolutions, x)[["layer", "kernel", "output"]]
 #
 # The DeConv decoder turns the code into a 2×2 feature map and doubles it five times by transposed
 # convolutions, also called deconvolutions. Our `TransposedConv2d` computes what PyTorch's
-# `nn.ConvTranspose2d` does. (It adds the bias in a second step, and [the notebook on
-# cost](06_cost.ipynb) measures what time that saves.)
+# `nn.ConvTranspose2d` does. (It adds the bias afterwards, which is faster, as [the notebook on
+# cost](06_cost.ipynb) measures.)
 
 # %% tags=["nbval-check-output"]
 def double(out):
@@ -118,10 +117,11 @@ tables["deconv"]
 
 # %% [markdown]
 # What must this network learn to put a disc at $x = 0.3$? A convolution does the same thing
-# everywhere, so it cannot ask where it is. Apart from the zeros around the border, places differ
-# only in the linear layer that fills the 2×2 map. The position has to be spelled out in these four
-# cells and refined at each doubling. All this can be learned, but nothing makes it simple in terms
-# of the code.
+# everywhere, so by itself it doesn't know at which pixel it works. A transposed convolution treats
+# odd and even pixels differently, and zeros come in at the border, but all that depends on the code
+# must come through the linear layer that fills the 2×2 map. It has to write the position into these
+# four cells, and each doubling has to refine it. A network can learn all this, but nothing pushes
+# it towards a simple map from code to place.
 #
 # ## The Spatial Broadcast way: tile, and say where
 #
@@ -132,7 +132,7 @@ tables["deconv"]
 # $$ b_{ij} = \bigl(z_1, \dots, z_5,\; u_j,\; v_i\bigr), \qquad
 # u_j = -1 + \tfrac{2j}{W-1}, \quad v_i = -1 + \tfrac{2i}{H-1}. $$
 #
-# Convolutions of stride 1 do the rest, so this is all the code that we need beyond PyTorch:
+# Convolutions of stride 1 do the rest, so this is all that is new:
 
 # %%
 parts = decoders.Broadcast, decoders.coordinate_grid, decoders.AppendCoordinates
@@ -206,9 +206,9 @@ for layers, recipe in ((deconv, deconv_recipe), (sbd, sbd_recipe)):
 # $$ \operatorname{ReLU}\bigl(u_j - z_1 - r\bigr). $$
 #
 # This is zero up to the right edge of a disc of radius $r$ and positive beyond, so it marks a half
-# plane and not yet a disc. A second layer can start from one and subtract several such edges with a
-# large weight, so that only the pixels beyond none of them stay bright. We set such weights by hand
-# and try two codes:
+# plane and not yet a disc. A second layer can start from the value 1 and subtract several such
+# edges with a large weight, so that a pixel stays bright only where all edges are zero. We set such
+# weights by hand and try two codes:
 
 # %%
 u, v = decoders.coordinate_grid(64, 64)  # [height, width] each
@@ -281,7 +281,7 @@ total.map(claims.format_value)
 Code(inspect.getsource(VAE.loss_terms), language="python")
 
 # %% [markdown]
-# Let us compare these numbers with those of a library that somebody else has written.
+# Do these formulas hold? We compare their numbers with those of PyTorch's own distributions.
 
 # %% tags=["nbval-check-output"]
 vae = VAE("sbd", LATENT_DIM, decoder_variance=0.3)
@@ -313,8 +313,9 @@ claims.Report(claims.check("fewer-parameters", exactly(ratio)))
 #
 # **What you have seen**
 #
-# * A DeConv decoder must spell out a place in four cells and refine it at every doubling.
-# * An SB decoder compares the code with coordinates: edges in one layer, a disc in the next.
+# * A DeConv decoder must write a place into four cells and refine it at every doubling.
+# * An SB decoder can compare the code with coordinates, and draw edges in one layer and a disc in
+#   the next.
 # * It has fewer parameters but works on every pixel in every layer, so that it computes more.
 #
 # **On your own** (solutions below)

@@ -30,8 +30,12 @@
 #   codes, the **posterior**, and the KL term says how far it is from a standard normal one.
 #
 # The unit of both is the **nat**, which is like a bit, but with natural logarithms: one nat is 1.44
-# bits. We need the two VAEs from [the notebook on models](02_models.ipynb), and we load published
-# runs, since training them takes most of an hour.
+# bits. We follow a [blog post](https://borea17.github.io/paper_summaries/spatial_broadcast_decoder)
+# by Markus Borea, *the post* from here on, and compare two decoders. **DeConv** doubles a small map
+# step by step by transposed convolutions. The **Spatial Broadcast decoder** (SB decoder) copies the
+# code to every pixel, appends the pixel's coordinates, and convolves. Both are built in [the
+# notebook on models](02_models.ipynb). We load published runs, since training a pair takes half an
+# hour or more.
 #
 # ---
 
@@ -104,9 +108,9 @@ for step, x in enumerate(DataLoader(images, batch_size=16, shuffle=True), start=
 
 # %% [markdown]
 # At first the reconstruction term, on the left, drops to a plateau while the KL term, on the right,
-# stays near zero. On the plateau the VAE ignores its code and draws much the same picture for every
-# image. Then it finds that a code is worth its price, so that the KL term rises and the
-# reconstruction term falls again.
+# stays near zero. On the plateau the VAE hardly uses its code and draws much the same picture for
+# every image. Then it begins to use the code, so that the KL term rises and the reconstruction term
+# falls again.
 #
 # This loop is all you need, and the package's own loop does the same with more care for speed. [The
 # notebook on cost](06_cost.ipynb) measures what makes it fast. As in the post, no images are held
@@ -114,11 +118,12 @@ for step, x in enumerate(DataLoader(images, batch_size=16, shuffle=True), start=
 #
 # ## The published curves
 #
-# Now we look at the whole training of a typical run of each decoder. It is typical over all our
-# scores at once. In a single score it may lie at an end of the range, as the SB run does: of all
-# our SB runs it has the lowest reconstruction term. (If you set `SBD_PRESET=blog`, the next cell
-# trains both anew.) The diamonds in the strip at the right are the post's run after its last epoch,
-# with numbers from its [author's notebook](https://github.com/borea17/Notebooks).
+# Now we look at the whole training of a typical run of each decoder, the one whose scores are
+# closest to those of all runs. It is typical over all our scores at once. In a single score it may
+# lie at an end of the range, as the SB run does: of all our SB runs it has the lowest
+# reconstruction term. (If you set `SBD_PRESET=blog`, the next cell trains both anew.) The diamonds
+# in the strip at the right are the post's run after its last epoch, with numbers from its [author's
+# notebook](https://github.com/borea17/Notebooks).
 
 # %%
 PUBLISHED = {
@@ -139,8 +144,8 @@ Picture(
 # Follow the left panel from left to right. The SB decoder starts well, then falls *behind*, and
 # passes the DeConv decoder for good between epochs 20 and 60. In the right panel, both KL terms
 # rise steeply within five epochs. The one of DeConv then comes down a little, and the one of SB
-# falls further, mostly between epochs 20 and 60, so the models first find a code that works and
-# then make it cheaper. The table has the numbers.
+# falls further, between epochs 20 and 60. Here the model has found a code that is cheaper and draws
+# better, both. The table has the numbers.
 
 # %% tags=["nbval-check-output"]
 done = [epoch for epoch in (1, 5, 20, 60, 150) if epoch <= len(runs["sbd"].history)]
@@ -161,7 +166,7 @@ losses.round(2)
 # constant. The post adds up the means of 230 batches but divides by 3675, the number of images. On
 # its logarithmic axis, this shifts every curve down by $\ln(230 / 3675)$, the same for both
 # decoders. Its comparison is therefore right, and we have undone the shift in the numbers above.
-# The post also speaks of $3.4 \cdot 10^2$ training steps, which should be $3.4 \cdot 10^4$:
+# The post also speaks of $3.4 \cdot 10^2$ training steps, and there were a hundred times as many:
 
 # %% tags=["nbval-check-output"]
 batches = math.ceil(len(images) / 16)
@@ -174,9 +179,9 @@ print(f"steps of training: 150 epochs of {batches} batches = {150 * batches:,}")
 #
 # Two single runs may differ by luck alone, so we have trained both decoders from several **seeds**.
 # A seed fixes the first weights, the order of the images and the noise. In the next figure each dot
-# is one run after 150 epochs. Beside the dots, the thin line spans their range. The thick one is an
-# interval that holds their mean with 95% confidence, by the bootstrap, which draws from the same
-# runs again and again.
+# is one run after 150 epochs. Beside the dots, the thin line spans their range. The thick one is a
+# 95% interval for the mean of such runs, by the bootstrap, which draws from the same runs again and
+# again, and the circle is the mean. (Dots stand side by side only so that none hides another.)
 
 # %%
 rows = tables.read("seeds", "blog")  # one pair of runs per seed
@@ -203,9 +208,9 @@ for epochs, seeds in ((20, tables.read("early", "quick")), (150, rows)):
 pd.DataFrame(counts).T
 
 # %% [markdown]
-# The early lead of the DeConv decoder in the reconstruction term is thus no accident, but a stage
-# that these trainings pass through. If you stop a comparison early, you may compare how fast two
-# models start rather than how far they get.
+# DeConv leads in the reconstruction term in all five early pairs, and in none of the finished ones.
+# So this lead is a stage that these trainings pass through. If you stop a comparison early, you may
+# find out which model starts faster, and not which one ends better.
 #
 # Where do the post's run and our typical one lie among all our runs? To those of the seeds we add
 # three SB runs that have no DeConv run beside them.
@@ -223,16 +228,16 @@ among.assign(**{"runs above it": above}).round(2).rename(index=TERMS | NAMES)
 # %% [markdown]
 # Look at the post's KL term of the SB decoder. It is this one number that makes the post's run
 # contradict the post's claim, and only one of our SB runs lies above it. That run is published as
-# `sbd-mixing`, and [the next notebook](04_traversals.ipynb) shows what sets it apart. It has no
+# `sbd-mixing`, and [the next notebook](04_traversals.ipynb) shows what its latents do. It has no
 # DeConv run of its own, so below we compare it with the mean of all of them.
 
 # %% tags=["nbval-check-output"]
 mixing = published.load("sbd-mixing").history
 with_it = {}
 for term, title in TERMS.items():
-    seeds = tables.difference(rows, term)  # SB less DeConv
+    seeds = tables.difference(rows, term)  # SB minus DeConv
     one = getattr(mixing, term)[-1] - rows[rows.decoder == "deconv"][term].mean()
-    with_it[f"{title}, SB less DeConv"] = {
+    with_it[f"{title}, SB minus DeConv"] = {
         "mean of the seeds": seeds.mean(), "sbd-mixing": one,
         "mean with it": intervals.mean([*seeds, one]).value,
     }
@@ -241,7 +246,7 @@ pd.DataFrame(with_it).T.round(2)
 # %% [markdown]
 # ## The claims
 #
-# We judge both claims by the difference, SB less DeConv, seed by seed. A claim is reproduced where
+# We judge both claims by the difference, SB minus DeConv, seed by seed. A claim is reproduced where
 # the whole interval of the mean lies on its side of zero.
 
 # %% tags=["nbval-check-output"]
@@ -260,7 +265,7 @@ claims.Report(*(
 # **What you have seen**
 #
 # * A VAE trains in a dozen lines, and it finds a use for its code within the first epochs.
-# * The SB decoder starts well, falls behind, and ends ahead; stopping early would mislead you.
+# * The SB decoder falls behind early and ends ahead, so stopping early would mislead you.
 # * Over the seeds SB wins in both terms, but the KL term can come out otherwise in a single run.
 #
 # **On your own** (solutions below)
@@ -283,7 +288,7 @@ claims.Report(*(
 # ## Solutions
 #
 # **1.** You should see blurred discs of one or two colors, in the right places. The pictures of the
-# other discs are still nearly black, so the VAE learns one color after another.
+# other discs are still nearly black, since the VAE has not learned all colors yet.
 
 # %% tags=["solution", "hide-input", "nbval-ignore-output"]
 some = images[150::400][:8]

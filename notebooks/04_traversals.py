@@ -20,7 +20,7 @@
 # **Takeaway.** Turn one latent of a DeConv decoder, and the disc takes a winding way and, from many
 # codes, changes its color as it goes. In a typical Spatial Broadcast decoder (SB decoder) it moves
 # along a straight line and keeps its color, because other latents hold the color. But there are SB
-# runs that mix the two, so a single figure proves little.
+# runs that change both at once, so you cannot judge a decoder by one run.
 #
 # A **VAE** (variational autoencoder) is an encoder that turns a picture into a few numbers and a
 # decoder that draws the picture from them. These numbers are the picture's **code**, and each of
@@ -28,8 +28,12 @@
 # a range of values, and draw each of the codes. If every latent moves one factor of the picture,
 # here $x$, $y$ or the color, we call the code **disentangled**, and otherwise **entangled**.
 #
-# We use the published runs of [the notebook on training](03_training.ipynb), a typical one of each
-# decoder and one SB run that mixes.
+# We follow a [blog post](https://borea17.github.io/paper_summaries/spatial_broadcast_decoder) by
+# Markus Borea, *the post* from here on, and compare two decoders. **DeConv** doubles a small map
+# step by step by transposed convolutions. The **Spatial Broadcast decoder** (SB decoder) copies the
+# code to every pixel, appends the pixel's coordinates, and convolves. We load the published runs of
+# [the notebook on training](03_training.ipynb): a run of each decoder whose scores are typical of
+# all its runs, and one SB run in which latents change place and color at once.
 #
 # ---
 
@@ -86,17 +90,18 @@ Picture(
     draw_traversals(TYPICAL),
     "traversals",
     "Two blocks of pictures, DeConv left and Spatial Broadcast right: five inputs, their "
-    "reconstructions, and a row per latent in which the disc moves, changes its color or does "
-    "neither.",
+    "reconstructions, and a row per latent in which the disc moves, changes its color, does both "
+    "or neither.",
 )
 
 # %% [markdown]
 # Both VAEs draw a disc of the right color in the right place. Now read the lower rows from left to
-# right. On the left, the disc turns corners, jumps or loses its shape, and in one row it changes
-# its color while it travels. On the right, there are rows in which it moves evenly in one
-# direction, and one in which it stays and changes its color. There a row in which nothing changes
-# belongs to a latent that is not used. On the left every row changes something. A disc may also be
-# faint or broken, where no picture of the data has its code.
+# right. On the left, the disc jumps, fades or loses its shape, and in two rows it changes its color
+# on the way. On the right, there are rows in which it moves evenly in one direction, and one in
+# which it stays and changes its color. On the right, a row in which nothing changes belongs to a
+# latent that is not used. On the left every row changes something. A disc may also be cut off,
+# faint or broken, where no picture of the data has its code. This is one code of each model only.
+# From other codes, the same DeConv latents change other things, as you will see next.
 #
 # The post has seven columns and starts from a code that is *sampled* from the posterior, so that
 # its figure comes out differently each time.
@@ -141,15 +146,15 @@ Picture(
 # takes one disc far and another hardly anywhere. So you cannot say what a DeConv latent means
 # without saying where the disc is.
 #
-# Why are the lines of the SB decoder often slanted, rather than along $x$ and $y$? To the model $x$
-# and $y$ are alike, so nothing in the loss prefers one pair of directions in the picture to
-# another.
+# Why are the lines of the SB decoder slanted here, rather than along $x$ and $y$? The model is told
+# nothing of $x$ and $y$, and two slanted directions describe a place as well. Which axes a VAE
+# picks is the subject of [a notebook of its own](10_axes.ipynb).
 #
 # ## Numbers
 #
-# The eye forgives a lot, so we measure. We sweep the latents of 37 codes, spread over the data set,
-# from -2 to 2, and ask how far each sweep moves the disc along $x$, along $y$ and in color. The
-# distances are shares of the full range, and we take the median over the codes.
+# Pictures of a few codes can mislead, so we measure. We sweep the latents of 37 codes, spread over
+# the data set, from -2 to 2, and ask how far each sweep moves the disc along $x$, along $y$ and in
+# color. The distances are shares of the full range, and we take the median over the codes.
 
 # %%
 moves = {name: measure_moves(vae, mu[name], sprites) for name, vae in vaes.items()}
@@ -191,8 +196,8 @@ pd.concat({NAMES[name]: numbers[name] for name in TYPICAL}, names=["decoder"]).r
 # Does color stay apart from position in every run? We have trained both decoders from several seeds
 # for 150 epochs. Each dot is one run. Three of the SB runs have no DeConv run beside them: two that
 # an earlier version of the code trained, and the run that mixes, published as `sbd-mixing`. The
-# thin line spans the range of the dots, and the thick one is a 95% interval for their mean, by the
-# bootstrap.
+# thin line spans the range of the dots, the circle is their mean, and the thick line is a 95%
+# interval for the mean of such runs, by the bootstrap.
 
 # %%
 every = tables.pair()
@@ -208,9 +213,9 @@ Picture(
 
 # %% [markdown]
 # In the DeConv decoder most used latents mix, run after run. In most SB runs few or none do, but
-# there are exceptions, so that you cannot say it of a run before you have looked. Was it like that
-# from the start? In a second set of runs we stop after 20 epochs and count the runs in which most
-# of the used latents mix.
+# there are exceptions, so you have to look at each run. Was it like that from the start? In a
+# second set of runs we stop after 20 epochs and count the runs in which most of the used latents
+# mix.
 
 # %% tags=["nbval-check-output"]
 counts = {}
@@ -222,12 +227,14 @@ for epochs, runs in ((20, tables.read("early", "quick")), (150, every)):
 pd.DataFrame(counts).T
 
 # %% [markdown]
-# So mixing is common early on in SB decoders, too, and has become rare by epoch 150.
+# So after 20 epochs most latents mix in more than half of the few SB runs, and after 150 epochs in
+# a small part of many.
 #
 # ## A run that mixes
 #
-# Here are the traversals of `sbd-mixing`, the SB run that still mixes. It had the same settings as
-# all the others, so that you could have had this run as your first and only one.
+# Here are the traversals of `sbd-mixing`, one of the three SB runs in which most latents mix. It
+# had the same settings as all the others, so that you could have had this run as your first and
+# only one.
 
 # %%
 Picture(
@@ -248,7 +255,7 @@ Picture(
 #
 # ## Try it
 #
-# The same code means something else to each decoder. In the first column all five latents are 0,
+# From the same code each decoder draws something else. In the first column all five latents are 0,
 # and in each of the others one of them is 1.5. We also print how far from zero the nearest code of
 # a picture lies.
 
@@ -274,7 +281,7 @@ Picture(
 # %% [markdown]
 # In the middle row each latent changes either the color, or the place, or nothing. In the lower row
 # the latents in use change both. The DeConv VAE has no picture's code near zero. Its decoder draws
-# nothing there, and misshapen discs around it.
+# nothing there, and discs of all sorts around it.
 #
 # If you run this notebook, you can set the latents yourself, one per slider. GitHub's page has no
 # sliders, so there the figure above has to do.
@@ -326,10 +333,10 @@ claims.Report(
 # **On your own** (solutions below)
 #
 # 1. Sweep along a *direction* instead of a latent, from the mean code of all red discs to that of
-#    all blue ones. What moves, and what does so in a run that mixes?
-# 2. We say that a latent moves a factor when it does so by a tenth of the range. Does the share of
-#    mixing latents depend on that choice?
-# 3. What do the decoders draw from codes that belong to no picture, such as random ones?
+# all blue ones. What moves then, in the typical runs and in the run that mixes? 2. We say that a
+# latent moves a factor when it does so by a tenth of the range. Does the share of mixing latents
+# depend on that choice? 3. What do the decoders draw from codes that belong to no picture, such as
+# random ones?
 #
 # **Further reading**
 #

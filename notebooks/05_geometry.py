@@ -19,16 +19,19 @@
 #
 # **Takeaway.** Move the disc on a grid, and with the Spatial Broadcast decoder (short *SB decoder*)
 # its code moves on a straight grid, too. With the DeConv decoder the same grid comes out bent and
-# folded. You can see it in one picture, it holds in every run, and after 20 epochs it is there
-# already.
+# folded. This difference shows in every run, and after 20 epochs already.
 #
-# A VAE (variational autoencoder) turns a picture into a few numbers and draws the picture from
-# them. The numbers are its **latents**, and all five together are the picture's **code**.
+# A VAE (variational autoencoder) turns a picture into a few numbers, here five, and draws the
+# picture from them. The numbers are its **latents**, and all together are the picture's **code**.
 # [Traversals](04_traversals.ipynb) change one latent at a time and look at the picture. Here we go
 # the other way. We choose places, draw a disc at each, encode the drawings and look at where the
 # codes lie.
 #
-# The runs are the published ones, so nothing is trained here.
+# We follow a [blog post](https://borea17.github.io/paper_summaries/spatial_broadcast_decoder) by
+# Markus Borea, *the post* from here on, and compare two decoders. **DeConv** doubles a small map
+# step by step by transposed convolutions. The **Spatial Broadcast decoder** (SB decoder) copies the
+# code to every pixel, appends the pixel's coordinates, and convolves. The runs are published ones,
+# of each decoder one whose scores are typical of all its runs, so nothing is trained here.
 #
 # ---
 
@@ -103,14 +106,16 @@ chosen = {name: informative_latents(log_var)[:2] for name, (_, log_var) in codes
 # A log-variance near 0 belongs to a latent that has gone back to the prior, and replacing it does
 # hardly any harm. The others are far below 0, and replacing any of them spoils the pictures. So a
 # small variance tells that a latent matters, but not how much. The SB latent whose replacement does
-# the most harm holds the color, and three colors need less precision than places do. We draw the
-# two most precise latents, as the post does, and other pairs afterwards.
+# the most harm holds the color, as [its traversal](04_traversals.ipynb) shows, and three colors
+# need less precision than places do. We draw the two most precise latents, as the post does, and
+# other pairs afterwards.
 #
 # ## The picture
 #
-# We draw a red disc at 31 points on each of six vertical and six horizontal lines, with $x$ and $y$
-# from 0.2 to 0.8. Each drawing is encoded, and its posterior mean becomes a point in the plane of
-# the two latents. The lines connect what were neighbors.
+# We draw a red disc at 31 by 31 places, with $x$ and $y$ from 0.2 to 0.8. Each drawing is encoded,
+# and its posterior mean becomes a point in the plane of the two latents. The figure shows six of
+# the 31 lines in each direction, darker the larger $x$ or $y$ is. The lines connect what were
+# neighbors, and between them lie 25 cells.
 
 # %%
 truth = lattice_places()  # [31, 31, 2]
@@ -143,10 +148,11 @@ Picture(
 # separately, and read off four numbers:
 #
 # * The *affine R²* is the share of the code's variance that the map explains, at most 1.
-# * The *singular-value ratio* of $A$ compares its shortest stretch with its longest; 1 means none.
+# * The *singular-value ratio* of $A$ is its shortest stretch over its longest; it is 1 where all
+#   directions are stretched alike.
 # * The *angle* between the columns of $A$ shows the shear, and 90 degrees means none.
-# * A cell of the 25 is **folded**, or turned over, if its corners run clockwise where those of most
-#   cells run counterclockwise. By this rule, at most 12 cells can be folded.
+# * One of the 25 cells is **folded**, or turned over, if its corners run clockwise where those of
+#   most cells run counterclockwise. By this rule, at most 12 cells can be folded.
 #
 # How high can R² be? A code that follows the drawn disc exactly makes the same whole-pixel steps as
 # the disc. So we also fit the affine map from $(x, y)$ to the centroids of the 961 drawings.
@@ -174,8 +180,8 @@ numbers.round({"affine R²": 4, "singular-value ratio": 2, "angle": 0})
 # belongs](04_traversals.ipynb), so its whole code must tell all places apart. What we see is a
 # projection of the code onto two latents. Think of a curved sheet of paper and its shadow on a
 # wall: the shadow can overlap itself although the sheet does not. The next figure shows the shadow
-# of the same DeConv code on every pair of its precise latents, by which we mean a standard
-# deviation of less than half the prior's on average. The first pair is the one of the figure above.
+# of the same DeConv code on every pair of its precise latents, those whose standard deviation is
+# less than half the prior's on average. The first pair is the one of the figure above.
 
 # %%
 mu, log_var = codes["deconv"]
@@ -193,11 +199,12 @@ Picture(
 
 # %% [markdown]
 # Each panel shows the same sheet from another side. It is curved in all of them, and how many cells
-# are folded depends on the pair. The next table makes the difference exact. We guess the place of
-# each image as the mean place of the five images with the nearest codes, cross-validated, and call
-# the R² of these guesses the *readout*. It asks whether a code holds the place in whatever form.
-# The *affine readout* is the R² of the best affine map from the codes to the places. In the last
-# row the DeConv codes are shuffled among the images, so that they say nothing about the place.
+# are folded depends on the pair. How much of the place can you read from all five latents, and how
+# much from the two? We guess the place of each image as the mean place of the five images with the
+# nearest codes, cross-validated, and call the R² of these guesses the *readout*. It asks whether a
+# code holds the place in whatever form. The *affine readout* is the R² of the best affine map from
+# the codes to the places. In the last row the DeConv codes are shuffled among the images, so that
+# they say nothing about the place.
 
 # %% tags=["nbval-check-output"]
 rows = {}
@@ -216,7 +223,7 @@ pd.DataFrame(rows).T.round(3)
 # code is curved but not folded. From the two chosen DeConv latents alone, most of it is lost: the
 # net of each color is folded, and besides, the nets of the three colors may lie on top of one
 # another. The post expects the two most precise latents to hold $x$ and $y$. With the SB decoder
-# they do as far as color stays out of them; with DeConv they do not.
+# they do, and with DeConv they do not.
 #
 # How can the affine readout be the better one? For codes that say nothing, as in the last row, it
 # gives the mean of all places, and its R² is 0. The mean of five random places misses by more, so
@@ -226,13 +233,14 @@ pd.DataFrame(rows).T.round(3)
 #
 # So far we have looked at one color at a time. In a code that keeps position and color apart, a
 # move to the right should have the same effect on the code whatever the color is. Then the code is
-# a *sum* of a part for the place and a part for the color $c$,
+# a *sum* of a part for the place and a part for the color $c$. If place enters as an affine map,
+# besides, it is
 #
 # $$ \mu(x, y, c) = A\,(x, y)^\top + b_c, $$
 #
 # with one matrix $A$ for all colors, over all five latents. The **R² of the sum** is the share of
-# the variance of all 3675 codes that the best such sum explains. It needs no choice of two latents,
-# which makes it the fairest single number here.
+# the variance of all 3675 codes that the best such sum explains. It falls where color and place are
+# not apart, and also where the plane is bent, and it needs no choice of two latents.
 #
 # Beside it stands the field's usual score, the mutual information gap (MIG, Chen et al. 2018). It
 # asks of each factor how much more the best *single* latent knows of it than the second best. MIG
@@ -250,9 +258,8 @@ pd.DataFrame({
 # %% [markdown]
 # The SB code is almost exactly a sum, so position and color each have one fixed effect. The DeConv
 # code is far from one. MIG is a harder judge, because it takes points off a clean code whose
-# directions do not coincide with the latents. A low MIG is a reason to look at the geometry, and
-# not a verdict. Whether the directions coincide is the subject of [a notebook of its
-# own](10_axes.ipynb).
+# directions do not coincide with the latents. So a low MIG alone does not tell you that a code is
+# bad. Whether the directions coincide is the subject of [a notebook of its own](10_axes.ipynb).
 #
 # ## How the geometry comes about
 #
@@ -309,7 +316,7 @@ geometry_movie(
 # affine R² and the folded cells are means over the red, the green and the blue plane, and the
 # readout was measured in only some of the runs. Beside the dots, a circle marks the mean, a thick
 # bar its 95% interval and a thin line the range. Dotted lines are thresholds of the claims below,
-# set before the runs, and the dashed line marks the most cells that can be folded.
+# and the dashed line marks the most cells that can be folded.
 
 # %%
 every = tables.pair()
@@ -336,8 +343,8 @@ early = tables.read("early", "quick")
 early.groupby("decoder")["r2"].agg(["count", "min", "max"]).round(3).rename(index=NAMES)
 
 # %% [markdown]
-# The affine plane is there early in every SB run. The architecture settles the geometry long before
-# the losses have settled.
+# The affine plane is there early in every SB run. So the geometry is settled long before the losses
+# are.
 #
 # ## The claims
 #

@@ -198,7 +198,7 @@ print(f"scores: on {sprites.SCORED} new images, the same for all runs; places: {
 # shown**. Each question is judged alone, so of so many one may come out right by luck.
 #
 # 1. **Does the SB decoder reconstruct the sprites better?** The reconstruction term in the last
-#    epoch, in nats per image: SB less DeConv is below zero in *sprites*.
+#    epoch, in nats per image: SB minus DeConv is below zero in *sprites*.
 # 2. **Does it disentangle them better?** MIG with 20 bins, the mean over all eight factors: SB less
 #    DeConv is above zero in *sprites*. (Squares and ellipses look the same after part of a turn,
 #    which bounds what any code can score for the angle.) We show the other scores beside it and
@@ -206,11 +206,11 @@ print(f"scores: on {sprites.SCORED} new images, the same for all runs; places: {
 # 3. **Is place still a plane when color and form vary?** We move the eight sprites over the places
 #    and fit one affine map from place to code, with the same slope for all of them and a start for
 #    each. Its R² over all latents, which we call *flat*, is above 0.9 for SB in *sprites* with its
-#    whole interval, and SB less DeConv is above zero.
+#    whole interval, and SB minus DeConv is above zero.
 # 4. **Is the gap larger for small objects?** The share of the pictures' variance that is left
-#    unexplained, DeConv less SB: it is larger in *small* than in *large* of the same seed. If
+#    unexplained, DeConv minus SB: it is larger in *small* than in *large* of the same seed. If
 #    neither decoder explains half of the variance in *small*, the question cannot be answered.
-# 5. **And if factors depend on each other?** *Flat*, SB less DeConv, is above zero in
+# 5. **And if factors depend on each other?** *Flat*, SB minus DeConv, is above zero in
 #    *hue-of-place* and in *triangle*, both, with discs that break the tie: any hue at any place,
 #    and, for what is drawn in [the next notebook](12_generalization.ipynb), places of the whole
 #    square.

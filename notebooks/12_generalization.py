@@ -90,7 +90,7 @@ Picture(
 # show the errors themselves beside it.
 #
 # 1. **Drawing:** the decoder gets the affine map's code. How far off is the picture? We call the SB
-#    decoder better if the difference of the logarithms of the two decoders' ratios, SB less DeConv
+#    decoder better if the difference of the logarithms of the two decoders' ratios, SB minus DeConv
 #    of the same seed, is below zero in *quadrant*, with the whole 95% interval of its mean, a
 #    bootstrap over seeds.
 # 2. **Encoding:** by the same rule, how far is the encoder's code from the affine map's?

@@ -148,11 +148,11 @@ def format_value(value: float) -> str:
     return f"{value:.4f}" if 0.99 < abs(value) < 1 else f"{value:.3g}"
 
 
-BETTER = "its mean over the last of 150 epochs, SB less DeConv of the same seed, nats per image"
+BETTER = "its mean over the last of 150 epochs, SB minus DeConv of the same seed, nats per image"
 RIGHT = "share of images that are drawn as one disc of their color within a pixel of its place"
 AFFINE = "affine R² of the plane of the two most precise latents, mean of three colors"
 FOLDED = "cells of 25 that are turned over, mean of three colors"
-LESS, MIX = "nats per image, SB less DeConv", "of the latents in use mix"
+LESS, MIX = "nats per image, SB minus DeConv", "of the latents in use mix"
 MIXING = "of the latents that move anything, the share that moves position and color both"
 LEDGER = {
     claim.id: claim for claim in (
@@ -196,18 +196,18 @@ LEDGER = {
               "seconds of a plain float32 step, SB over DeConv, on results/bench.md's processor",
               "times DeConv's", ">", 1, "larger than claimed", size=(1.48, 1.48)),
         Claim("under-30-min", "both trainings take under 30 minutes on a K80", "post, drawbacks",
-              "minutes", "minutes", "<", 30, "not testable here", untestable="it takes a K80"),
+              "minutes", "minutes", "<", 30, "not testable here", untestable="it needs a K80 GPU"),
         Claim("checkerboard-more", "transposed convolutions leave a checkerboard",
               "post, from Odena et al.", "pattern of 2×2 pixels that all residuals share, gray "
-              "levels of 255, DeConv less SB of the same seed", "gray levels more than SB", ">", 0,
+              "levels of 255, DeConv minus SB of the same seed", "gray levels more than SB", ">", 0,
               "reproduced"),
         Claim("checkerboard-visible", "the checkerboard is an artifact that one sees",
               "post, from Odena et al.", "pattern of 2×2 pixels that all of DeConv's residuals "
-              "share, gray levels of 255", "of the one gray level that can be seen", "≥", 1,
-              "not reproduced"),
+              "share, gray levels of 255", "gray levels, of which a screen shows whole ones",
+              "≥", 1, "not reproduced"),
         Claim("narrow-sharper", "an SB decoder with DeConv's multiply-adds draws sharper",
               "ours, notebook 09", "reconstruction term over the last of 150 epochs, SB of 22 "
-              "channels less DeConv of the same seed, nats per image", LESS, "<", 0,
+              "channels minus DeConv of the same seed, nats per image", LESS, "<", 0,
               "reproduced"),
         Claim("narrow-straight", "the plane of that narrow SB decoder is close to affine",
               "ours, notebook 09",

@@ -93,7 +93,7 @@ def test_report_marks_a_surprise_and_carries_its_rows():
                     check("under-30-min", exactly(44)))
     lines = ("toy: larger than claimed, 9 (8.12 to 1,234, 10 runs)\n"
              "toy: reproduced, 2.5; recorded was larger than claimed\n"
-             "under-30-min: not testable here, it takes a K80")
+             "under-30-min: not testable here, it needs a K80 GPU")
     assert report.verdicts() == lines
     bundle = report._repr_mimebundle_()
     assert bundle[claims.MIME] == report.rows and bundle["text/plain"] == lines
@@ -109,7 +109,7 @@ def test_report_marks_a_surprise_and_carries_its_rows():
         "id": "toy",
     }
     assert list(table["id"]) == ["toy", "toy", "under-30-min"]
-    assert table.iloc[2]["result"] == "minutes: it takes a K80" and len(table) == 3
+    assert table.iloc[2]["result"] == "minutes: it needs a K80 GPU" and len(table) == 3
     assert bundle["text/html"] == table.to_html(index=False)
 
 

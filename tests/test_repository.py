@@ -194,9 +194,9 @@ def test_numbers_that_the_readme_writes_as_words_are_those_of_the_results():
     words = {2: "two", 3: "three", 5: "five", 18: "eighteen", 40: "a fortieth"}
     for sentence in (
         f"compares {words[len(VARIANTS)]} decoders",
-        f"with {words[round(counts['deconv'] / counts['sbd-width22'], -1)]} of its parameters",
+        f"with {words[round(counts['deconv'] / counts['sbd-width22'], -1)]} of DeConv's parameters",
         f"straight in {words[straight.sum()]} seeds of {words[len(long)]}",
-        f"a code of {words[TrainConfig.latent_dim]} numbers",
+        f"a code of {words[TrainConfig.latent_dim]} numbers becomes",
     ):
         assert sentence in text
     assert "ours took half an hour to an hour" in text

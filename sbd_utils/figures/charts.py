@@ -20,7 +20,7 @@ END_COLORS = {"plain": DECODER_COLORS["deconv"], "coordconv": DECODER_COLORS["sb
 START_COLORS = {"linear": DECODER_COLORS["deconv"], "broadcast": DECODER_COLORS["sbd"]}
 
 TERM_TITLES = {"reconstruction": "reconstruction term", "kl": "KL term"}
-POST = 300  # where its values are drawn, beyond the epochs
+POST = 400  # where its values are drawn, beyond the epochs
 
 
 def loss_curves(

@@ -59,8 +59,8 @@ def _fill_grid(figure, images, row_labels, column_labels) -> None:
 
 
 LAYER_WORDS = {"Linear": "linear", "Unflatten": "reshape", "TransposedConv2d": "deconv",
-               "Broadcast": "broadcast", "AppendCoordinates": "append\nx and y", "Conv2d": "conv",
-               "FrugalConv2d": "conv"}
+               "Broadcast": "broad-\ncast", "AppendCoordinates": "append\nx and y",
+               "Conv2d": "conv", "FrugalConv2d": "conv"}
 
 
 def schematic(steps: Mapping[str, Sequence[tuple[str, str, Sequence[int]]]]) -> Figure:
@@ -146,8 +146,9 @@ def broadcast(tiled: np.ndarray) -> Figure:
     panels = figure.subplots(1, len(tiled))
     for axes, channel, label in zip(panels, tiled, labels, strict=True):
         shown = axes.imshow(channel, cmap="RdBu_r", vmin=-bound, vmax=bound)
-        axes.set(xticks=[0, channel.shape[1] - 1], yticks=[], title=label)
-    panels[0].set(yticks=[0, tiled.shape[1] - 1], ylabel="pixel row")
+        axes.set(xticks=[], yticks=[], title=label)
+    panels[0].set(xticks=[0, tiled.shape[2] - 1], yticks=[0, tiled.shape[1] - 1],
+                  ylabel="pixel row")
     figure.supxlabel("pixel column", fontsize="medium")
     figure.colorbar(shown, ax=panels, shrink=0.8, label="value")
     return figure
