@@ -204,6 +204,13 @@ def test_numbers_that_the_readme_writes_as_words_are_those_of_the_results():
     assert "the SB run has the lowest reconstruction term of all" in text
     assert published.load("sbd").history.reconstruction[-1] == pytest.approx(
         tables.pair().reconstruction.min(), abs=1e-4)
+    assert "the DeConv run is worse than the mean of its runs in most scores" in text
+    deconv = tables.read("seeds", "blog").query("decoder == 'deconv'")
+    shown = deconv[(deconv.seed == published.load("deconv").config.seed) & deconv.readout.notna()]
+    better = {"right_blob", "additive", "r2", "readout"}  # where they are high
+    worse = [(shown[name].item() > deconv[name].mean()) != (name in better)
+             for name in tables.SCORES if name != "readout_affine"]
+    assert sum(worse) > len(worse) / 2
     assert f"an affine R² of {ceiling()} is all that a code can reach" in text
 
 
