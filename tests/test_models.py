@@ -14,6 +14,7 @@ from sbd_utils.models.decoders import (
     Broadcast,
     BroadcastConv2d,
     FrugalConv2d,
+    NearestUpsample,
     TransposedConv2d,
     broadcast_convolution,
     coordinate_grid,
@@ -213,3 +214,11 @@ def test_transposed_convolution_is_torchs():
     theirs = torch.nn.ConvTranspose2d(4, 6, 4, stride=2, padding=1)
     theirs.load_state_dict(mine.state_dict())
     torch.testing.assert_close(mine(x), theirs(x))
+
+
+def test_nearest_upsampling_is_torchs():
+    x = torch.randn(2, 4, 3, 5, dtype=torch.float64, requires_grad=True)
+    mine, theirs = NearestUpsample()(x), nn.Upsample(scale_factor=2)(x)
+    assert torch.equal(mine, theirs)
+    pull = torch.randn_like(mine)
+    torch.testing.assert_close(*(torch.autograd.grad(y, x, pull)[0] for y in (mine, theirs)))

@@ -25,7 +25,7 @@ def coordinate_grid(height: int, width: int, device: torch.device | None = None)
 
 
 class AppendCoordinates(nn.Module):
-    """[batch, channels, height, width] to [batch, channels + 2, height, width]; CoordConv's half.
+    """[batch, channels, height, width] to [batch, channels + 2, height, width].
 
     A convolution behind it is a CoordConv layer (Liu et al. 2018, arXiv 1807.03247).
     """
@@ -33,6 +33,17 @@ class AppendCoordinates(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         grid = coordinate_grid(*x.shape[2:], x.device).to(x.dtype)
         return torch.cat([x, grid.expand(len(x), -1, -1, -1)], dim=1)
+
+
+class NearestUpsample(nn.Module):
+    """[batch, channels, height, width] to twice the sides, each pixel four times.
+
+    As nn.Upsample(scale_factor=2), whose compiled gradient adds up number by number: a step of
+    training takes half the time this way.
+    """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
 
 
 class Broadcast(nn.Module):

@@ -12,6 +12,7 @@ from sbd_utils.models.decoders import (
     Broadcast,
     BroadcastConv2d,
     FrugalConv2d,
+    NearestUpsample,
     TransposedConv2d,
 )
 
@@ -101,7 +102,7 @@ def _layers(
     channels = width if merged or recipe.start == "linear" else latent_dim
     for layer in range(int(merged), count):
         if doublings and recipe.up == "resize":
-            yield nn.Upsample(scale_factor=2)  # nearest
+            yield NearestUpsample()
         if recipe.coordinates == "every" or (recipe.coordinates == "first" and layer == 0):
             yield AppendCoordinates()
             channels += 2
