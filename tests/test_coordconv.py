@@ -219,6 +219,7 @@ def test_the_committed_table_is_of_the_cases_and_its_pilots_chose_the_rates():
     rows = coordconv.read_rows()
     settings = ["task", "split", "network", "seed", "rate"]
     assert rows[settings].to_dict("records") == CASES
+    assert (rows.steps == rows.task.map(coordconv.STEPS)).all()
     pilots = rows[rows.seed == PILOT_SEED]
     best = pilots.loc[pilots.groupby(["task", "network"]).train_loss.idxmin()]
     assert {(row.task, row.network): row.rate for row in best.itertuples()} == {
