@@ -97,23 +97,17 @@ Picture(
 # %% [markdown]
 # Both VAEs draw a disc of the right color in the right place. Now read the lower rows from left to
 # right. On the left, the disc jumps, fades or loses its shape, and in two rows it changes its color
-# on the way. On the right, there are rows in which it moves evenly in one direction, and one in
-# which it stays and changes its color. On the right, a row in which nothing changes belongs to a
-# latent that is not used. On the left every row changes something. A disc may also be cut off,
-# faint or broken, where no picture of the data has its code. This is one code of each model only.
-# From other codes, the same DeConv latents change other things, as you will see next.
-#
-# The post has seven columns and starts from a code that is *sampled* from the posterior, so that
-# its figure comes out differently each time.
+# on the way. On the right, there are rows in which it moves evenly in one direction, one in which
+# it stays and changes its color, and two in which nothing changes, since their latents are not
+# used. A disc may also be cut off, faint or broken, where no picture of the data has its code. From
+# other codes, the same DeConv latents change other things, as you will see next.
 #
 # ## Follow the disc
 #
-# With more values per latent we can follow the disc on its way. In each picture `find_blobs` looks
-# for connected bright pixels, and gives the center and the color of what it sees. We start from
-# four red discs, at the black rings. Each panel shows how the four travel as one latent is turned
-# from -2, where the dots are largest, to 2, where they are smallest. A dot has the color of the
-# disc at that value, so a ring with a dot of several colors in it is a disc that stays and changes
-# its color.
+# With more values per latent we can follow the disc on its way. We start from four red discs, at
+# the black rings. Each panel shows how the four travel as one latent is turned from -2, where the
+# dots are largest, to 2, where they are smallest. A dot has the color of the disc at that value, so
+# a ring with a dot of several colors in it is a disc that stays and changes its color.
 
 # %%
 # Red discs at the corners of a tilted square, so that their ways rarely hide one another.
@@ -184,12 +178,11 @@ pd.concat({NAMES[name]: numbers[name] for name in TYPICAL}, names=["decoder"]).r
 
 # %% [markdown]
 # The **KL term** is the part of the loss that a code costs, in **nats**, which are like bits, but
-# with natural logarithms. It tells used and unused latents apart without any picture. (Here it is
-# that of the finished weights. [The notebook on training](03_training.ipynb) tells its mean over
-# the last epoch, which is a little higher.) A latent that says much about the image has a posterior
-# that is narrow and far from the standard normal distribution, and that costs a nat or more. An
-# unused latent has almost the standard normal distribution for every image. It costs next to
-# nothing, and the decoder has learned to ignore it.
+# with natural logarithms. It tells used and unused latents apart without any picture. A latent that
+# says much about the image has a posterior that is narrow and far from the standard normal
+# distribution, and that costs a nat or more. An unused latent has almost the standard normal
+# distribution for every image, and costs next to nothing. (The sum is a little lower than in [the
+# notebook on training](03_training.ipynb), which has the mean over the last epoch.)
 #
 # ## More seeds
 #
@@ -213,9 +206,8 @@ Picture(
 
 # %% [markdown]
 # In the DeConv decoder most used latents mix, run after run. In most SB runs few or none do, but
-# there are exceptions, so you have to look at each run. Was it like that from the start? In a
-# second set of runs we stop after 20 epochs and count the runs in which most of the used latents
-# mix.
+# there are exceptions. Was it like that from the start? We count the runs in which most of the used
+# latents mix, also in a second set of runs, which stop after 20 epochs.
 
 # %% tags=["nbval-check-output"]
 counts = {}
@@ -251,7 +243,7 @@ Picture(
 #
 # The post calls its SB traversals "quite disentangled". Yet in its own figure a blue circle turns
 # green and then red while a position latent is turned, so its run is of this kind, too. No single
-# figure can tell you which kind is typical, and for that you have to train more seeds.
+# figure can tell you which kind is typical.
 #
 # ## Try it
 #
@@ -333,10 +325,10 @@ claims.Report(
 # **On your own** (solutions below)
 #
 # 1. Sweep along a *direction* instead of a latent, from the mean code of all red discs to that of
-# all blue ones. What moves then, in the typical runs and in the run that mixes? 2. We say that a
-# latent moves a factor when it does so by a tenth of the range. Does the share of mixing latents
-# depend on that choice? 3. What do the decoders draw from codes that belong to no picture, such as
-# random ones?
+#    all blue ones. What moves then, in the typical runs and in the run that mixes?
+# 2. We say that a latent moves a factor when it does so by a tenth of the range. Does the share of
+#    mixing latents depend on that choice?
+# 3. What do the decoders draw from codes that belong to no picture, such as random ones?
 #
 # **Further reading**
 #

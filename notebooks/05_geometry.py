@@ -24,8 +24,7 @@
 # A VAE (variational autoencoder) turns a picture into a few numbers, here five, and draws the
 # picture from them. The numbers are its **latents**, and all together are the picture's **code**.
 # [Traversals](04_traversals.ipynb) change one latent at a time and look at the picture. Here we go
-# the other way. We choose places, draw a disc at each, encode the drawings and look at where the
-# codes lie.
+# the other way: we draw a disc at many places, encode the drawings and look at where the codes lie.
 #
 # We follow a [blog post](https://borea17.github.io/paper_summaries/spatial_broadcast_decoder) by
 # Markus Borea, *the post* from here on, and compare two decoders. **DeConv** doubles a small map
@@ -79,11 +78,11 @@ codes = {name: encode(vae, sprites.images) for name, vae in vaes.items()}  # mu,
 # draw from it. If the picture depends on the latent, a wide bell curve means wrong pictures, so the
 # encoder makes it narrow. This has a price: the **KL term** of the loss counts how far the
 # posterior is from the prior, a bell curve with mean 0 and variance 1. Halving the standard
-# deviation once more costs $\ln 2 = 0.7$ **nats** (a nat is 1.44 bits). No encoder pays for
-# precision in a latent that the decoder ignores, so a small variance marks a latent that matters.
+# deviation once more costs $\ln 2 = 0.7$ **nats** (a nat is 1.44 bits), and it pays only in a
+# latent that the decoder uses. So a small variance should mark a latent that matters.
 #
-# Does it? In 60 codes we replace one latent by the value that another code has there. The last
-# column is the squared error of the pictures.
+# Does it? In 60 codes we replace one latent by that of another code. The last column is the squared
+# error of the pictures.
 
 # %% tags=["nbval-check-output"]
 few = np.arange(0, len(sprites.images), 62)
@@ -104,11 +103,8 @@ chosen = {name: informative_latents(log_var)[:2] for name, (_, log_var) in codes
 
 # %% [markdown]
 # A log-variance near 0 belongs to a latent that has gone back to the prior, and replacing it does
-# hardly any harm. The others are far below 0, and replacing any of them spoils the pictures. So a
-# small variance tells that a latent matters, but not how much. The SB latent whose replacement does
-# the most harm holds the color, as [its traversal](04_traversals.ipynb) shows, and three colors
-# need less precision than places do. We draw the two most precise latents, as the post does, and
-# other pairs afterwards.
+# hardly any harm. Replacing any of the others spoils the pictures. We draw the two most precise
+# latents, as the post does, and other pairs afterwards.
 #
 # ## The picture
 #
@@ -131,11 +127,11 @@ Picture(
 )
 
 # %% [markdown]
-# The left panel shows the truth. In the middle you see the DeConv code: neighbors are still
-# neighbors, but the net is bent and folded over itself, so that one point of this plane stands for
-# several places. On the right, the SB code is a net of straight and evenly spaced lines. It may be
-# turned, mirrored or leaning to one side, since nobody told the model which latent should be $x$.
-# Its little jags come from the drawings, where discs move [in whole pixels](01_data.ipynb).
+# The left panel shows the truth. In the middle you see the DeConv code: the net is bent and folded
+# over itself, so that one point of this plane stands for several places. On the right, the SB code
+# is a net of straight and evenly spaced lines. It may be turned, mirrored or leaning to one side,
+# since nobody told the model which latent should be $x$. Its little jags come from the drawings,
+# where discs move [in whole pixels](01_data.ipynb).
 #
 # ## The picture in numbers
 #
@@ -170,18 +166,18 @@ numbers = pd.DataFrame(
 numbers.round({"affine R²": 4, "singular-value ratio": 2, "angle": 0})
 
 # %% [markdown]
-# The drawings themselves reach the R² of the first row, a little below 1. The SB code comes so
-# close to it in all three colors that hardly anything is left to gain: its plane is as straight as
-# the pictures are. The DeConv code stays far below and has many folded cells.
+# The drawings themselves reach the R² of the first row, a little below 1, and in all three colors
+# the SB code comes close to it: its plane is as straight as the pictures are. The DeConv code stays
+# far below and has many folded cells.
 #
 # ## What is folded, and what is not
 #
 # Do not conclude that the DeConv VAE confuses places. It draws nearly every disc [where it
-# belongs](04_traversals.ipynb), so its whole code must tell all places apart. What we see is a
-# projection of the code onto two latents. Think of a curved sheet of paper and its shadow on a
-# wall: the shadow can overlap itself although the sheet does not. The next figure shows the shadow
-# of the same DeConv code on every pair of its precise latents, those whose standard deviation is
-# less than half the prior's on average. The first pair is the one of the figure above.
+# belongs](04_traversals.ipynb), so its whole code must tell all places apart. What we see is like
+# the shadow of a curved sheet of paper on a wall, which can overlap itself although the sheet does
+# not. The next figure shows the shadow of the same DeConv code on every pair of its precise
+# latents, those whose standard deviation is less than half the prior's on average. The first pair
+# is the one of the figure above.
 
 # %%
 mu, log_var = codes["deconv"]
@@ -198,13 +194,12 @@ Picture(
 )
 
 # %% [markdown]
-# Each panel shows the same sheet from another side. It is curved in all of them, and how many cells
-# are folded depends on the pair. How much of the place can you read from all five latents, and how
-# much from the two? We guess the place of each image as the mean place of the five images with the
-# nearest codes, cross-validated, and call the R² of these guesses the *readout*. It asks whether a
-# code holds the place in whatever form. The *affine readout* is the R² of the best affine map from
-# the codes to the places. In the last row the DeConv codes are shuffled among the images, so that
-# they say nothing about the place.
+# Each panel shows the same sheet from another side, curved in all of them. How much of the place
+# can you read from all five latents, and how much from the two? We guess the place of each image as
+# the mean place of the five other images with the nearest codes, and call the R² of these guesses
+# the *readout*. It asks whether a code holds the place in whatever form. The *affine readout* is
+# the R² of the best affine map from codes to places. In the last row the DeConv codes are shuffled
+# among the images, so that they say nothing.
 
 # %% tags=["nbval-check-output"]
 rows = {}
@@ -219,22 +214,17 @@ for name, mu, pair in (*((NAMES[name], codes[name][0], chosen[name]) for name in
 pd.DataFrame(rows).T.round(3)
 
 # %% [markdown]
-# Read from all five latents, the place is known almost perfectly in both models. The whole DeConv
-# code is curved but not folded. From the two chosen DeConv latents alone, most of it is lost: the
-# net of each color is folded, and besides, the nets of the three colors may lie on top of one
-# another. The post expects the two most precise latents to hold $x$ and $y$. With the SB decoder
-# they do, and with DeConv they do not.
-#
-# How can the affine readout be the better one? For codes that say nothing, as in the last row, it
-# gives the mean of all places, and its R² is 0. The mean of five random places misses by more, so
-# that the readout is negative. Read each number by its distance from the last row.
+# From all five latents you can read the place almost perfectly in both models, so the whole DeConv
+# code is curved but not folded. From the two chosen DeConv latents alone, most of it is lost. The
+# post expects the two most precise latents to hold $x$ and $y$. With the SB decoder they do, and
+# with DeConv they do not. (Where codes say nothing, a mean of five random places misses by more
+# than the mean of all places, so the readout of the last row is negative.)
 #
 # ## Position plus color
 #
-# So far we have looked at one color at a time. In a code that keeps position and color apart, a
-# move to the right should have the same effect on the code whatever the color is. Then the code is
-# a *sum* of a part for the place and a part for the color $c$. If place enters as an affine map,
-# besides, it is
+# In a code that keeps position and color apart, a move to the right has the same effect on the code
+# whatever the color is. Then the code is a *sum* of a part for the place and a part for the color
+# $c$. If place enters as an affine map, besides, it is
 #
 # $$ \mu(x, y, c) = A\,(x, y)^\top + b_c, $$
 #
@@ -243,8 +233,8 @@ pd.DataFrame(rows).T.round(3)
 # not apart, and also where the plane is bent, and it needs no choice of two latents.
 #
 # Beside it stands the field's usual score, the mutual information gap (MIG, Chen et al. 2018). It
-# asks of each factor how much more the best *single* latent knows of it than the second best. MIG
-# cuts each latent into 20 bins and we have 35 positions, so even the true factors do not reach 1.
+# asks of each factor how much more the best *single* latent knows of it than the second best. With
+# its 20 bins for 35 positions, even the true factors do not reach 1.
 
 # %% tags=["nbval-check-output"]
 labels = np.unique(sprites.factors["color"], return_inverse=True)[1]
@@ -256,18 +246,17 @@ pd.DataFrame({
 }).T.round(3)
 
 # %% [markdown]
-# The SB code is almost exactly a sum, so position and color each have one fixed effect. The DeConv
-# code is far from one. MIG is a harder judge, because it takes points off a clean code whose
-# directions do not coincide with the latents. So a low MIG alone does not tell you that a code is
-# bad. Whether the directions coincide is the subject of [a notebook of its own](10_axes.ipynb).
+# The SB code is almost exactly a sum, and the DeConv code is far from one. MIG also takes points
+# off a clean code whose directions do not coincide with the latents, so a low MIG alone does not
+# tell you that a code is bad. Whether they coincide is the subject of [a notebook of its
+# own](10_axes.ipynb).
 #
 # ## How the geometry comes about
 #
 # The published runs kept the codes of the red discs after every epoch, on a grid of 11 by 11
-# places. To favor no pair of latents we draw the **principal plane** this time. These are the two
-# directions of the whole code along which the codes vary most, turned and mirrored until $x$ points
-# right and $y$ points down, as in the pictures. Below each panel you find the affine R² in this
-# plane and the folded cells.
+# places. To favor no pair of latents we draw the **principal plane** this time, the two directions
+# along which the codes vary most, turned and mirrored until $x$ points right and $y$ points down,
+# as in the pictures.
 
 # %%
 small = lattice_places(np.linspace(0.2, 0.8, 11))  # [11, 11, 2]
@@ -290,14 +279,11 @@ Picture(
 
 # %% [markdown]
 # In this run the DeConv grid is straightest after the first epoch. As training goes on it bends,
-# and its edges curl up and fold over. The SB grid goes the other way: it straightens within five
-# epochs, and all further training leaves it straight. The principal plane shows each code from its
-# broad side, which is why the DeConv grid looks better here than in its two most precise latents.
-# That it still bends and folds shows that we have not just picked an unlucky pair. For all runs we
-# have another score that needs no choice of latents, the R² of the sum, in the first panel of the
-# next figure.
-#
-# Here you can watch it, an epoch at a time at first and in longer steps later:
+# and its edges curl up and fold over. The SB grid straightens within five epochs and stays
+# straight. The principal plane shows a code from its broad side, so the DeConv grid looks better
+# here than in its two most precise latents. That it still bends and folds shows that we have not
+# just picked an unlucky pair. Here you can watch it, an epoch at a time at first and in longer
+# steps later:
 
 # %%
 steps = [*range(1, 16), 20, 25, 30, 40, 50, 75, 100, 125, last]
@@ -312,11 +298,10 @@ geometry_movie(
 # ## Many seeds
 #
 # Two single runs may differ by luck alone, so we have trained several seeds of each decoder. Each
-# dot is one model after 150 epochs, three SB models without a DeConv one beside them included. The
-# affine R² and the folded cells are means over the red, the green and the blue plane, and the
-# readout was measured in only some of the runs. Beside the dots, a circle marks the mean, a thick
-# bar its 95% interval and a thin line the range. Dotted lines are thresholds of the claims below,
-# and the dashed line marks the most cells that can be folded.
+# dot is one model after 150 epochs. The affine R² and the folded cells are means over the red, the
+# green and the blue plane, and the readout was measured in only some of the runs. Beside the dots,
+# a circle marks the mean, a thick bar its 95% interval and a thin line the range. Dotted lines are
+# thresholds of the claims below, and the dashed line marks the most cells that can be folded.
 
 # %%
 every = tables.pair()
@@ -334,18 +319,16 @@ ranges = every.groupby("decoder")[list(panels)].agg(["min", "mean", "max"]).roun
 ranges.rename(index=NAMES).rename(columns=panels, level=0)
 
 # %% [markdown]
-# Compare the least of one decoder with the most of the other. In all four scores the ranges do not
-# touch: the worst SB run is better than the best DeConv run. The DeConv run that you saw above is a
-# little more bent than the mean of its kind. We need not wait 150 epochs to see it. Here is the
-# affine R² after 20.
+# In all four scores the ranges do not touch: the worst SB run is better than the best DeConv run.
+# The DeConv run that you saw above is a little more bent than the mean of its kind. We need not
+# wait 150 epochs to see it. Here is the affine R² after 20.
 
 # %% tags=["nbval-check-output"]
 early = tables.read("early", "quick")
 early.groupby("decoder")["r2"].agg(["count", "min", "max"]).round(3).rename(index=NAMES)
 
 # %% [markdown]
-# The affine plane is there early in every SB run. So the geometry is settled long before the losses
-# are.
+# The straight plane is there early in every SB run, long before the losses are settled.
 #
 # ## The claims
 #
