@@ -215,7 +215,7 @@ print(f"scores: on {sprites.SCORED} new images, the same for all runs; places: {
 #    and, for what is drawn in [the next notebook](12_generalization.ipynb), places of the whole
 #    square.
 #
-# The function that measures the places says the rest:
+# The functions that measure the places say the rest:
 
 # %%
-Code(inspect.getsource(sprites.plane), language="python")
+Code("\n\n".join(map(inspect.getsource, (sprites.moved, sprites.plane))), language="python")

@@ -1,6 +1,7 @@
 """The study of sprites: {world} × {decoder} × {seed}, and what is measured of each run."""
 
 import sys
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -68,20 +69,22 @@ def score(vae: VAE, world: World) -> dict[str, float]:
             **plane(vae, world)}
 
 
-def plane(vae: VAE, world: World) -> dict[str, float]:
-    """How flat the codes of places are, and what is left of that where none was seen in training.
+class Moved(NamedTuple):
+    """Sprites at each place of a lattice, and their codes."""
 
-    Eight sprites of the world stand at each place of a lattice over [0.15, 0.85]², whatever the
-    world says of places and of what depends on them.
+    places: np.ndarray  # [place, 2], x and y
+    seen: np.ndarray  # [place], bool: in training
+    images: torch.Tensor  # [look * place, 3, height, width]
+    codes: np.ndarray  # [look, place, latent]
+    affine: np.ndarray  # [look, place, latent], of the best affine map from seen places
 
-    sheet: R² of one sheet, of any form, for all sprites; what varies is the code of one sprite as
-    it moves. flat: R² of one affine map, on seen places. folded: share of folded cells, in each
-    sprite's principal plane. unseen: share of places farther than 0.03 from all of 20,000 draws of
-    training. And three errors, root mean squares over sprites and seen places, each with its ratio,
-    the same over unseen places divided by it, NaN where all is seen: code, the distance of the code
-    from the affine map, whose slope all sprites share, and which starts at each sprite's mean;
-    picture, of the reconstruction, summed over pixels and channels; drawn, the same of what is
-    drawn from the affine map's code.
+
+def moved(vae: VAE, world: World) -> Moved:
+    """Eight sprites of a world at each place of a lattice over [0.15, 0.85]².
+
+    They stand there whatever the world says of places and of what depends on them. A place is seen
+    that is no farther than 0.03 from one of 20,000 draws of training. The affine map has one slope
+    for all sprites, and starts at each sprite's mean.
     """
     looks = world.train.sample(LOOKS, generator(SCORES, 1))
     line = torch.linspace(0.15, 0.85, SIDE)
@@ -90,15 +93,31 @@ def plane(vae: VAE, world: World) -> dict[str, float]:
     factors |= {name: places[:, axis].repeat(LOOKS) for axis, name in enumerate("xy")}
     images = world.draw(factors)
     drawn = world.train.sample(20_000, generator(SCORES, 2))
-    seen = cKDTree(torch.stack([drawn["x"], drawn["y"]], dim=1)).query(places)[0] < 0.03  # [P]
+    seen = cKDTree(torch.stack([drawn["x"], drawn["y"]], dim=1)).query(places)[0] < 0.03
 
     codes = encode(vae, images)[0].reshape(LOOKS, len(places), -1)
-    moved = codes - codes[:, seen].mean(axis=1, keepdims=True)
+    start = codes[:, seen].mean(axis=1, keepdims=True)
     design = places.numpy() - places[seen].numpy().mean(axis=0)
-    slope = np.linalg.lstsq(design[seen], moved[:, seen].mean(axis=0))[0]  # [2, latent_dim]
-    total, off = np.square(moved[:, seen]).sum(), np.square(moved - design @ slope)
-    around = np.square(moved - moved.mean(axis=0))[:, seen].sum()
-    lattice = places.numpy().reshape(SIDE, SIDE, 2)
+    slope = np.linalg.lstsq(design[seen], (codes - start)[:, seen].mean(axis=0))[0]  # [2, latent]
+    return Moved(places.numpy(), seen, images, codes, start + design @ slope)
+
+
+def plane(vae: VAE, world: World) -> dict[str, float]:
+    """How flat the codes of places are, and what is left of that where none was seen in training.
+
+    sheet: R² of one sheet, of any form, for all sprites of `moved`; what varies is the code of one
+    sprite as it moves. flat: R² of the affine map, on seen places. folded: share of folded cells,
+    in each sprite's principal plane. unseen: share of places that are. And three errors, root mean
+    squares over sprites and seen places, each with its ratio, the same over unseen places divided
+    by it, NaN where all is seen: code, the distance of the code from the affine map's; picture, of
+    the reconstruction, summed over pixels and channels; drawn, the same of what is drawn from the
+    affine map's code.
+    """
+    places, seen, images, codes, affine = moved(vae, world)
+    steps = codes - codes[:, seen].mean(axis=1, keepdims=True)
+    total, off = np.square(steps[:, seen]).sum(), np.square(codes - affine)
+    around = np.square(steps - steps.mean(axis=0))[:, seen].sum()
+    lattice = places.reshape(SIDE, SIDE, 2)
     folded = [folded_cells(principal_plane(code.reshape(SIDE, SIDE, -1), lattice))
               for code in codes]
 
@@ -108,7 +127,7 @@ def plane(vae: VAE, world: World) -> dict[str, float]:
         return wrong.sum(axis=(1, 2, 3)).reshape(LOOKS, -1).mean(axis=0)
 
     errors = {"code": off.sum(axis=2).mean(axis=0), "picture": error(codes),
-              "drawn": error(codes[:, seen].mean(axis=1, keepdims=True) + design @ slope)}
+              "drawn": error(affine)}
     return {
         "sheet": float(1 - around / total), "flat": float(1 - off[:, seen].sum() / total),
         "folded": float(np.mean(folded) / (SIDE - 1) ** 2), "unseen": float(1 - seen.mean()),
