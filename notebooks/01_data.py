@@ -166,7 +166,7 @@ claims.Report(
 #
 # * Three independent factors, $x$, $y$ and color, make every picture of this world.
 # * Places come in whole pixels, so a perfect code is a fine staircase and not quite a line.
-# * An error in green costs a quarter of the same error in red or blue.
+# * Leaving out a green disc costs a quarter of leaving out a red or a blue one.
 #
 # **On your own** (solutions below)
 #

@@ -83,9 +83,10 @@ def walk(layers: nn.Sequential, value: torch.Tensor) -> pd.DataFrame:
 # %% [markdown]
 # ## The encoder
 #
-# Both VAEs share this encoder: four convolutions of stride 2, a hidden layer and two linear layers.
-# The last two give the **posterior** $q(z \mid x)$, the encoder's guess at the code, as a normal
-# distribution with a mean $\mu$ and a log-variance per latent.
+# Both VAEs have an encoder of this form, each with its own weights: four convolutions of stride 2,
+# a hidden layer and two linear layers. The last two give the **posterior** $q(z \mid x)$, the
+# encoder's guess at the code, as a normal distribution with a mean $\mu$ and a log-variance per
+# latent.
 
 # %% tags=["nbval-check-output"]
 encoder = Encoder(LATENT_DIM)
@@ -183,8 +184,9 @@ Picture(
 # every image. Each pixel now has all it needs, since the code can say where the disc is and the
 # ramps say where the pixel is.
 #
-# Later notebooks compare many decoders, which the package writes as *recipes*. With the weights of
-# the layers above, the recipes of our two must draw exactly the same:
+# Later notebooks compare many decoders, which the package writes as *recipes*. We copy the weights
+# of the layers above into decoders built from the recipes of our two, which must then draw exactly
+# the same:
 
 # %% tags=["nbval-check-output"]
 deconv_recipe = recipes.Recipe()
@@ -253,10 +255,11 @@ total["SB over DeConv"] = total[NAMES["sbd"]] / total[NAMES["deconv"]]
 total.map(claims.format_value)
 
 # %% [markdown]
-# The SB decoder has fewer parameters because its kernels are few and small, three layers of 3×3
-# against five of 4×4. DeConv's linear layer hardly matters, as its row in the table shows. On the
-# other hand, all SB layers work on all pixels, and most of the work is in the middle one. [The
-# notebook on cost](06_cost.ipynb) also looks at time and memory.
+# The SB decoder has fewer parameters because only one of its layers goes from 64 channels to 64,
+# with kernels of 3×3, where DeConv has four of them with kernels of 4×4. DeConv's linear layer
+# hardly matters, as its row in the table shows. On the other hand, all SB layers work on all
+# pixels, and most of the work is in the middle one. [The notebook on cost](06_cost.ipynb) also
+# looks at time and memory.
 #
 # ## The loss, by hand
 #

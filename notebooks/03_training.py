@@ -143,9 +143,9 @@ Picture(
 # %% [markdown]
 # Follow the left panel from left to right. The SB decoder starts well, then falls *behind*, and
 # passes the DeConv decoder for good between epochs 20 and 60. In the right panel, both KL terms
-# rise steeply within five epochs. The one of DeConv then comes down a little, and the one of SB
-# falls further, between epochs 20 and 60. Here the model has found a code that is cheaper and draws
-# better, both. The table has the numbers.
+# rise steeply within five epochs. The one of DeConv then comes down a little. The one of SB falls
+# further, mostly between epochs 20 and 60, while its pictures go on improving. The table has the
+# numbers.
 
 # %% tags=["nbval-check-output"]
 done = [epoch for epoch in (1, 5, 20, 60, 150) if epoch <= len(runs["sbd"].history)]
@@ -282,8 +282,8 @@ claims.Report(*(
 # * What the KL term consists of: Hoffman and Johnson 2016, [*ELBO
 #   surgery*](http://approximateinference.org/accepted/HoffmanJohnson2016.pdf)
 #
-# **Next.** In [the next notebook](04_traversals.ipynb) we turn one latent at a time and watch what
-# moves.
+# **Next.** In [the next notebook](04_traversals.ipynb) we change one latent at a time and watch
+# what moves.
 #
 # ## Solutions
 #
@@ -310,10 +310,10 @@ error = (images - images.mean(dim=0)).square().sum(dim=(1, 2, 3)).mean()
 print(f"the mean image costs {error / 0.6:.0f} nats per image")
 
 # %% [markdown]
-# **3.** If every image is as likely as every other, it takes $\ln 3675$ nats to name one. A code
-# cannot tell more than that about an image. The KL term is what the code tells plus what it loses
-# by a bad fit, because all codes together do not fill a standard normal distribution. The
-# difference in the last column is therefore the least that the bad fit costs.
+# **3.** If every image is as likely as every other, it takes $\ln 3675$ nats to name one. The mean
+# KL term has two parts: what the code tells about the image, which cannot be more than that, and
+# how far all codes together are from a standard normal distribution. The difference in the last
+# column is therefore the least that the second part can be.
 
 # %% tags=["solution", "hide-input", "nbval-check-output"]
 naming = math.log(len(images))

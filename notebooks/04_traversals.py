@@ -17,16 +17,17 @@
 # %% [markdown]
 # # Traverse the latents and measure what moves
 #
-# **Takeaway.** Turn one latent of a DeConv decoder, and the disc takes a winding way and, from many
-# codes, changes its color as it goes. In a typical Spatial Broadcast decoder (SB decoder) it moves
-# along a straight line and keeps its color, because other latents hold the color. But there are SB
-# runs that change both at once, so you cannot judge a decoder by one run.
+# **Takeaway.** Change one latent of a DeConv decoder, and the disc takes a winding way and, from
+# many codes, changes its color as it goes. In a typical Spatial Broadcast decoder (SB decoder) it
+# moves along a straight line and keeps its color, because other latents hold the color. But there
+# are SB runs that change both at once, so you cannot judge a decoder by one run.
 #
 # A **VAE** (variational autoencoder) is an encoder that turns a picture into a few numbers and a
 # decoder that draws the picture from them. These numbers are the picture's **code**, and each of
-# them is a **latent**. In a **traversal**, we take the code of one picture, turn one latent through
-# a range of values, and draw each of the codes. If every latent moves one factor of the picture,
-# here $x$, $y$ or the color, we call the code **disentangled**, and otherwise **entangled**.
+# them is a **latent**. In a **traversal**, we take the code of one picture, change one latent
+# through a range of values, and draw each of the codes. If every latent moves one factor of the
+# picture, here $x$, $y$ or the color, we call the code **disentangled**, and otherwise
+# **entangled**.
 #
 # We follow a [blog post](https://borea17.github.io/paper_summaries/spatial_broadcast_decoder) by
 # Markus Borea, *the post* from here on, and compare two decoders. **DeConv** doubles a small map
@@ -105,7 +106,7 @@ Picture(
 # ## Follow the disc
 #
 # With more values per latent we can follow the disc on its way. We start from four red discs, at
-# the black rings. Each panel shows how the four travel as one latent is turned from -2, where the
+# the black rings. Each panel shows how the four travel as one latent is changed from -2, where the
 # dots are largest, to 2, where they are smallest. A dot has the color of the disc at that value, so
 # a ring with a dot of several colors in it is a disc that stays and changes its color.
 
@@ -219,8 +220,8 @@ for epochs, runs in ((20, tables.read("early", "quick")), (150, every)):
 pd.DataFrame(counts).T
 
 # %% [markdown]
-# So after 20 epochs most latents mix in more than half of the few SB runs, and after 150 epochs in
-# a small part of many.
+# So most latents mix in three of the five SB runs of 20 epochs, and in three of the eighteen of 150
+# epochs.
 #
 # ## A run that mixes
 #
@@ -242,8 +243,8 @@ Picture(
 # color together, and none of them is about color alone.
 #
 # The post calls its SB traversals "quite disentangled". Yet in its own figure a blue circle turns
-# green and then red while a position latent is turned, so its run is of this kind, too. No single
-# figure can tell you which kind is typical.
+# green and then red while a position latent is changed, so a latent of its run mixes, too. No
+# single figure can tell you which kind is typical.
 #
 # ## Try it
 #
@@ -320,7 +321,7 @@ claims.Report(
 # * A DeConv latent moves the disc along winding ways that depend on where it starts, and repaints
 #   it from many of its codes.
 # * A typical SB latent moves it along a straight line or changes its color, but does not do both.
-# * Some SB runs mix, and so does the post's, so a single traversal is no evidence.
+# * Some SB runs mix, and so does the post's, so a single traversal tells little.
 #
 # **On your own** (solutions below)
 #
@@ -377,9 +378,9 @@ pd.Series(shares).unstack().rename_axis(columns="least move").round(2)
 
 # %% [markdown]
 # **3.** We draw codes from the standard normal distribution, which all codes together should fill.
-# In two of the runs they leave gaps, and a part of the pictures is therefore empty, smeared or
-# split. The typical SB run draws one blob from nearly every code. The table gives the share that
-# holds exactly one blob.
+# The table gives the share of the pictures that hold exactly one blob. In two of the runs a part of
+# them is empty or split, so it seems that the codes leave gaps. The typical SB run draws one blob
+# from nearly every code.
 
 # %% tags=["solution", "hide-input"]
 random = np.random.default_rng(0).normal(size=(200, vaes["sbd"].latent_dim))

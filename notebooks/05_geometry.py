@@ -110,8 +110,8 @@ chosen = {name: informative_latents(log_var)[:2] for name, (_, log_var) in codes
 #
 # We draw a red disc at 31 by 31 places, with $x$ and $y$ from 0.2 to 0.8. Each drawing is encoded,
 # and its posterior mean becomes a point in the plane of the two latents. The figure shows six of
-# the 31 lines in each direction, darker the larger $x$ or $y$ is. The lines connect what were
-# neighbors, and between them lie 25 cells.
+# the 31 lines in each direction, darker the larger $x$ or $y$ is. Each line joins the codes of
+# neighboring places, and the six lines in each direction cut the grid into 25 cells.
 
 # %%
 truth = lattice_places()  # [31, 31, 2]
@@ -150,8 +150,9 @@ Picture(
 # * One of the 25 cells is **folded**, or turned over, if its corners run clockwise where those of
 #   most cells run counterclockwise. By this rule, at most 12 cells can be folded.
 #
-# How high can R² be? A code that follows the drawn disc exactly makes the same whole-pixel steps as
-# the disc. So we also fit the affine map from $(x, y)$ to the centroids of the 961 drawings.
+# What R² should we expect? A code that follows the drawn disc exactly makes the same whole-pixel
+# steps as the disc. So we also fit the affine map from $(x, y)$ to the centroids of the 961
+# drawings.
 
 # %% tags=["nbval-check-output"]
 drawn = find_blobs(draw_lattice(sprites, "red").numpy()).centroid.reshape(truth.shape)
@@ -197,9 +198,9 @@ Picture(
 # Each panel shows the same sheet from another side, curved in all of them. How much of the place
 # can you read from all five latents, and how much from the two? We guess the place of each image as
 # the mean place of the five other images with the nearest codes, and call the R² of these guesses
-# the *readout*. It asks whether a code holds the place in whatever form. The *affine readout* is
-# the R² of the best affine map from codes to places. In the last row the DeConv codes are shuffled
-# among the images, so that they say nothing.
+# the *readout*. It asks whether near codes belong to near places, on whatever curve they lie. The
+# *affine readout* is the R² of the best affine map from codes to places. In the last row the DeConv
+# codes are shuffled among the images, so that they say nothing.
 
 # %% tags=["nbval-check-output"]
 rows = {}
@@ -328,7 +329,7 @@ early = tables.read("early", "quick")
 early.groupby("decoder")["r2"].agg(["count", "min", "max"]).round(3).rename(index=NAMES)
 
 # %% [markdown]
-# The straight plane is there early in every SB run, long before the losses are settled.
+# In all of these SB runs the plane is straight already, long before the losses are settled.
 #
 # ## The claims
 #
