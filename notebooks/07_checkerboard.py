@@ -155,9 +155,9 @@ Picture(
 )
 
 # %% [markdown]
-# On average over many decoders, all is as counted: kernels of 3 and 5 draw more strongly where more
-# stamps fall, and a kernel of 4 favors no pixel nearly as much. But you train a single decoder.
-# Here is the mean picture of the first of each kind:
+# On average over 32 decoders, kernels of 3 and 5 draw more strongly where more stamps fall, and a
+# kernel of 4 shows a much weaker pattern. But you train a single decoder. Here is the mean picture
+# of the first of each kind:
 
 # %%
 reds = {kind: pictures[0].mean(axis=0)[0][middle] for kind, pictures in drawn.items()}
@@ -175,8 +175,8 @@ Picture(
 # Each pixel does get equally many stamps, but from *different weights*. Even and odd rows of the
 # output are written by different rows of the kernel, and likewise for columns. A layer with a
 # stride of 2 is therefore four ordinary convolutions, one for each corner of a 2×2 block, whose
-# outputs are laid out in turn (exercise 1). Nothing ties the four together, so even overlap gives
-# every pixel a sum of equally many terms, but of other terms than its neighbor's.
+# outputs are laid out in turn (exercise 1). Nothing ties the four together, so with a kernel of 4
+# neighboring pixels are sums of equally many products, but with different weights.
 #
 # To put a number on it, we ask how strong the pattern is that *all* pictures of a decoder repeat
 # every $p$ pixels. Its standard deviation is given in **gray levels**, the 255 steps from black to
@@ -198,11 +198,10 @@ untrained.map(two_digits)
 #
 # ## Look at what training leaves of it
 #
-# Now we take the two trained decoders. Their pictures look clean, so we turn to the **residual**,
-# which is the picture less the truth. We average it over a quarter of the images, drawn at random,
-# and over the colors in the figure. (Every fourth image would be a regular grid of places, which
-# has a spectrum of its own.) Errors that belong to a single image cancel in this mean, and what
-# stays is the decoder's habit.
+# Now we take the two trained decoders and look at the **residual**, which is the picture less the
+# truth. We average it over a quarter of the images, drawn at random, and over the colors in the
+# figure. (Every fourth image would be a regular grid of places, which has a spectrum of its own.)
+# Errors that belong to a single image cancel in this mean, and what stays is the decoder's habit.
 
 # %%
 sprites = make_sprites()
@@ -228,11 +227,11 @@ Picture(
 )
 
 # %% [markdown]
-# DeConv's mean residual is grainy, mostly of one sign, and the eye finds no clear grid in it; that
-# of the SB decoder is fainter and consists of broad pale spots. A spectrum tells whether anything
-# in them is regular. A pattern that repeats every $p$ pixels makes sharp peaks in the spectrum, at
-# multiples of $64 / p$ cycles per picture. Here are the spectra of both, from the slowest waves at
-# the upper left to the finest grid that 64 pixels can hold at the lower right:
+# DeConv's mean residual is grainy, mostly of one sign, with fine stripes but no clear checkerboard;
+# that of the SB decoder is fainter and consists of broad pale spots. A spectrum tells whether
+# anything in them is regular. A pattern that repeats every $p$ pixels makes sharp peaks in the
+# spectrum, at multiples of $64 / p$ cycles per picture. Here are the spectra of both, from the
+# slowest waves at the upper left to the finest grid that 64 pixels can hold at the lower right:
 
 # %%
 power = {name: measures.spectrum(255 * pictures) for name, pictures in residual.items()}
@@ -251,10 +250,11 @@ Picture(
 # %% [markdown]
 # The upper left corner is left out, since it holds the part that is the same everywhere. DeConv's
 # spectrum has bright points at multiples of 16 and 32, which belong to patterns of 4 and 2 pixels,
-# and mostly weaker ones at other multiples of 8. These are the blocks that its last three layers
-# write. The bright corner beside it, in both spectra, comes from the broad spots. The table has the
-# strength of the patterns and the *height* of the peaks, which is their power over the median of
-# the frequencies around them. A height of 1 means that there is no peak.
+# and mostly weaker ones at other multiples of 8. Each doubling adds a period: the last layer one of
+# 2 pixels, the one before it one of 4, and the one before that one of 8. The bright corner beside
+# it, in both spectra, comes from the broad spots. The table has the strength of the patterns and
+# the *height* of the peaks, which is their power over the median of the frequencies around them. A
+# height of 1 means that there is no peak.
 
 # %% tags=["nbval-check-output"]
 rows = {}
@@ -290,15 +290,14 @@ pd.DataFrame(rows).T
 
 # %% [markdown]
 # Inside the discs, DeConv's pattern is indeed stronger than in the mean, and stronger than the SB
-# decoder's. (That one is not zero, because some of the error at the edge of a disc reaches into
-# these windows, too.) In most windows it still stays below the single gray level that a screen
-# could show.
+# decoder's. (That one is not zero, so a part of what we measure here is no pattern, perhaps error
+# that reaches in from the edge of the disc.) In most windows it still stays below the single gray
+# level that a screen could show.
 #
 # ## When does training remove it?
 #
-# We compare runs of 20 epochs with runs of 150, each from several seeds. Their tables hold the
-# pattern's share of the residual, so that the gray levels follow from the residual's variance, up
-# to a few percent.
+# We compare runs of 20 epochs with runs of 150, each from several seeds. For these runs only the
+# pattern's share of the error was kept, so we compute the gray levels from it, to a few percent.
 
 # %% tags=["nbval-check-output"]
 population = pd.concat([tables.read("early", "quick"), tables.read("seeds", "blog")])
@@ -314,7 +313,7 @@ spans.map(two_digits).rename(index=NAMES)
 # An untrained DeConv decoder was at several gray levels. After 20 epochs a fraction of one is left,
 # and the epochs up to 150 leave about as much of it, more in some runs and less in others. So
 # training removes most of the pattern early, within the first epoch as you can see in exercise 3,
-# and then leaves the rest alone.
+# and we see no clear trend between 20 and 150 epochs.
 #
 # ---
 #
@@ -322,13 +321,15 @@ spans.map(two_digits).rename(index=NAMES)
 #
 # * With a stride of 2, a transposed convolution is four convolutions in turn. That makes a
 #   checkerboard even where the kernel overlaps evenly.
-# * Nothing but training makes the four agree. It does most of that early and never finishes.
+# * Only training can make the four draw alike. Most of that happens in the first epoch, and a
+#   difference is left after 150.
 # * The trained DeConv decoder's pattern is easy to measure, next to absent from the SB decoder and
 #   nearly everywhere too faint to see.
 #
 # **The claims.** The post says that transposed convolutions leave checkerboard artifacts, which we
 # split in two. Is the pattern stronger than with an SB decoder of the same seed? And does it reach
-# one gray level, the least that can be seen? (The gray levels themselves were measured in the later
+# one gray level, the least that a screen can show? (In single windows it may, as you saw; the
+# claims are about what all pictures share.) (The gray levels themselves were measured in the later
 # runs only, so there are fewer of them than in the table above.)
 
 # %% tags=["nbval-check-output"]

@@ -15,15 +15,14 @@
 # ---
 
 # %% [markdown]
-# # Watch a convolution fail to count pixels
+# # Tell a network where it is
 #
-# **Takeaway.** A convolution does the same thing at every place, so it doesn't know where it is. We
-# ask decoders for a dot at places in a quarter of the canvas that they were never shown. A plain
-# convolutional decoder gets almost none of them right, and a CoordConv, which is told coordinates,
-# nearly all. The two differ in five things, and if you change them one at a time, two of the five
-# turn out to matter, but only together: the coordinates, and a code that is *broadcast* to many
-# places instead of passing through a linear layer. These are the two ideas of the Spatial Broadcast
-# decoder (SB decoder).
+# **Takeaway.** We ask decoders for a dot at places in a quarter of the canvas that they were never
+# shown. A plain convolutional decoder gets almost none of them right, and a CoordConv, which is
+# told coordinates, most of them, with some seeds all. The two differ in five things, and if you
+# change them one at a time, two turn out to matter, but only together: the coordinates, and a code
+# that is *broadcast* to 8×8 places or more instead of passing through a linear layer. These are the
+# two ideas of the Spatial Broadcast decoder (SB decoder).
 #
 # CoordConv comes from [Liu et al. 2018](https://arxiv.org/abs/1807.03247). The [blog
 # post](https://borea17.github.io/paper_summaries/spatial_broadcast_decoder) reports that it solves
@@ -141,20 +140,13 @@ pd.DataFrame({end: describe(end) for end in ENDS}, dtype=object)
 
 # %% [markdown]
 # For regression, the plain network has four convolutions of stride 2 and a linear layer. CoordConv
-# has a single convolution with coordinates, of which each channel passes on its largest value.
+# has a single convolution over picture and coordinates, and then takes the maximum of each channel
+# over all pixels.
 #
 # All networks of a task train for the same number of steps, with batches of 16 places. Adam's
 # learning rate falls to zero over these steps. We tried four rates for each task and both networks,
-# with one seed that we don't use again, and took the one with the least training loss. Whatever
-# differs from one of the two networks takes its rate. Here are the losses:
-
-# %% tags=["nbval-check-output"]
-pilots = ROWS[ROWS.seed == coordconv.PILOT_SEED]
-pilots.pivot(index=["task", "network"], columns="rate", values="train_loss").map("{:.1g}".format)
-
-# %% [markdown]
-# You can see that the highest rate is the best, or as good as the best, for all that draws, so that
-# all decoders below are trained alike. Only the plain network for regression needs a smaller one.
+# with one seed that we don't use again, and took the one with the least training loss. Each variant
+# below uses the rate of the network that it was derived from, and all decoders use the same one.
 #
 # ## The plain network fails where it was shown nothing
 #
@@ -175,12 +167,12 @@ RUNS[RUNS.network.isin(ENDS)].groupby(["task", "split", "network"]).agg(
 ).rename(columns=WORDS)
 
 # %% [markdown]
-# On the uniform split the plain network looks fine. In classification and rendering it has nearly
-# everything right, like CoordConv. On the quadrant it collapses: it gets almost no place right, and
-# the squares that it draws overlap the wanted ones by less than half. CoordConv draws them nearly
-# perfectly there, and in classification it has most places right. In regression it misses a part of
-# the quadrant, too, if a much smaller one. (With some seeds, the plain network for regression
-# doesn't even learn the places that it is shown. We leave no run out.)
+# In classification and rendering, the plain network has nearly everything right on the uniform
+# split, like CoordConv. On the quadrant it gets almost no place right, and the squares that it
+# draws overlap the wanted ones by less than half. CoordConv draws them nearly perfectly there, and
+# in classification it has most places right. In regression it misses a part of the quadrant, too,
+# if a smaller one. (There the plain network learns the places that it is shown only in part. We
+# leave no run out.)
 #
 # Where exactly does it fail? Each square below is the plane of centers for one training with seed
 # 0, and the brighter a place, the higher its score. The white line is the border of what was held
@@ -203,16 +195,15 @@ Picture(
 )
 
 # %% [markdown]
-# In classification and regression, all of the quadrant but a seam of a few pixels is dark for the
-# plain network, and its drawings fade out over a wider strip. It is as if it had learned a list of
-# places by heart, and what lies between them. A test set drawn at random, as on the left, would
-# have told us that it knows where things are. (The dark square on the left is one of the trainings
-# that failed altogether.)
+# For the plain network, nearly all of the quadrant is dark in classification, and all but a ragged
+# strip along the border in regression. Its drawings fade out over a wider strip. It is as if it had
+# learned a list of places by heart, and what lies between them. A test set drawn at random, as on
+# the left, would have told us that it knows where things are. (The dark square on the left is one
+# of the trainings that failed altogether.)
 #
 # CoordConv can learn something that is as true in the quadrant as elsewhere, but nothing makes it.
 # It has every shown place right in these trainings, and still misses a part of the quadrant in
-# classification and in regression. Coordinates make the right answer *easy to represent*. They
-# don't make it the only one that fits.
+# classification and in regression.
 #
 # ## What the plain network draws in the quadrant
 #
@@ -327,26 +318,22 @@ Picture(
 # You can see that nearly all networks learn what they are shown, while in the quadrant there are
 # two groups and little between them. Filled dots are decoders that broadcast the code to 8×8 places
 # or more *and* append coordinates. They are the ones that get the quadrant right, and nothing else
-# about them matters much. Here are the means over the seeds:
-
-# %% tags=["nbval-check-output"]
-means = ladder.groupby("network", sort=False)[list(PANELS)].mean()
-means.rename(columns=lambda panel: ", ".join(panel)).map("{:.0%}".format)
-
-# %% [markdown]
+# about them matters much.
+#
 # So this is what each of the five things does:
 #
 # * **Coordinates** are necessary: without them a CoordConv draws nothing but one gray, and the
 #   broadcast to 8×8 can't tell most pixels apart. But they aren't enough. The plain network with
 #   coordinates in every map (`plain-xy-every`) fails in the quadrant like the one without.
 # * **The start** is the other half. Give CoordConv a linear layer (`coordconv-linear`), and each
-#   place has weights of its own for the code, and those of the quadrant are never asked to draw. In
-#   classification it doesn't even learn what it is shown in these steps. In a broadcast all places
+#   place has weights of its own for the code, and those of the quadrant are never asked to draw. It
+#   fails there in rendering, with the one seed that we trained. (In classification it doesn't even
+#   learn what it is shown in these steps, so that task tells nothing.) In a broadcast all places
 #   share their weights, so that what they learn elsewhere holds in the quadrant, too.
 # * **The side** belongs to the start: a broadcast to 2×2 with coordinates in every map
-#   (`plain-broadcast-xy-every`) isn't enough, and one to 8×8 is. With 2×2, the quadrant is a single
-#   pixel of the first map, and how its coordinates compare with a code of the quadrant is what was
-#   never shown. This is how we read it; we haven't tested it further.
+# (`plain-broadcast-xy-every`) isn't enough, and one to 8×8 is. With 2×2, the quadrant is a single
+# pixel of the first map, which was never trained on a code from inside of it. [The
+# ablation](09_ablation.ipynb) finds that such a broadcast is a linear layer in disguise.
 # * **The kernel** doesn't decide. CoordConv generalizes with kernels of 3, and the filled plain
 #   network with kernels of 4 and a stride of 2, while a smaller kernel doesn't help the plain one.
 # * **Width and depth** don't decide, either. Where a filled dot of classification falls short of 1
@@ -355,8 +342,8 @@ means.rename(columns=lambda panel: ", ".join(panel)).map("{:.0%}".format)
 # ## How fast, and how small?
 #
 # The post says that CoordConv trains 150 times faster. We count the steps until 95% of the test
-# places are right, in classification on the uniform split, where plain networks do get there. The
-# test is looked at after 25 steps and then a fifth later each time.
+# places are right, in classification on the uniform split, where the plain network gets there. The
+# test is looked at after 25 steps, and then each time at 1.2 times the step before.
 
 # %%
 LINES = ("plain", "plain-kernel2", "plain-side8-broadcast-xy-first", "coordconv",
@@ -377,7 +364,7 @@ Picture(
 # networks need more than a thousand. (They come there late in their training, while the learning
 # rate falls to zero, so that their number depends on how many steps we give them in all.) On the
 # right the plain lines never leave the ground, and you can see a CoordConv come close to 100% and
-# then fall back, although its training goes on well. Here is the same for all seeds:
+# then fall back. Here is the same for all seeds:
 
 
 # %% tags=["nbval-check-output"]
@@ -398,22 +385,14 @@ UNIFORM.groupby("network", sort=False).agg(**{
     "seconds till then": ("seconds_to_95", until)})
 
 # %% [markdown]
-# Steps are the same on every machine, up to rounding, and so their ratios are the ones to trust.
-# The seconds are those of one core of a processor that did other work at the same time. How far can
-# we trust them? The same network takes the same number of steps with every seed, so it should take
-# the same time:
-
-# %% tags=["nbval-check-output"]
-totals = UNIFORM.groupby("network").seconds
-(totals.max() / totals.min()).describe()[["50%", "max"]].rename(
-    {"50%": "median", "max": "highest"}).round(2).to_frame("slowest seed over fastest")
-
-# %% [markdown]
-# A ratio of two such times inherits this spread. Now which plain network should CoordConv be
-# compared with? A factor such as 150 says as much about the opponent as about CoordConv, and so we
-# let each side send its best of those that we timed. On one side are all networks that have no
-# coordinates, and on the other all that are an SB decoder: they broadcast the code over the whole
-# canvas, with coordinates.
+# Steps are the same on every machine, up to rounding. The seconds are those of one core of a
+# processor that did other work at the same time, so trust them less. The post's factor is one of
+# time, however, so we judge it by seconds.
+#
+# Which plain network should CoordConv be compared with? A factor such as 150 says as much about the
+# opponent as about CoordConv, and so we let each side send its best of those that we timed. On one
+# side are all networks that have no coordinates, and on the other all that are an SB decoder: they
+# broadcast the code over the whole canvas, with coordinates.
 
 
 # %% tags=["nbval-check-output"]
@@ -481,18 +460,14 @@ convolved = functional.conv2d(AppendCoordinates()(constant), first.weight, first
 print("equal, bit for bit:", torch.equal(first(code), functional.relu(convolved)))
 
 # %% [markdown]
-# The CoordConv that solves classification and rendering *is* an SB decoder, whose code is the place
-# itself. The two recipes differ in three sizes, and not in an idea:
-
-# %% tags=["nbval-check-output"]
-both = pd.DataFrame({"SB decoder": asdict(SBD), "CoordConv": asdict(COORDCONV)}, dtype=object)
-both[both["SB decoder"] != both["CoordConv"]].dropna()
-
-# %% [markdown]
+# The CoordConv that we used for classification and rendering *is* an SB decoder, whose code is the
+# place itself. The two differ only in width, depth and kernel.
+#
 # ## The claims
 #
-# We split the post's sentence into three claims. The first one takes all five CoordConvs that were
-# never shown the quadrant, with all their seeds, the two others take the best of both sides.
+# We split the post's sentence into three claims. The first one is about classification and takes
+# all five CoordConvs that were never shown the quadrant, with all their seeds. The two others take
+# the best of both sides.
 
 # %% tags=["nbval-check-output"]
 quadrant = RUNS[(RUNS.task == "classification") & (RUNS.split == "quadrant")]
@@ -505,8 +480,7 @@ Report(
 
 # %% [markdown]
 # CoordConv is as small as claimed, and it is faster, but not by such a factor. And it doesn't solve
-# these tasks perfectly. Several of its trainings miss a part of the quadrant, although they are
-# right at every place that they were shown.
+# these tasks perfectly.
 #
 # ---
 #
@@ -515,8 +489,7 @@ Report(
 # * A plain convolutional decoder that looks nearly perfect on a random test set gets almost nothing
 #   right in a region that it was not shown.
 # * Of the five things in which CoordConv differs from it, two matter, and only together:
-#   coordinates, and a code that is broadcast to many places. The kernel, the width and the depth
-#   don't decide.
+#   coordinates, and a code that is broadcast to 8×8 places or more.
 # * CoordConv is much smaller and faster, though not 150 times, and it generalizes far better,
 #   though not perfectly with every seed.
 #
@@ -564,6 +537,6 @@ print(f"{right.mean():.0%} right with {sum(p.numel() for p in by_hand.parameters
 # %% tags=["solution", "hide-input", "nbval-check-output"]
 nearest = {split: torch.cdist(places[test].float(), places[~test].float()).amin(dim=1)
            for split, test in tests.items()}
-pd.DataFrame({split: {"median pixels": round(float(distances.median()), 1),
-                      "most pixels": round(float(distances.max()), 1)}
+pd.DataFrame({split: {"median pixels": round(float(distances.median())),
+                      "most pixels": round(float(distances.max()))}
               for split, distances in nearest.items()}).T

@@ -22,15 +22,14 @@
 # checkerboards, and a convolution doesn't know where it is unless it is told coordinates. The two
 # arguments come apart. A decoder that resizes instead of deconvolving leaves no checkerboard, but
 # its latent space is as bent as DeConv's. A decoder that broadcasts the code with coordinates and
-# then deconvolves has a straight latent space in most runs, but it leaves the checkerboard. And an
-# SB decoder of 22 channels, with DeConv's multiply-adds and a fortieth of its parameters, is
+# then deconvolves leaves the checkerboard, but its latent space is straight in two runs of three.
+# And an SB decoder of 22 channels, with DeConv's multiply-adds and a fortieth of its parameters, is
 # straight all the same, and sharper in most runs.
 #
-# We take the SB decoder apart so that each variant differs in an argument or two. You will first
-# see five decoders after a full training, then many more after a short one, and at last how to
-# compare two models along a curve instead of at a point. You need nothing from earlier notebooks.
-# We train nothing here, since `make study` has trained all runs and left their scores in
-# `results/`.
+# We take the SB decoder apart by a few arguments at a time. You will first see five decoders after
+# a full training, then many more after a short one, and at last how to compare two models along a
+# curve instead of at a point. You need nothing from earlier notebooks. We train nothing here, since
+# `make study` has trained all runs and left their scores in `results/`.
 #
 # ---
 
@@ -65,8 +64,8 @@ from sbd_utils.worlds.circles import COLORS
 # [geometry](05_geometry.ipynb), this takes an R² of the best affine map (linear plus a shift) above
 # the bound below, and none of the grid's 25 cells turned over. We call a run straight if all three
 # colors are. The *R² of the sum* asks the same of all five latents at once: how much of the code is
-# a linear function of the place plus a constant for the color? It is 1 if all colors share one
-# straight plane.
+# a linear function of the place plus a constant for the color? It is 1 if the planes of the colors
+# are straight, and shifted copies of each other.
 
 
 # %%
@@ -182,9 +181,10 @@ Picture(
 # You can see that all four corners are filled. The pattern of `resize` is at least hundreds of
 # times weaker than DeConv's, and yet none of its runs is straight and all their latents mix.
 # `broadcast8-deconv` leaves a pattern dozens of times stronger than any SB run's, and yet its plane
-# is straight in two of three runs and its latents hardly mix. So each argument is right about its
-# own effect, and neither explains the other's. Among these five decoders the pattern comes with the
-# transposed convolutions, and the straight plane comes with the broadcast.
+# is straight in two of three runs and its latents hardly mix. So leaving out the transposed
+# convolutions and broadcasting with coordinates each have their own effect, and neither explains
+# the other's. Among these five decoders the pattern comes with the transposed convolutions, and the
+# straight plane comes with the broadcast.
 #
 # The lone blue dot above the line is a run of `broadcast8-deconv` with one color whose R² is too
 # low. No cell of it is folded, and it is still straighter than any run of `resize`:
@@ -195,11 +195,11 @@ LONG[LONG.decoder.isin(["resize", "broadcast8-deconv"])].set_index(["decoder", "
     shown].round(2).rename(columns=WORDS)
 
 # %% [markdown]
-# Its R² of the sum is lower, too, so a broadcast doesn't guarantee a straight plane. The last
-# column is the share of images drawn as one disc of the right color in the right place. In seed 2,
-# `broadcast8-deconv` never learned to draw a third of them; we leave no run out. The ranges of MIG
-# overlap because MIG asks for one latent per factor: it is low wherever x and y lie turned against
-# the latents, however straight their plane is.
+# So a broadcast doesn't guarantee a straight plane. The last column is the share of images drawn as
+# one disc of the right color in the right place. In seed 2, `broadcast8-deconv` never learned to
+# draw a third of them; we leave no run out. The ranges of MIG overlap because MIG asks for one
+# latent per factor: it is low wherever x and y lie turned against the latents, however straight
+# their plane is.
 #
 # ## A narrow SB decoder, with the multiply-adds of DeConv
 #
@@ -233,8 +233,9 @@ print(f"DeConv has {ratio:.0f} times its parameters")
 # %% [markdown]
 # At DeConv's multiply-adds and with a small part of its parameters, you get the straight plane in
 # every run, and in most of them the separate latents and the sharper pictures. It is not as sure to
-# be sharp as the full SB decoder, which is sharper than the best of DeConv's runs every time. For
-# images like ours, we would start with the narrow one and train a few seeds.
+# be sharp as the full SB decoder, which is sharper than the best of DeConv's runs every time, and
+# its KL term can be as high as DeConv's. For images like ours, we would start with the narrow one
+# and train a few seeds.
 #
 # ## What straightens the plane?
 #
@@ -290,12 +291,12 @@ SCAN[SCAN.straight != usual].set_index(["decoder", "seed"])[shown].round(2).rena
 # %% [markdown]
 # If you broadcast the code *and* append coordinates, the plane is straight in nearly every run,
 # with 16 channels or 128, with padding or without, and with transposed convolutions behind it, too.
-# The exceptions are decoders of two layers (`sbd-depth2`) and decoders with a kernel of 5
-# (`sbd-kernel5`), which have three layers; either fails in two of three seeds. Where such a run has
-# folded cells in spite of a good R², its plane may be seen nearly edge-on, like a sheet of paper
-# from the side. With a linear start coordinates don't help, and the one straight run belongs to
-# `resize-xy-every`. Without coordinates a broadcast fails as well. (The high R² of the sum of
-# `sbd-no-xy` means little, since its code holds no places, as you will see below.)
+# The exceptions are `sbd-depth2`, which has two layers, and `sbd-kernel5`, and each of them fails
+# in two of three seeds. Where such a run has folded cells in spite of a good R², its plane may be
+# seen nearly edge-on, like a sheet of paper from the side. With a linear start coordinates don't
+# help, and the one straight run belongs to `resize-xy-every`. Without coordinates a broadcast fails
+# as well. (The high R² of the sum of `sbd-no-xy` means little, since its code holds no places, as
+# you will see below.)
 #
 # A straight plane for each color is not yet *one* plane for all colors. In one seed of
 # `sbd-width22` every color is straight, and the R² of the sum is little more than a half. (You saw
@@ -328,9 +329,9 @@ MAPS.groupby("decoder", sort=False).agg({"straight": "sum", "colors": "sum"}).re
 # %% [markdown]
 # A linear start gives no straight run at any of these sizes. A broadcast with coordinates gives a
 # straight run in every seed at 4×4 and at 8×8, and in none at 2×2 and at 16×16. From 16×16 only two
-# layers lead to the image, and two layers often failed at 64×64, too, so we blame the depth. Only
-# at 8×8 do all colors share one plane in every seed: in two seeds of `broadcast4-deconv` the R² of
-# the sum is low, although every color is straight by itself.
+# layers lead to the image, and two layers often failed at 64×64, too, so depth may be the reason.
+# Only at 8×8 do all colors share one plane in every seed: in two seeds of `broadcast4-deconv` the
+# R² of the sum is low, although every color is straight by itself.
 #
 # At 2×2 there is another reason, since a broadcast to 2×2 is a linear layer in disguise. All of its
 # places are corners, so each output of the first transposed convolution sees a different
@@ -376,9 +377,9 @@ SCAN[SCAN.decoder.isin(["sbd-no-xy", "sbd"])].groupby("decoder").agg(
 
 # %% [markdown]
 # That is one pixel per layer, since a kernel of 3 looks one pixel to each side. This decoder can
-# choose one color for the whole picture and another for its frame, and no more. After training, its
-# pictures explain next to nothing of what varies between the images, and its small KL term leaves
-# no room for places.
+# choose one color for the inside of the picture and draw something in a frame of that width, and no
+# more. After training, its pictures explain next to nothing of what varies between the images, and
+# its small KL term leaves no room for places.
 #
 # ## When do the pictures become sharper?
 #
@@ -460,7 +461,7 @@ for rows in (TRADED[TRADED.kl > 1], ENDS):
 #   checkerboard, broadcasting with coordinates straightened the plane, and neither did the other.
 # * A broadcast to 4×4 or 8×8 places, with coordinates, straightened every color in all short runs.
 #   In the long runs, the broadcast to 8×8 did so in most.
-# * Sharp pictures took 150 epochs and a broadcast to every pixel.
+# * Sharp pictures came between 20 and 150 epochs, and with a broadcast to every pixel.
 # * An SB decoder of 22 channels has the straight plane at DeConv's multiply-adds, and in most runs
 #   the sharp pictures.
 #
@@ -511,8 +512,8 @@ max(width for width in work if work[width] <= cost.multiply_adds(ComposedDecoder
 {depth: reach(replace(SBD, coordinates="none", depth=depth)) for depth in range(2, 7)}
 
 # %% [markdown]
-# **3.** The checkerboard doesn't fade away. In most runs its share of the error grows, since the
-# rest of the error shrinks faster. (Ten epochs were at the higher learning rate.)
+# **3.** The checkerboard doesn't fade away. After 150 epochs its share of the error is higher in
+# most runs, since the rest of the error has shrunk. (Ten epochs were at the higher learning rate.)
 
 # %% tags=["solution", "hide-input", "nbval-check-output"]
 curve = pd.concat([SCAN, prepare(tables.read("early", "quick")), LONG])

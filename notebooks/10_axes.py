@@ -26,9 +26,8 @@
 # A VAE (variational autoencoder) has an encoder that turns a picture into a few numbers, its
 # **latents**, and a decoder that draws the picture from them. All latents together are the
 # picture's **code**. A latent **mixes** if a sweep of it, with all others held fixed, moves both
-# the position and the color of the disc. This notebook is for you if you want to know why a VAE
-# picks the axes it does. [The notebook on geometry](05_geometry.ipynb) has shown that SB codes are
-# straight; here we ask in which direction they lie.
+# the position and the color of the disc. [The notebook on geometry](05_geometry.ipynb) has shown
+# that SB codes are straight; here we ask in which direction they lie.
 #
 # The runs are the published ones, so nothing is trained here.
 #
@@ -94,8 +93,8 @@ early = tables.read("early", "quick").query("decoder == 'sbd'").set_index("seed"
 early[["mixing", "additive"]].rename(columns=tables.SCORES).round(2).T
 
 # %% [markdown]
-# All of them are sums or nearly so, also those in which every latent mixes. So the order comes
-# first, and the axes come later or not at all. What could make a VAE prefer some axes over others?
+# All of them are sums or nearly so, also those in which every latent mixes. So after 20 epochs the
+# order is there, and the axes need not be. What could make a VAE prefer some axes over others?
 #
 # ## Which axes does the loss prefer?
 #
@@ -114,7 +113,7 @@ early[["mixing", "additive"]].rename(columns=tables.SCORES).round(2).T
 #
 # This is a matrix, and it need not be diagonal. A diagonal $q$ can match only its diagonal, and it
 # loses nothing only if $P$ is diagonal, too (Rolinek et al. 2019). So we compute $P$ for 30 codes
-# of each model and draw what it wants, in the two latents of the mixing run whose demands are tied
+# of each model and draw the best posterior in the two latents of the mixing run that $P$ ties
 # together most.
 
 # %%
@@ -201,7 +200,7 @@ pd.DataFrame(rows).T.rename_axis(["run", "along"]).round(2)
 # For the mixing run the price of the latents is most of a nat, and the turned axes are almost free.
 # This price assumes a linear decoder. To see what the real decoder says, we compute the loss
 # itself, with one width per axis that would be best for a linear decoder. Each code gets ten draws
-# in opposite pairs, whose mean and covariance are exactly right, so that little is left to chance.
+# whose mean is exactly 0 and whose covariance is exactly right, so that little is left to chance.
 # The first column is the reconstruction term along the latents, the next three say how much turning
 # the axes changes the terms and their sum, and the last is the standard error of that sum over the
 # 30 codes.
@@ -224,11 +223,11 @@ for name in RUNS:
 pd.DataFrame(rows).T.rename_axis("nats per image").round(2)
 
 # %% [markdown]
-# The mixing run would save about what the price says, and it would save it in the KL term, by not
-# being precise about color. So the loss does prefer the axes that we like, but by a small part of
-# its many nats, and this run had not found them by epoch 150. Such a weak pull leaves much to luck.
-# The post's own SB traversals change the color along a latent that moves the disc, so its run may
-# be a milder case of the same.
+# The mixing run would save about what the price says, and it would save it in the KL term,
+# presumably by not being precise about color. So the loss does prefer the axes that we like.
+# Training has taken most of the way towards them (exercise 1), but this run had not gone the last
+# part, worth less than a nat, by epoch 150. The post's own SB traversals change the color along a
+# latent that moves the disc, so its run may be a milder case of the same.
 #
 # You may object that the encoder can choose other widths for each code, while we gave all codes the
 # same. So we compare with the encoder's own widths, too.
@@ -243,8 +242,8 @@ print(f"turned axes with one width each, less the encoder's own widths: {differe
 # %% [markdown]
 # Even against these the turned axes win. The DeConv run is our control. All of its new axes still
 # mix, their price is even higher than that of the latents, and the loss stays about where it was.
-# As its code is not a sum, what a direction means changes from code to code, and no rotation can be
-# right for all of them.
+# As its code is not a sum, what a direction means changes from code to code, so we expect no
+# rotation to be right for all of them.
 #
 # **A caveat.** This is a reading of three runs. By its price the typical SB run would gain nearly
 # as much from turning as the mixing one, although its latents already keep color apart. Its loss
@@ -259,9 +258,9 @@ print(f"turned axes with one width each, less the encoder's own widths: {differe
 #
 # **What you have seen**
 #
-# * A code can be a clean sum of position and color and still mix in every latent.
+# * A code can be a clean sum of position and color and still mix in every latent that it uses.
 # * A diagonal posterior makes some axes cheaper than others. Nothing else in the loss pulls a code
-#   onto its latents, and the pull is weak.
+#   onto its latents, and over the last stretch the pull is weak.
 # * Turning the axes after training repairs a mixing SB code and not a DeConv code.
 #
 # **On your own** (solutions below)
@@ -275,8 +274,8 @@ print(f"turned axes with one width each, less the encoder's own widths: {differe
 # show that VAEs align their latents with principal directions, by accident of the diagonal
 # posterior; Chen et al. 2018, [arXiv 1802.04942](https://arxiv.org/abs/1802.04942), define MIG.
 #
-# **Next.** What in the decoder makes the code straight in the first place? [The notebook on the
-# ablation](09_ablation.ipynb) takes it apart.
+# **Next.** [The notebook on sprites](11_sprites.ipynb) gives both decoders pictures of eight
+# factors.
 #
 # ## Solutions
 #
@@ -302,9 +301,9 @@ for k, value in enumerate(wanted, start=1):
     print(f"axis {k}: {float(f'{value:.2g}'):,g}")
 
 # %% [markdown]
-# **3.** We fit the sum by least squares. Its matrix $A$ spans the plane of the places, and we take
-# the direction along which the three offsets $b_c$ differ most. A right angle means that one
-# rotation can give color an axis of its own.
+# **3.** We fit code $= A\,(x, y)^\top + b_c$ for color $c$ by least squares. $A$ spans the plane of
+# the places, and we take the direction along which the three offsets $b_c$ differ most. A right
+# angle means that one rotation can give color an axis of its own.
 
 # %% tags=["solution", "hide-input", "nbval-check-output"]
 labels = sprites.factors["color"][:, None] == np.unique(sprites.factors["color"])

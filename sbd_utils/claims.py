@@ -190,8 +190,9 @@ LEDGER = {
               "post, geometry", "R² of (x, y) read from them by nearest neighbors, cross-validated",
               "readout R²", "≥", 0.7, "reproduced"),
         Claim("more-memory", "SB needs about 50% more memory", "post, drawbacks",
-              "peak of an eager float32 step of 16 images, weights and Adam's moments included, SB "
-              "over DeConv", "times DeConv's", ">", 1, "larger than claimed", size=(1.5, 1.5)),
+              "peak of a plain float32 step of 16 images, weights and Adam's moments included, SB "
+              "over DeConv, in results/bench.md", "times DeConv's", ">", 1, "larger than claimed",
+              size=(1.5, 1.5)),
         Claim("slower", "SB trains 1.48 times as long", "post, drawbacks",
               "seconds of a plain float32 step, SB over DeConv, on results/bench.md's processor",
               "times DeConv's", ">", 1, "larger than claimed", size=(1.48, 1.48)),
