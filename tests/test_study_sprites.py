@@ -151,6 +151,8 @@ def test_a_row_is_of_its_world_decoder_and_seed(monkeypatch, tmp_path, reported)
     row = sprites.train_and_score(**job)
     assert row | job == row and row["images"] == 2 * 64 and row["precision"] == "float32"
     assert len(list(tmp_path.glob("deconv-seed3-*"))) == 1
+    history = sprites.trained(**job).history
+    assert [row["reconstruction"], row["kl"]] == [history.reconstruction[-1], history.kl[-1]]
     assert sprites.train_and_score(**job) == row  # the run is loaded, not trained anew
     assert reported[0][0].shape == (300, 10) and len(reported) == 2
     other = sprites.train_and_score(**job | {"world": "large"})

@@ -1,0 +1,83 @@
+"""A row of a study, what it is of, and the table that `make study` writes."""
+
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from sbd_utils.measures.codes import encode
+from sbd_utils.measures.geometry import LINES
+from sbd_utils.settings import RESULTS, TRAINING
+from sbd_utils.studies import run, store, tables
+from sbd_utils.training import published
+from sbd_utils.worlds.circles import COLORS, draw_sprite, make_sprites
+
+QUICK = {**TRAINING["quick"], "epochs": 2}
+
+
+@pytest.fixture
+def small(monkeypatch, tmp_path):
+    """Two epochs over few pictures, in a folder of their own; scores are what is asked for."""
+    asked = []
+    monkeypatch.setattr(run, "TRAINING", {"quick": QUICK})
+    monkeypatch.setattr(run, "RUNS", tmp_path)
+    monkeypatch.setattr(run, "make_sprites", partial(make_sprites, 64, (16,), 4))
+    monkeypatch.setattr(run, "score", lambda *given: asked.append(given) or {"kl": 1.5})
+    return asked
+
+
+def test_a_row_says_what_was_trained_and_scores_what_a_file_would_hold(small, tmp_path):
+    job = {"preset": "quick", "decoder": "deconv", "seed": 4, "loop": "plain", "beta": 16.0}
+    row = run.train_and_score(**job)
+    expected = job | {"decoder_variance": 0.3, "epochs": 2, "kl": 1.5, "precision": "float32"}
+    assert expected.items() <= row.items() and {"cpu", "threads", "torch"} <= set(row)
+    assert run.train_and_score(**job) == row
+    (scored, sprites), (again, _) = small
+    assert scored.config.beta == 16 and not scored.config.compiled and len(scored.history) == 2
+    assert scored.history == again.history, "trained twice"
+    assert set(sprites.factors["color"]) == set(COLORS)
+    weights = scored.vae.state_dict()
+    assert all((value.half().float() == value).all() for value in weights.values())
+
+    (kept,) = (np.load(path) for path in tmp_path.glob("deconv-seed4-*/lattice.npy"))
+    assert kept.shape == (2, 11, 11, 5) and kept.dtype == np.float16
+    red = draw_sprite(LINES[6], LINES[30])  # column 2 and row 10 of every third line
+    assert kept[1, 10, 2] == pytest.approx(encode(scored.vae, red[None])[0][0], abs=0.02)
+    assert abs(kept[0] - kept[1]).max() > 0.02
+
+
+def test_the_published_run_that_mixes_is_scored_as_it_is(small, tmp_path):
+    row = run.train_and_score("blog", "sbd-mixing", 0)
+    (scored, _), = small
+    mixing = published.load("sbd-mixing")
+    assert scored.history == mixing.history and not list(tmp_path.iterdir())
+    committed = pd.read_csv(RESULTS / "followup.csv").query("decoder == 'sbd-mixing'").iloc[0]
+    for name in ("preset", "loop", "seed", "decoder", "epochs", "precision", "threads", "cpu"):
+        assert row[name] == committed[name], name
+    assert committed.kl == pytest.approx(mixing.history.kl[-1], rel=1e-4)
+
+
+def times(factor: int) -> dict:
+    if factor == 7:
+        raise AssertionError("done before")
+    return {"factor": factor, "threefold": 3 * factor}
+
+
+def test_the_table_has_a_row_per_job_in_their_order(monkeypatch, tmp_path):
+    monkeypatch.setattr(store, "RUNS", tmp_path)
+    monkeypatch.setattr(tables, "RESULTS", tmp_path)
+    monkeypatch.setattr(run, "train_and_score", times)
+    monkeypatch.setattr(run, "side_by_side", lambda function, jobs: [function(**j) for j in jobs])
+    monkeypatch.setattr(run, "on_cluster", lambda address, work, jobs: [
+        store.done(work, {"factor": {"tcp://a": 5}[address]})] if work is times else None)
+    jobs = [{"factor": factor} for factor in (9, 7, 5)]
+    monkeypatch.setitem(run.STUDIES, "toy", jobs[:2])
+    path = tmp_path / "rows" / f"{store.key(times, jobs[1])}.json"
+    path.parent.mkdir()
+    path.write_text('{"factor": 7, "threefold": 21}', encoding="utf-8")
+    run.main("toy")
+    assert tables.read_all("toy").to_numpy().tolist() == [[9, 27], [7, 21]]
+    monkeypatch.setitem(run.STUDIES, "toy", jobs)
+    run.main("toy", "tcp://a")
+    assert tables.read_all("toy").to_numpy().tolist() == [[9, 27], [7, 21], [5, 15]]
