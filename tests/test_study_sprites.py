@@ -44,6 +44,15 @@ def plane(monkeypatch):
     return lambda vae, world="quadrant": sprites.plane(vae, WORLDS[world])
 
 
+def test_sprites_stand_at_their_places(plane):
+    vae = Known(lambda places: places)
+    found = sprites.moved(vae, WORLDS["triangle"])
+    assert centers(found.images.numpy()) == pytest.approx(np.tile(found.places, (8, 1)), abs=1e-3)
+    assert found.codes == pytest.approx(np.tile(found.places, (8, 1, 1)), abs=1e-3)
+    assert found.affine == pytest.approx(found.codes, abs=1e-3)
+    assert (found.seen == (found.places.sum(axis=1) < 1.001)).all()
+
+
 def affine(places):
     return places @ [[2.0, 0.5, 0], [-1, 1, 0.3]] + [1, 2, 3]
 
