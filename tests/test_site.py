@@ -232,7 +232,7 @@ def test_every_public_docstring_is_on_a_page(pages):
     assert {"sbd_utils.models.vae.VAE.loss_terms", "sbd_utils.claims.Claim.verdict",
             "sbd_utils.measures.geometry.affine_fit", "sbd_utils.files.write"} <= documented
     text = pages["api/sbd_utils.models.html"].get_text()
-    assert "channels + 2, height, width]; CoordConv’s half" in text and "\\" not in text
+    assert "to [batch, channels + 2, height, width]" in text and "\\" not in text
     arguments = pages["api/sbd_utils.models.html"].find(id="sbd_utils.models.recipes.Recipe")
     assert [li.strong.get_text() for li in arguments.parent.dd.find("ul").find_all("li")][:3] == [
         "start", "side", "up"]
