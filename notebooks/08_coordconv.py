@@ -331,9 +331,9 @@ Picture(
 #   learn what it is shown in these steps, so that task tells nothing.) In a broadcast all places
 #   share their weights, so that what they learn elsewhere holds in the quadrant, too.
 # * **The side** belongs to the start: a broadcast to 2×2 with coordinates in every map
-# (`plain-broadcast-xy-every`) isn't enough, and one to 8×8 is. With 2×2, the quadrant is a single
-# pixel of the first map, which was never trained on a code from inside of it. [The
-# ablation](09_ablation.ipynb) finds that such a broadcast is a linear layer in disguise.
+#   (`plain-broadcast-xy-every`) isn't enough, and one to 8×8 is. With 2×2, the quadrant is a single
+#   pixel of the first map, which was never trained on a code from inside of it. [The
+#   ablation](09_ablation.ipynb) finds that such a broadcast is a linear layer in disguise.
 # * **The kernel** doesn't decide. CoordConv generalizes with kernels of 3, and the filled plain
 #   network with kernels of 4 and a stride of 2, while a smaller kernel doesn't help the plain one.
 # * **Width and depth** don't decide, either. Where a filled dot of classification falls short of 1
