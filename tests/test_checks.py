@@ -189,7 +189,8 @@ CALLS = [
 ]
 # Results, layers of torch's own arguments, what takes no argument, and what takes a file.
 FREE = {"Blobs", "Moves", "AffineFit", "Geometry", "Task", "TransposedConv2d", "FrugalConv2d",
-        "AppendCoordinates", "centers", "read", "FactorSet", "Part", "Factor", "CorrelatedFactors"}
+        "AppendCoordinates", "NearestUpsample", "centers", "read", "FactorSet", "Part", "Factor",
+        "CorrelatedFactors"}
 # NaN is a gap; the values, or the length, cost too much to look at in every step of training.
 UNSEEN = {"power", "x", "noise", "z", "grid", "weight", "bias"}
 # None need be there, nor is looked at if it is not drawn.
