@@ -195,11 +195,15 @@ def test_a_training_of_the_study_is_kept_with_its_row(tmp_path, monkeypatch):
     untimed = coordconv.train_and_score(**case | {"seed": 1})
     assert np.isnan(untimed["steps_to_95"]) and trained[-1][-1] == 2000  # one look, at the end
 
-    monkeypatch.setattr(coordconv, "CASES", [case, {**case, "seed": 1}])  # only seed 0 is shown
+    other = {**case, "network": "coordconv-kernel3"}
+    coordconv.train_and_score(**other)
+    cases = [case, {**case, "seed": 1}, other]  # only seed 0 is shown
+    monkeypatch.setattr(coordconv, "CASES", cases)
     monkeypatch.setattr(coordconv, "MAPS", tmp_path / "maps.safetensors")
     coordconv.write_maps()
     maps = coordconv.read_maps()
-    assert set(maps) == {f"rendering/quadrant/coordconv/{what}" for what in ("scores", "drawn")}
+    assert set(maps) == {f"rendering/quadrant/{network}/{what}" for what in ("scores", "drawn")
+                         for network in ("coordconv", "coordconv-kernel3")}
     np.testing.assert_allclose(maps["rendering/quadrant/coordconv/scores"].ravel(),
                                done.scores, atol=1 / 255)
     with torch.inference_mode():

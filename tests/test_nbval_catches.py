@@ -113,8 +113,18 @@ def test_reproduce_writes_claims_figures_and_where_its_runs_lie(folder, capsys):
     assert (row["claim"], row["verdict"], facts["preset"]) == ("images", "reproduced", "quick")
     text = (target / "claims.md").read_text(encoding="utf-8")
     assert text == reproduce.to_text(facts) and text in capsys.readouterr().out
-    assert "| quick   | within  |" in text
+    assert "\n| quick   | within  |" in text
     assert "old" in (folder / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("text", ["a\n", *(f"a\n{mark}b\n" for mark in reproduce.MARKS)])
+def test_a_readme_without_both_marks_is_left_as_it_is(tmp_path, text):
+    path = tmp_path / "README.md"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError) as told:
+        reproduce.update_readme(path, [])
+    assert all(mark.strip() in str(told.value) for mark in reproduce.MARKS)
+    assert path.read_text(encoding="utf-8") == text
 
 
 def test_a_new_run_is_placed_among_the_seeds(monkeypatch):

@@ -110,6 +110,14 @@ def test_no_number_and_two_numbers_of_a_seed_are_refused(rows):
         tables.difference(rows, "kl")
 
 
+def test_the_pair_has_every_run_of_both_decoders():
+    rows, seeds = tables.pair(), tables.read("seeds", "blog")
+    more = tables.read("followup", "blog").query("decoder == 'sbd'")
+    assert len(more) == 3 and more.mixing.max() == 1, "the run that mixes is one of them"
+    assert sorted(rows.decoder) == ["deconv"] * 15 + ["sbd"] * 18
+    assert sorted(rows.kl) == sorted([*seeds.kl, *more.kl]) and rows.index.is_unique
+
+
 def test_the_ablation_is_read():
     found = tables.read("ablation", "ablation")
     assert {"deconv", "sbd", "resize", "sbd-width22"} <= set(found.decoder)
