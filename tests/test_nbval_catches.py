@@ -102,18 +102,23 @@ def test_the_published_notebooks_are_executed_in_place_and_the_readme_follows(fo
                     f"{reproduce.MARKS[1]}\nz\n") and "| claim" in text
 
 
-def test_reproduce_writes_claims_figures_and_where_its_runs_lie(folder, capsys):
+@pytest.mark.parametrize("preset", ["quick", "blog"])
+def test_reproduce_writes_claims_figures_and_where_its_runs_lie(
+    folder, capsys, monkeypatch, preset
+):
+    monkeypatch.setenv("SBD_PRESET", preset)
     (folder / "notebooks" / "01_good.py").write_text(GOOD, encoding="utf-8")
     (folder / "notebooks" / "helper.py").write_text("1 / 0", encoding="utf-8")  # no number
     assert reproduce.main() == 0
-    target = folder / "results" / "quick"
+    target = folder / "results" / preset
     assert (target / "figures" / "dot.png").read_bytes() == PNG
     facts = json.loads((target / "claims.json").read_bytes())
     [row] = facts["claims"]
-    assert (row["claim"], row["verdict"], facts["preset"]) == ("images", "reproduced", "quick")
+    assert (row["claim"], row["verdict"], facts["preset"]) == ("images", "reproduced", preset)
     text = (target / "claims.md").read_text(encoding="utf-8")
     assert text == reproduce.to_text(facts) and text in capsys.readouterr().out
-    assert "\n| quick   | within  |" in text
+    assert f"\n| {preset:7} | within  |" in text
+    assert [path.name for path in (folder / "notebooks").glob("*.ipynb")] == []
     assert "old" in (folder / "README.md").read_text(encoding="utf-8")
 
 

@@ -1,5 +1,7 @@
 """A row of a study, what it is of, and the table that `make study` writes."""
 
+import subprocess
+import sys
 from functools import partial
 
 import numpy as np
@@ -57,6 +59,14 @@ def test_the_published_run_that_mixes_is_scored_as_it_is(small, tmp_path):
     for name in ("preset", "loop", "seed", "decoder", "epochs", "precision", "threads", "cpu"):
         assert row[name] == committed[name], name
     assert committed.kl == pytest.approx(mixing.history.kl[-1], rel=1e-4)
+
+
+@pytest.mark.parametrize("given", [[], ["nope"]])
+def test_a_study_that_is_not_there_is_told(given):
+    done = subprocess.run([sys.executable, "-m", "sbd_utils.studies.run", *given],
+                          capture_output=True, text=True, encoding="utf-8")
+    assert done.returncode == 1 and "NAME must be one of seeds, " in done.stderr
+    assert done.stderr.endswith(f"got {''.join(given)!r}\n")
 
 
 def times(factor: int) -> dict:
