@@ -153,9 +153,16 @@ def test_a_new_run_is_placed_among_the_seeds(monkeypatch):
 
 
 def test_reproduce_fails_with_the_cells_error(folder, capsys):
-    source = "# %%\nvalue = {}['no such key']\n"
-    (folder / "notebooks" / "01_bad.py").write_text(source, encoding="utf-8")
+    source = "# %%\nvalue = {}['such key']\n\n# %%\nprint('after it')\n"
+    path = folder / "notebooks" / "01_bad.py"
+    path.write_text(source.replace("{}", "{'such key': 1}"), encoding="utf-8")
+    assert reproduce.main() == 0
+    path.write_text(source, encoding="utf-8")
+    for old in folder.rglob("claims.*"):
+        old.unlink()
     assert reproduce.main() == 1
     seen = capsys.readouterr().err
-    assert "01_bad.py failed" in seen and "KeyError: 'no such key'" in seen
+    assert "01_bad.py failed" in seen and "KeyError: 'such key'" in seen
     assert not list(folder.rglob("claims.*"))
+    (notebook,) = folder.rglob("01_bad.ipynb")
+    assert not read(notebook, as_version=4).cells[1].outputs, "of the run before"
