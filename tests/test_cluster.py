@@ -8,9 +8,12 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+
+from sbd_utils.studies.cluster import ClusterError, on_cluster
 
 TESTS = Path(__file__).parent
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("distributed") is None,
@@ -187,3 +190,15 @@ def test_no_scheduler_a_failing_job_and_a_deadly_one_are_told(start):
     cluster.scheduler.kill()
     assert "is gone; the same command goes on with what is done" in told(client)
     assert "no scheduler answers at" in told(cluster.client("fail", 1))
+
+
+def test_a_scheduler_that_goes_while_it_is_asked_is_told(monkeypatch):
+    distributed = pytest.importorskip("distributed")
+
+    def gone(client):
+        raise distributed.comm.CommClosedError("reset by peer")
+
+    monkeypatch.setattr(distributed, "Client", lambda *given, **named: nullcontext())
+    monkeypatch.setattr("sbd_utils.studies.cluster.check", gone)
+    with pytest.raises(ClusterError, match="^the scheduler at tcp://a is gone; the same"):
+        list(on_cluster("tcp://a", dict, []))

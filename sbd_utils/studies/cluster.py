@@ -28,50 +28,57 @@ def on_cluster(address: str, work: Callable[..., dict], jobs: list[Mapping]) -> 
     had been given, not only the one that ran. A job whose worker died goes on at its last epoch.
     Raises ClusterError where the cluster cannot do the work, and what a job raises.
     """
-    from distributed import CancelledError, Client, KilledWorker, wait  # of the extra `cluster`
+    from distributed import CancelledError, Client  # of the extra `cluster`
+    from distributed.comm import CommClosedError
 
     try:
         client = Client(address, timeout="10s")
     except (OSError, ValueError) as error:
         raise ClusterError(f"no scheduler answers at {address}: {error}") from error
     with client:
-        check(client)
-        todo = {store.key(work, job): job for job in jobs}
-        waiting, running, since = deque(todo), {}, {}
-        while waiting or running:
-            workers = len(client.nthreads())  # more may have come
-            while waiting and len(running) < workers:
-                name = waiting.popleft()
-                running[name] = client.submit(partial(store.done, work), todo[name], key=name)
-                since[name] = time.monotonic()
-            if not workers:
-                logging.getLogger(__name__).warning("no worker is left; waiting for one")
-                time.sleep(10)
+        try:
+            check(client)
+            yield from _hand_out(client, work, {store.key(work, job): job for job in jobs})
+        except (CancelledError, CommClosedError) as error:
+            raise ClusterError(f"the scheduler at {address} is gone; the same command goes on with "
+                               "what is done") from error
+
+
+def _hand_out(
+    client: "Client", work: Callable[..., dict], todo: Mapping[str, Mapping]
+) -> Iterator[str]:
+    """The keys of todo, key to job, as their jobs are done."""
+    from distributed import KilledWorker, wait
+
+    waiting, running, since = deque(todo), {}, {}
+    while waiting or running:
+        workers = len(client.nthreads())  # more may have come
+        while waiting and len(running) < workers:
+            name = waiting.popleft()
+            running[name] = client.submit(partial(store.done, work), todo[name], key=name)
+            since[name] = time.monotonic()
+        if not workers:
+            logging.getLogger(__name__).warning("no worker is left; waiting for one")
+            time.sleep(10)
+        try:
+            wait(list(running.values()), timeout=10, return_when="FIRST_COMPLETED")
+        except TimeoutError:
+            continue
+        for name in [name for name, future in running.items() if future.done()]:
+            future = running.pop(name)
             try:
-                wait(list(running.values()), timeout=10, return_when="FIRST_COMPLETED")
-            except TimeoutError:
+                found = future.result()
+            except KilledWorker as error:
+                lived = time.monotonic() - since[name]
+                if lived < PATIENCE:
+                    raise ClusterError(f"{todo[name]} ended several workers in {lived:.0f} s; "
+                                       "have they memory enough?") from error
+                waiting.appendleft(name)
+                future.release()
                 continue
-            except CancelledError:
-                pass  # told below
-            for name in [name for name, future in running.items() if future.done()]:
-                future = running.pop(name)
-                try:
-                    found = future.result()
-                except KilledWorker as error:
-                    lived = time.monotonic() - since[name]
-                    if lived < PATIENCE:
-                        raise ClusterError(f"{todo[name]} ended several workers in {lived:.0f} s; "
-                                           "have they memory enough?") from error
-                    waiting.appendleft(name)
-                    future.release()
-                    continue
-                except CancelledError as error:
-                    raise ClusterError(f"the scheduler at {address} is gone; the same command goes "
-                                       "on with what is done") from error
-                if found != name:
-                    raise ClusterError("a worker has other code, or another torch, than we have "
-                                       "here")
-                yield name
+            if found != name:
+                raise ClusterError("a worker has other code, or another torch, than we have here")
+            yield name
 
 
 def check(client: "Client") -> None:
