@@ -1,9 +1,10 @@
 """The rule by which a seed is typical."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from sbd_utils.studies import tables
+from sbd_utils.studies import publish, tables
 from sbd_utils.studies.publish import typical
 
 
@@ -47,3 +48,34 @@ def test_a_seed_is_typical_by_the_scores_that_are_asked_for():
     table = rows(s0=1.0, s3=2.0, s5=9.0)
     table["readout"] = table.seed.map({0: 1.0, 3: 9.0, 5: 2.0})
     assert typical(table, ["kl"]) == 3 and typical(table, ["readout"]) == 5
+
+
+def test_the_typical_pair_is_published_and_one_of_each_world_that_is_shown(monkeypatch, tmp_path):
+    every = pd.concat([
+        rows(s0=1.0, s1=9.0, s2=2.0).assign(world="sprites", code_ratio=float("nan")),
+        rows(s0=9.0, s1=2.0, s2=1.0).assign(world="quadrant", code_ratio=2.0),
+        rows(s0=1.0, s1=2.0, s2=9.0).assign(world="large", code_ratio=2.0),
+    ]).assign(**{name: 1.0 for name in set(publish.SCORES) - {"kl", "code_ratio"}})
+    trained, saved, threads = [], {}, []
+    monkeypatch.setattr(publish.torch, "set_num_threads", threads.append)
+    monkeypatch.setattr(publish, "RUNS", tmp_path)
+    monkeypatch.setattr(tables, "read", lambda study, preset: rows(s0=1.0, s3=2.0, s5=9.0))
+    monkeypatch.setattr(tables, "read_all", lambda study: every)
+    monkeypatch.setattr(publish, "load_or_train", lambda config, images: config)
+    monkeypatch.setattr(publish, "run_name", lambda config, images: config.decoder)
+    monkeypatch.setattr(publish, "provenance", lambda run: {"of": run})
+    monkeypatch.setattr(publish.sprites, "trained", lambda *job: trained.append(job) or job)
+    monkeypatch.setattr(publish.published, "save", lambda name, run, facts, lattice=None:
+                        saved.update({name: (run, facts, lattice)}))
+    for decoder in ("deconv", "sbd"):
+        (tmp_path / decoder).mkdir()
+        np.save(tmp_path / decoder / "lattice.npy", np.full(3, len(decoder)))
+    publish.main()
+    for decoder in ("deconv", "sbd"):
+        run, facts, lattice = saved.pop(decoder)
+        assert (run.decoder, run.seed, run.epochs) == (decoder, 3, 150)
+        assert facts == {"of": run} and lattice.tolist() == [len(decoder)] * 3
+    jobs = [(world, decoder, seed) for world, seed in (("quadrant", 1), ("sprites", 2))
+            for decoder in ("deconv", "sbd")]
+    assert saved == {f"{job[0]}-{job[1]}": (job, {"of": job}, None) for job in jobs}
+    assert trained == jobs and threads == [1]
