@@ -71,10 +71,10 @@ print("pixels across:", int(sprite[0].any(dim=0).sum()))
 #
 # $$(x_0, y_0) = (S - 2 - s)\,(x, y), \qquad \text{here } 46\,(x, y).$$
 #
-# (The 2 keeps all of the disc in the picture, since Pillow paints both ends of its extent, so that
-# a disc of size 16 is 17 pixels across.) The corner may lie between two pixels, but Pillow, the
-# library that draws, paints whole pixels only. A small step in $x$ therefore sometimes moves the
-# picture and sometimes does not:
+# (The 2 keeps all of the disc in the picture: Pillow paints both ends of its extent, so a disc of
+# size 16 is 17 pixels across.) The corner may lie between two pixels, but Pillow, the library that
+# draws, paints whole pixels only. A small step in $x$ therefore sometimes moves the picture and
+# sometimes does not:
 
 # %% tags=["nbval-check-output"]
 fine = [draw_sprite(float(x), 0.5) for x in np.linspace(0.2, 0.8, 31)]

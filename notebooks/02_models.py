@@ -119,7 +119,7 @@ tables["deconv"]
 # %% [markdown]
 # What must this network learn to put a disc at $x = 0.3$? A convolution does the same thing
 # everywhere, so by itself it doesn't know at which pixel it works. A transposed convolution treats
-# odd and even pixels differently, and zeros come in at the border, but all that depends on the code
+# odd and even pixels differently, and zeros come in at the border. But all that depends on the code
 # must come through the linear layer that fills the 2×2 map. It has to write the position into these
 # four cells, and each doubling has to refine it. A network can learn all this, but nothing pushes
 # it towards a simple map from code to place.
@@ -256,10 +256,10 @@ total.map(claims.format_value)
 
 # %% [markdown]
 # The SB decoder has fewer parameters because only one of its layers goes from 64 channels to 64,
-# with kernels of 3×3, where DeConv has four of them with kernels of 4×4. DeConv's linear layer
-# hardly matters, as its row in the table shows. On the other hand, all SB layers work on all
-# pixels, and most of the work is in the middle one. [The notebook on cost](06_cost.ipynb) also
-# looks at time and memory.
+# with kernels of 3×3. DeConv has four of them, with kernels of 4×4. DeConv's linear layer hardly
+# matters, as its row in the table shows. On the other hand, all SB layers work on all pixels, and
+# most of the work is in the middle one. [The notebook on cost](06_cost.ipynb) also looks at time
+# and memory.
 #
 # ## The loss, by hand
 #

@@ -98,16 +98,16 @@ Picture(
 # %% [markdown]
 # Both VAEs draw a disc of the right color in the right place. Now read the lower rows from left to
 # right. On the left, the disc jumps, fades or loses its shape, and in two rows it changes its color
-# on the way. On the right, there are rows in which it moves evenly in one direction, one in which
-# it stays and changes its color, and two in which nothing changes, since their latents are not
-# used. A disc may also be cut off, faint or broken, where no picture of the data has its code. From
-# other codes, the same DeConv latents change other things, as you will see next.
+# on the way. On the right, it moves evenly in one direction in two rows, and in one row it stays
+# and changes its color. In the two others nothing changes, since their latents are not used. A disc
+# may also be cut off, faint or broken, where no picture of the data has its code. From other codes,
+# the same DeConv latents change other things, as you will see next.
 #
 # ## Follow the disc
 #
 # With more values per latent we can follow the disc on its way. We start from four red discs, at
 # the black rings. Each panel shows how the four travel as one latent is changed from -2, where the
-# dots are largest, to 2, where they are smallest. A dot has the color of the disc at that value, so
+# dots are largest, to 2, where they are smallest. A dot has the color of the disc at that value. So
 # a ring with a dot of several colors in it is a disc that stays and changes its color.
 
 # %%

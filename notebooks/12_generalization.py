@@ -23,12 +23,12 @@
 # once the study has run.
 #
 # A **VAE** (variational autoencoder) encodes a picture as a few numbers, its **code**, and a
-# **decoder** draws the picture from them. We compare two of these decoders, DeConv, which doubles a
-# small map step by step, and the Spatial Broadcast decoder (SB decoder), which copies the code to
-# every pixel and appends the pixel's coordinates. The SB decoder has one rule for all pixels, so it
-# may know how to draw where nothing was ever drawn. DeConv has learned each place by heart. But
-# both have the same *encoder*, which has not seen these places, either. This is why we must ask
-# about the two halves one by one.
+# **decoder** draws the picture from them. We compare two of these decoders. DeConv doubles a small
+# map step by step. The Spatial Broadcast decoder (SB decoder) copies the code to every pixel and
+# appends the pixel's coordinates. The SB decoder has one rule for all pixels, so it may know how to
+# draw where nothing was ever drawn. DeConv has learned each place by heart. But both have the same
+# *encoder*, which has not seen these places, either. This is why we must ask about the two halves
+# one by one.
 #
 # ---
 
@@ -82,12 +82,12 @@ Picture(
 # and when we call it a yes, and committed it before the seeds ran.
 #
 # Eight discs, each of its own hue, are moved over a lattice of places of the whole square. On the
-# places that were seen in training, we fit one affine map from place to code (a linear map and an
-# offset), with the same slope for all discs and an offset for each. It gives us a code for the
-# places that were *not* seen, without asking the encoder. Each number below is a root mean square
-# over the unseen places, divided by the same over the seen ones, so that 1 means "no worse than
-# where it was trained". A ratio may be large because little goes wrong where it was trained, so we
-# show the errors themselves beside it.
+# places that were seen in training, we fit one affine map from place to code, which is a linear map
+# and an offset. All discs share the slope, and each has an offset of its own. It gives us a code
+# for the places that were *not* seen, without asking the encoder. Each number below is a root mean
+# square over the unseen places, divided by the same over the seen ones. A value of 1 means "no
+# worse than where it was trained". A ratio may be large because little goes wrong where it was
+# trained, so we show the errors themselves beside it.
 #
 # 1. **Drawing:** the decoder gets the affine map's code. How far off is the picture? We call the SB
 #    decoder better if the difference of the logarithms of the two decoders' ratios, SB minus DeConv

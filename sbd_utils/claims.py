@@ -152,7 +152,7 @@ BETTER = "its mean over the last of 150 epochs, SB minus DeConv of the same seed
 RIGHT = "share of images that are drawn as one disc of their color within a pixel of its place"
 AFFINE = "affine R² of the plane of the two most precise latents, mean of three colors"
 FOLDED = "cells of 25 that are turned over, mean of three colors"
-LESS, MIX = "nats per image, SB minus DeConv", "of the latents in use mix"
+DIFFERENCE, MIX = "nats per image, SB minus DeConv", "of the latents in use mix"
 MIXING = "of the latents that move anything, the share that moves position and color both"
 LEDGER = {
     claim.id: claim for claim in (
@@ -163,9 +163,9 @@ LEDGER = {
         Claim("fewer-parameters", "the SB decoder has fewer parameters", "post, models",
               "trainable numbers, SB over DeConv", "of DeConv's", "<", 1, "reproduced"),
         Claim("better-reconstruction", "SB improves the reconstruction term", "post, loss curves",
-              BETTER, LESS, "<", 0, "reproduced"),
+              BETTER, DIFFERENCE, "<", 0, "reproduced"),
         Claim("better-kl", "SB improves the KL term as well", "post, loss curves",
-              BETTER, LESS, "<", 0, "reproduced"),
+              BETTER, DIFFERENCE, "<", 0, "reproduced"),
         Claim("reconstructs-deconv", "the DeConv VAE reconstructs well", "post, traversals",
               RIGHT, "of the images right", "≥", 0.95, "reproduced"),
         Claim("reconstructs-sbd", "the SB VAE reconstructs well", "post, traversals",
@@ -208,7 +208,7 @@ LEDGER = {
               "≥", 1, "not reproduced"),
         Claim("narrow-sharper", "an SB decoder with DeConv's multiply-adds draws sharper",
               "ours, notebook 09", "reconstruction term over the last of 150 epochs, SB of 22 "
-              "channels minus DeConv of the same seed, nats per image", LESS, "<", 0,
+              "channels minus DeConv of the same seed, nats per image", DIFFERENCE, "<", 0,
               "reproduced"),
         Claim("narrow-straight", "the plane of that narrow SB decoder is close to affine",
               "ours, notebook 09",

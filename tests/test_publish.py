@@ -50,7 +50,10 @@ def test_a_seed_is_typical_by_the_scores_that_are_asked_for():
     assert typical(table, ["kl"]) == 3 and typical(table, ["readout"]) == 5
 
 
-def test_the_typical_pair_is_published_and_one_of_each_world_that_is_shown(monkeypatch, tmp_path):
+@pytest.mark.parametrize("studies", [["sprites"], []])
+def test_the_typical_pair_is_published_and_one_of_each_world_that_is_shown(
+    monkeypatch, tmp_path, studies
+):
     every = pd.concat([
         rows(s0=1.0, s1=9.0, s2=2.0).assign(world="sprites", code_ratio=float("nan")),
         rows(s0=9.0, s1=2.0, s2=1.0).assign(world="quadrant", code_ratio=2.0),
@@ -61,6 +64,7 @@ def test_the_typical_pair_is_published_and_one_of_each_world_that_is_shown(monke
     monkeypatch.setattr(publish, "RUNS", tmp_path)
     monkeypatch.setattr(tables, "read", lambda study, preset: rows(s0=1.0, s3=2.0, s5=9.0))
     monkeypatch.setattr(tables, "read_all", lambda study: every)
+    monkeypatch.setattr(tables, "studies", lambda: studies)
     monkeypatch.setattr(publish, "load_or_train", lambda config, images: config)
     monkeypatch.setattr(publish, "run_name", lambda config, images: config.decoder)
     monkeypatch.setattr(publish, "provenance", lambda run: {"of": run})
@@ -76,6 +80,6 @@ def test_the_typical_pair_is_published_and_one_of_each_world_that_is_shown(monke
         assert (run.decoder, run.seed, run.epochs) == (decoder, 3, 150)
         assert facts == {"of": run} and lattice.tolist() == [len(decoder)] * 3
     jobs = [(world, decoder, seed) for world, seed in (("quadrant", 1), ("sprites", 2))
-            for decoder in ("deconv", "sbd")]
+            for decoder in ("deconv", "sbd") if studies]
     assert saved == {f"{job[0]}-{job[1]}": (job, {"of": job}, None) for job in jobs}
     assert trained == jobs and threads == [1]

@@ -53,6 +53,8 @@ def main() -> None:
         lattice = np.load(RUNS / run_name(config, images) / "lattice.npy")
         published.save(decoder, run, provenance(run), torch.from_numpy(lattice))
         print(f"seed {seed} of {decoder} is published", file=sys.stderr)
+    if "sprites" not in tables.studies():
+        return  # `make study NAME=sprites` comes first
     for world, rows in tables.read_all("sprites").groupby("world"):
         if world not in SHOWN:
             continue
