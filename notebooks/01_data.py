@@ -36,8 +36,7 @@
 # Architecture for Learning Disentangled Representations in
 # VAEs*](https://borea17.github.io/paper_summaries/spatial_broadcast_decoder) (2020). It
 # reimplements the core of the [paper](https://arxiv.org/abs/1901.07017) of the same name by
-# Watters, Matthey, Burgess and Lerchner (2019), on data small enough to train, as it says, in half
-# an hour on one GPU.
+# Watters, Matthey, Burgess and Lerchner (2019).
 #
 # You need to know NumPy and PyTorch tensors, and nothing is downloaded.
 #
@@ -102,8 +101,7 @@ pd.DataFrame(sprites.factors).nunique().to_frame("values")
 # %% [markdown]
 # A **factor of variation** is a property that varies across the data set. Shape and size have a
 # single value here, so only $x$, $y$ and color remain. In a full grid they are also *independent*,
-# which means that knowing the color tells you nothing about the place. If two factors always
-# changed together, no model could find out that they are two.
+# which means that knowing the color tells you nothing about the place.
 #
 # The figure shows the grid at three of the 35 places per side. Along a row of a block only $x$
 # changes, down a column only $y$, and the three blocks differ only in color.

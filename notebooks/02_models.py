@@ -21,12 +21,11 @@
 # each pixel where it is, so that it can draw a disc *somewhere* by comparing numbers. It needs less
 # than a sixth of the usual decoder's parameters, but about seven times its multiplications.
 #
-# A **VAE** (variational autoencoder) is an encoder that turns a picture into a few numbers and a
-# decoder that draws the picture from them. These numbers are the picture's **code** $z$, and each
-# of them is a **latent**. Our two VAEs have five latents each and differ in nothing but their
-# decoder.
+# A **VAE** (variational autoencoder) is an encoder that turns a picture into a few numbers, its
+# **code** $z$, and a decoder that draws the picture from them. Each of the numbers is a **latent**.
+# Our two VAEs have five and differ in nothing but their decoder.
 #
-# You need to know what a convolution does, and [the notebook on data](01_data.ipynb) draws the
+# You need to know what a convolution does; [the notebook on data](01_data.ipynb) draws the
 # pictures.
 #
 # ---
@@ -56,8 +55,7 @@ LATENT_DIM, BATCH = 5, 16
 COSTS = ["parameters", "million multiply-adds"]
 
 # %% [markdown]
-# The helper `walk` sends a batch through some layers and lists what comes out of each. It leaves
-# out the ReLUs, since they have no weights and change no shape.
+# The helper `walk` lists what comes out of each layer, without the ReLUs.
 
 # %%
 torch.manual_seed(0)
@@ -83,9 +81,8 @@ def walk(layers: nn.Sequential, value: torch.Tensor) -> pd.DataFrame:
 # %% [markdown]
 # ## The encoder
 #
-# Both VAEs have an encoder of this form, each with its own weights: four convolutions of stride 2,
-# a hidden layer and two linear layers. The last two give the **posterior** $q(z \mid x)$, the
-# encoder's guess at the code, as a normal distribution with a mean $\mu$ and a log-variance per
+# Both VAEs have an encoder of this form. Its last two layers give the **posterior** $q(z \mid x)$,
+# the encoder's guess at the code, as a normal distribution with a mean $\mu$ and a log-variance per
 # latent.
 
 # %% tags=["nbval-check-output"]
@@ -98,9 +95,8 @@ walk(encoder.convolutions, x)[["layer", "kernel", "output"]]
 # ## The usual way: upsample
 #
 # The DeConv decoder turns the code into a 2×2 feature map and doubles it five times by transposed
-# convolutions, also called deconvolutions. Our `TransposedConv2d` computes what PyTorch's
-# `nn.ConvTranspose2d` does. (It adds the bias afterwards, which is faster, as [the notebook on
-# cost](06_cost.ipynb) measures.)
+# convolutions, also called deconvolutions. (Our `TransposedConv2d` is PyTorch's
+# `nn.ConvTranspose2d`, made [faster](06_cost.ipynb).)
 
 # %% tags=["nbval-check-output"]
 def double(out):
@@ -118,11 +114,9 @@ tables["deconv"]
 
 # %% [markdown]
 # What must this network learn to put a disc at $x = 0.3$? A convolution does the same thing
-# everywhere, so by itself it doesn't know at which pixel it works. A transposed convolution treats
-# odd and even pixels differently, and zeros come in at the border. But all that depends on the code
-# must come through the linear layer that fills the 2×2 map. It has to write the position into these
-# four cells, and each doubling has to refine it. A network can learn all this, but nothing pushes
-# it towards a simple map from code to place.
+# everywhere, so by itself it doesn't know at which pixel it works. The linear layer has to write
+# the position into four cells, and each doubling has to refine it. A network can learn this, but
+# nothing pushes it towards a simple map from code to place.
 #
 # ## The Spatial Broadcast way: tile, and say where
 #
@@ -150,9 +144,8 @@ tables["sbd"] = walk(sbd, z)
 tables["sbd"]
 
 # %% [markdown]
-# The figure shows what comes out of each layer. Channels are drawn as sheets, one behind the other,
-# and 64 of them merge into a block. In the lower row, the green sheet is the appended $x$ and the
-# pink one $y$. Sheets with more pixels are drawn larger, but not in true proportion.
+# The figure shows what comes out of each layer, its channels drawn as sheets, of which 64 merge
+# into a block. In the lower row, the green sheet is the appended $x$ and the pink one $y$.
 
 # %%
 steps = {name: table[["layer", "kernel", "output"]].values for name, table in tables.items()}
@@ -166,9 +159,8 @@ Picture(
 )
 
 # %% [markdown]
-# You can see the DeConv decoder climb from four cells to the full image, while the SB decoder works
-# at full size from its first layer on. For the code $(-1, -0.5, 0, 0.5, 1)$, that layer gets this
-# input:
+# The DeConv decoder climbs from four cells to the full image, while the SB decoder works at full
+# size throughout. For the code $(-1, -0.5, 0, 0.5, 1)$, its first layer gets this input:
 
 # %%
 code = torch.linspace(-1, 1, LATENT_DIM)[None]  # [batch, latent_dim]
@@ -180,13 +172,11 @@ Picture(
 )
 
 # %% [markdown]
-# Five panels are flat, with the same number at every pixel, and the two ramps are the same for
-# every image. Each pixel now has all it needs, since the code can say where the disc is and the
-# ramps say where the pixel is.
+# The code, in five flat panels, can say where the disc is. The two ramps, the same for every image,
+# say where the pixel is.
 #
-# Later notebooks compare many decoders, which the package writes as *recipes*. We copy the weights
-# of the layers above into decoders built from the recipes of our two, which must then draw exactly
-# the same:
+# Later notebooks compare many decoders, which the package writes as *recipes*. Given the weights of
+# the layers above, our two recipes must draw exactly the same:
 
 # %% tags=["nbval-check-output"]
 deconv_recipe = recipes.Recipe()
@@ -203,14 +193,13 @@ for layers, recipe in ((deconv, deconv_recipe), (sbd, sbd_recipe)):
 # ## A disc from edges
 #
 # How do the coordinates help? Say that latent 1 holds the disc's $x$ and latent 2 its $y$. A
-# channel of the first layer can subtract the code from the pixel's coordinates, as in
+# channel of the first layer can subtract the code from the coordinates:
 #
 # $$ \operatorname{ReLU}\bigl(u_j - z_1 - r\bigr). $$
 #
 # This is zero up to the right edge of a disc of radius $r$ and positive beyond, so it marks a half
-# plane and not yet a disc. A second layer can start from the value 1 and subtract several such
-# edges with a large weight, so that a pixel stays bright only where all edges are zero. We set such
-# weights by hand and try two codes:
+# plane. A second layer can start from 1 and subtract several such edges with a large weight, so
+# that a pixel stays bright only where all are zero. With weights set by hand, two codes give:
 
 # %%
 u, v = decoders.coordinate_grid(64, 64)  # [height, width] each
@@ -238,16 +227,14 @@ Picture(
 )
 
 # %% [markdown]
-# Four edges leave a square, and sixteen leave a disc. When the code changes, all edges move along
-# by the same amount, wherever the disc is. An SB decoder can therefore draw from a code that is
-# linear in the position, with two layers and no rule that depends on the place. Training need not
-# find this solution, so [the notebook on geometry](05_geometry.ipynb) measures how straight the
-# trained codes are.
+# Four edges leave a square, and sixteen a disc. When the code changes, all edges move along by the
+# same amount. So an SB decoder *can* draw from a code that is linear in the position. Whether
+# training finds one is the question of [the notebook on geometry](05_geometry.ipynb).
 #
 # ## What it costs
 #
-# We add up the last two columns of the tables above. A multiply-add is one product that is added to
-# a sum.
+# We add up the last two columns of the tables above. (A multiply-add is one product added to a
+# sum.)
 
 # %% tags=["nbval-check-output"]
 total = pd.DataFrame({NAMES[name]: table[COSTS].sum() for name, table in tables.items()})
@@ -256,10 +243,8 @@ total.map(claims.format_value)
 
 # %% [markdown]
 # The SB decoder has fewer parameters because only one of its layers goes from 64 channels to 64,
-# with kernels of 3×3. DeConv has four of them, with kernels of 4×4. DeConv's linear layer hardly
-# matters, as its row in the table shows. On the other hand, all SB layers work on all pixels, and
-# most of the work is in the middle one. [The notebook on cost](06_cost.ipynb) also looks at time
-# and memory.
+# with kernels of 3×3. DeConv has four, with kernels of 4×4. But all SB layers work on all pixels.
+# [The notebook on cost](06_cost.ipynb) turns to time and memory.
 #
 # ## The loss, by hand
 #
@@ -277,14 +262,14 @@ total.map(claims.format_value)
 # $$ D_{\mathrm{KL}} = -\tfrac12 \sum_k
 #    \bigl(1 + \log\sigma_{z,k}^2 - \mu_k^2 - \sigma_{z,k}^2\bigr). $$
 #
-# Training lowers the sum of both terms, the first with its sign turned, so that it grows with the
-# error. The unit is the **nat** per image, which is like a bit, but with natural logarithms:
+# Training lowers the sum of the KL term and the negative first term, which grows with the error.
+# The unit is the **nat** per image, a bit in natural logarithms:
 
 # %%
 Code(inspect.getsource(VAE.loss_terms), language="python")
 
 # %% [markdown]
-# Do these formulas hold? We compare their numbers with those of PyTorch's own distributions.
+# We compare these formulas with PyTorch's own distributions:
 
 # %% tags=["nbval-check-output"]
 vae = VAE("sbd", LATENT_DIM, decoder_variance=0.3)
@@ -304,8 +289,7 @@ print("reconstruction agrees:", torch.allclose(reconstruction, expected_reconstr
 # %% [markdown]
 # ## The claim
 #
-# The blog post that we reproduce says that the SB decoder has fewer parameters, so we divide its
-# count by DeConv's.
+# The blog post says that the SB decoder has fewer parameters, so we divide its count by DeConv's.
 
 # %% tags=["nbval-check-output"]
 ratio = cost.count_parameters(sbd) / cost.count_parameters(deconv)

@@ -21,20 +21,20 @@
 # reconstructs clearly better than the one with the DeConv decoder, and its code is a little
 # cheaper. After 20 epochs you would have concluded that its pictures are the worse ones.
 #
-# A **VAE** (variational autoencoder) is an encoder that turns a picture into a few numbers and a
-# decoder that draws the picture from them. These numbers are the picture's **code**, and each of
-# them is a **latent**. Training lowers the sum of two terms, and both are numbers **per image**:
+# A **VAE** (variational autoencoder) is an encoder that turns a picture into a few numbers, its
+# **code**, and a decoder that draws the picture from them. Each of the numbers is a **latent**.
+# Training lowers the sum of two terms, both **per image**:
 #
 # * The **reconstruction term** grows with the squared error of the drawn picture.
 # * The **KL term** is the price of the code. For each image the encoder gives a distribution of
 #   codes, the **posterior**, and the KL term says how far it is from a standard normal one.
 #
-# The unit of both is the **nat**, which is like a bit, but with natural logarithms: one nat is 1.44
-# bits. We follow a [blog post](https://borea17.github.io/paper_summaries/spatial_broadcast_decoder)
-# by Markus Borea, *the post* from here on, and compare two decoders. **DeConv** doubles a small map
-# step by step by transposed convolutions. The **Spatial Broadcast decoder** (SB decoder) copies the
-# code to every pixel, appends the pixel's coordinates, and convolves. Both are built in [the
-# notebook on models](02_models.ipynb). We load published runs, since training a pair takes half an
+# The unit of both is the **nat**, a bit in natural logarithms: one nat is 1.44 bits. We follow a
+# [blog post](https://borea17.github.io/paper_summaries/spatial_broadcast_decoder) by Markus Borea,
+# *the post* from here on, and compare two decoders. **DeConv** doubles a small map again and again
+# by transposed convolutions. The **Spatial Broadcast decoder** (SB decoder) copies the code to
+# every pixel, appends the pixel's coordinates, and convolves. [The notebook on
+# models](02_models.ipynb) builds both. We load published runs, since training a pair takes half an
 # hour or more.
 #
 # ---
@@ -87,8 +87,7 @@ def live_plot(color: str) -> PlotLosses:
 
 # %% [markdown]
 # The loop below trains the DeConv VAE for one epoch. In each step it takes a batch, draws one code
-# per image from the posterior, adds both terms, and moves the weights a little downhill. Run it and
-# watch the curves grow.
+# per image from the posterior, adds both terms, and moves the weights a little downhill.
 
 # %% tags=["nbval-ignore-output"]
 torch.manual_seed(0)
@@ -108,22 +107,19 @@ for step, x in enumerate(DataLoader(images, batch_size=16, shuffle=True), start=
 
 # %% [markdown]
 # At first the reconstruction term, on the left, drops to a plateau while the KL term, on the right,
-# stays near zero. On the plateau the VAE hardly uses its code and draws much the same picture for
-# every image. Then it begins to use the code, so that the KL term rises and the reconstruction term
-# falls again.
+# stays near zero. There the VAE hardly uses its code and draws much the same picture for every
+# image. Then it begins to use the code: the KL term rises and the reconstruction term falls again.
 #
-# This loop is all you need, and the package's own loop does the same with more care for speed. [The
-# notebook on cost](06_cost.ipynb) measures what makes it fast. As in the post, no images are held
-# out, so every loss is one on training images.
+# This loop is all you need. The package's own does the same, [faster](06_cost.ipynb). As in the
+# post, no images are held out, so every loss is one on training images.
 #
 # ## The published curves
 #
 # Now we look at the whole training of a typical run of each decoder, the one whose scores are
-# closest to those of all runs. It is typical over all our scores at once. In a single score it may
-# lie at an end of the range, as the SB run does: of all our SB runs it has the lowest
-# reconstruction term. (If you set `SBD_PRESET=blog`, the next cell trains both anew.) The diamonds
-# in the strip at the right are the post's run after its last epoch, with numbers from its [author's
-# notebook](https://github.com/borea17/Notebooks).
+# closest to those of all runs. In a single score it may still lie at an end of the range: of all
+# our SB runs this one has the lowest reconstruction term. (If you set `SBD_PRESET=blog`, the next
+# cell trains both anew.) The diamonds in the strip at the right are the post's run after its last
+# epoch, with numbers from its [author's notebook](https://github.com/borea17/Notebooks).
 
 # %%
 PUBLISHED = {
@@ -143,9 +139,8 @@ Picture(
 # %% [markdown]
 # Follow the left panel from left to right. The SB decoder starts well, then falls *behind*, and
 # passes the DeConv decoder for good between epochs 20 and 60. In the right panel, both KL terms
-# rise steeply within five epochs. The one of DeConv then comes down a little. The one of SB falls
-# further, mostly between epochs 20 and 60, while its pictures go on improving. The table has the
-# numbers.
+# rise steeply within five epochs. DeConv's then comes down a little, and SB's further, while its
+# pictures go on improving.
 
 # %% tags=["nbval-check-output"]
 done = [epoch for epoch in (1, 5, 20, 60, 150) if epoch <= len(runs["sbd"].history)]
@@ -162,10 +157,9 @@ losses.round(2)
 # own published run SB's KL term is the larger one, by a hair. One run of each decoder cannot settle
 # such a small difference.
 #
-# If you compare our curves with the figure in the post, you will find that they differ by a
-# constant. The post adds up the means of 230 batches but divides by 3675, the number of images. On
-# its logarithmic axis, this shifts every curve down by $\ln(230 / 3675)$, the same for both
-# decoders. Its comparison is therefore right, and we have undone the shift in the numbers above.
+# The curves in the post's figure differ from ours by a constant. The post adds up the means of 230
+# batches but divides by 3675, the number of images. On its logarithmic axis, this shifts every
+# curve down by $\ln(230 / 3675)$, so its comparison is right, and we have undone the shift above.
 # The post also speaks of $3.4 \cdot 10^2$ training steps, and there were a hundred times as many:
 
 # %% tags=["nbval-check-output"]
@@ -179,9 +173,10 @@ print(f"steps of training: 150 epochs of {batches} batches = {150 * batches:,}")
 #
 # Two single runs may differ by luck alone, so we have trained both decoders from several **seeds**.
 # A seed fixes the first weights, the order of the images and the noise. In the next figure each dot
-# is one run after 150 epochs. Beside the dots, the thin line spans their range. The thick one is a
-# 95% interval for the mean of such runs, by the bootstrap, which draws from the same runs again and
-# again, and the circle is the mean. (Dots stand side by side only so that none hides another.)
+# is one run after 150 epochs. Beside the dots, the thin line spans their range, the circle is the
+# mean, and the thick line is a 95% interval for the mean of such runs, by the bootstrap, which
+# draws from the same runs again and again. (Dots stand side by side only so that none hides
+# another.)
 
 # %%
 rows = tables.read("seeds", "blog")  # one pair of runs per seed
@@ -209,8 +204,8 @@ pd.DataFrame(counts).T
 
 # %% [markdown]
 # DeConv leads in the reconstruction term in all five early pairs, and in none of the finished ones.
-# So this lead is a stage that these trainings pass through. If you stop a comparison early, you may
-# find out which model starts faster, and not which one ends better.
+# If you stop a comparison early, you may find out which model starts faster, and not which one ends
+# better.
 #
 # Where do the post's run and our typical one lie among all our runs? To those of the seeds we add
 # three SB runs that have no DeConv run beside them.
@@ -226,10 +221,10 @@ above = [(found.get_group(case) > among["the post's"][case]).sum() for case in a
 among.assign(**{"runs above it": above}).round(2).rename(index=TERMS | NAMES)
 
 # %% [markdown]
-# Look at the post's KL term of the SB decoder. It is this one number that makes the post's run
-# contradict the post's claim, and only one of our SB runs lies above it. That run is published as
-# `sbd-mixing`, and [the next notebook](04_traversals.ipynb) shows what its latents do. It has no
-# DeConv run of its own, so below we compare it with the mean of all of them.
+# It is the post's KL term of the SB decoder that contradicts the post's claim, and only one of our
+# SB runs lies above it. That run is published as `sbd-mixing`, and [the next
+# notebook](04_traversals.ipynb) shows what its latents do. It has no DeConv run of its own, so
+# below we compare it with the mean of all of them.
 
 # %% tags=["nbval-check-output"]
 mixing = published.load("sbd-mixing").history
@@ -256,9 +251,8 @@ claims.Report(*(
 ))
 
 # %% [markdown]
-# To check this on your own machine, run `make reproduce`, which trains both decoders from nothing
-# and at the same time, and tells for every score whether the new run lies in the range of the
-# seeds.
+# To check this on your own machine, run `make reproduce`, which trains both decoders from nothing,
+# and tells for every score whether the new run lies in the range of the seeds.
 #
 # ---
 #

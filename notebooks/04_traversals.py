@@ -19,22 +19,21 @@
 #
 # **Takeaway.** Change one latent of a DeConv decoder, and the disc takes a winding way and, from
 # many codes, changes its color as it goes. In a typical Spatial Broadcast decoder (SB decoder) it
-# moves along a straight line and keeps its color, because other latents hold the color. But there
-# are SB runs that change both at once, so you cannot judge a decoder by one run.
+# moves along a straight line and keeps its color, which other latents hold. But some SB runs change
+# both at once, so you cannot judge a decoder by one run.
 #
-# A **VAE** (variational autoencoder) is an encoder that turns a picture into a few numbers and a
-# decoder that draws the picture from them. These numbers are the picture's **code**, and each of
-# them is a **latent**. In a **traversal**, we take the code of one picture, change one latent
-# through a range of values, and draw each of the codes. If every latent moves one factor of the
-# picture, here $x$, $y$ or the color, we call the code **disentangled**, and otherwise
-# **entangled**.
+# A **VAE** (variational autoencoder) is an encoder that turns a picture into a few numbers, its
+# **code**, and a decoder that draws the picture from them. Each of the numbers is a **latent**. In
+# a **traversal**, we change one latent of a code through a range of values, and draw each of the
+# codes. If every latent moves one factor of the picture, here $x$, $y$ or the color, we call the
+# code **disentangled**, and otherwise **entangled**.
 #
 # We follow a [blog post](https://borea17.github.io/paper_summaries/spatial_broadcast_decoder) by
 # Markus Borea, *the post* from here on, and compare two decoders. **DeConv** doubles a small map
 # step by step by transposed convolutions. The **Spatial Broadcast decoder** (SB decoder) copies the
-# code to every pixel, appends the pixel's coordinates, and convolves. We load the published runs of
-# [the notebook on training](03_training.ipynb): a run of each decoder whose scores are typical of
-# all its runs, and one SB run in which latents change place and color at once.
+# code to every pixel, appends the pixel's coordinates, and convolves. We load published runs: one
+# of each decoder whose scores are typical of all its runs, and one SB run in which latents change
+# place and color at once.
 #
 # ---
 
@@ -68,8 +67,8 @@ TYPICAL, MIXING = ["deconv", "sbd"], ["sbd-mixing"]
 #
 # The encoder gives each picture a distribution of codes, the **posterior**, and we take its mean
 # $\mu$ as the code. The two upper rows show five pictures and what each VAE draws from their codes.
-# Below, we take the code of the middle picture, whose disc has room on all sides. In each row one
-# latent is *set to* five values from -2 to 2, and the other four stay as they are.
+# Below, we take the code of the middle picture. In each row one latent is *set to* five values from
+# -2 to 2, and the other four stay as they are.
 
 # %%
 CHOSEN = np.random.default_rng(0).choice(len(sprites.images), 5, replace=False)
@@ -99,16 +98,14 @@ Picture(
 # Both VAEs draw a disc of the right color in the right place. Now read the lower rows from left to
 # right. On the left, the disc jumps, fades or loses its shape, and in two rows it changes its color
 # on the way. On the right, it moves evenly in one direction in two rows, and in one row it stays
-# and changes its color. In the two others nothing changes, since their latents are not used. A disc
-# may also be cut off, faint or broken, where no picture of the data has its code. From other codes,
-# the same DeConv latents change other things, as you will see next.
+# and changes its color. In the two others nothing changes, since their latents are not used.
 #
 # ## Follow the disc
 #
-# With more values per latent we can follow the disc on its way. We start from four red discs, at
-# the black rings. Each panel shows how the four travel as one latent is changed from -2, where the
-# dots are largest, to 2, where they are smallest. A dot has the color of the disc at that value. So
-# a ring with a dot of several colors in it is a disc that stays and changes its color.
+# With more values per latent we can follow the disc. We start from four red discs, at the black
+# rings. Each panel shows how the four travel as one latent is changed from -2, where the dots are
+# largest, to 2, where they are smallest. A dot has the color of the disc at that value, so a ring
+# with several colors in it is a disc that stays and changes its color.
 
 # %%
 # Red discs at the corners of a tilted square, so that their ways rarely hide one another.
@@ -136,20 +133,20 @@ Picture(
 )
 
 # %% [markdown]
-# In the lower row, a latent that moves the disc moves all four of them along parallel lines,
-# wherever they start. In the upper row the ways bend or jump (thin gray lines), and the same latent
-# takes one disc far and another hardly anywhere. So you cannot say what a DeConv latent means
-# without saying where the disc is.
+# In the lower row, a latent that moves the disc moves all four of them along parallel lines. In the
+# upper row the ways bend or jump (thin gray lines), and the same latent takes one disc far and
+# another hardly anywhere. So you cannot say what a DeConv latent means without saying where the
+# disc is.
 #
-# Why are the lines of the SB decoder slanted here, rather than along $x$ and $y$? The model is told
-# nothing of $x$ and $y$, and two slanted directions describe a place as well. Which axes a VAE
-# picks is the subject of [a notebook of its own](10_axes.ipynb).
+# The lines of the SB decoder are slanted here, rather than along $x$ and $y$, since two slanted
+# directions describe a place as well. Which axes a VAE picks is the subject of [a notebook of its
+# own](10_axes.ipynb).
 #
 # ## Numbers
 #
-# Pictures of a few codes can mislead, so we measure. We sweep the latents of 37 codes, spread over
-# the data set, from -2 to 2, and ask how far each sweep moves the disc along $x$, along $y$ and in
-# color. The distances are shares of the full range, and we take the median over the codes.
+# Pictures of a few codes can mislead. So we sweep the latents of 37 codes from -2 to 2, and measure
+# how far each sweep moves the disc along $x$, along $y$ and in color. The distances are shares of
+# the full range, and we take the median over the codes.
 
 # %%
 moves = {name: measure_moves(vae, mu[name], sprites) for name, vae in vaes.items()}
@@ -169,29 +166,27 @@ Picture(
 
 # %% [markdown]
 # Above the dotted line, at a tenth of the range, we say that the latent **moves** the factor. A
-# latent that moves at least one factor is **used**, and one that moves none is **unused**. A used
-# latent that moves position and color both is **mixing**. The table has the same numbers and two
-# more: *one blob* is the share of the swept pictures that hold exactly one blob, and the last
-# column is the KL term of each latent.
+# latent that moves at least one factor is **used**, and a used latent that moves position and color
+# both is **mixing**. The table has the same numbers and two more: *one blob* is the share of the
+# swept pictures that hold exactly one blob, and the last column is the KL term of each latent.
 
 # %%
 pd.concat({NAMES[name]: numbers[name] for name in TYPICAL}, names=["decoder"]).round(2)
 
 # %% [markdown]
-# The **KL term** is the part of the loss that a code costs, in **nats**, which are like bits, but
-# with natural logarithms. It tells used and unused latents apart without any picture. A latent that
-# says much about the image has a posterior that is narrow and far from the standard normal
-# distribution, and that costs a nat or more. An unused latent has almost the standard normal
-# distribution for every image, and costs next to nothing. (The sum is a little lower than in [the
-# notebook on training](03_training.ipynb), which has the mean over the last epoch.)
+# The **KL term** is the part of the loss that a code costs, in **nats**, which are bits in natural
+# logarithms. It tells used and unused latents apart without any picture: one that says much about
+# the image costs a nat or more, and one that says nothing costs next to nothing. (The sum is a
+# little lower than in [the notebook on training](03_training.ipynb), which has the mean over the
+# last epoch.)
 #
 # ## More seeds
 #
 # Does color stay apart from position in every run? We have trained both decoders from several seeds
-# for 150 epochs. Each dot is one run. Three of the SB runs have no DeConv run beside them: two that
-# an earlier version of the code trained, and the run that mixes, published as `sbd-mixing`. The
-# thin line spans the range of the dots, the circle is their mean, and the thick line is a 95%
-# interval for the mean of such runs, by the bootstrap.
+# for 150 epochs, and each dot is one run. Three of the SB runs have no DeConv run beside them: two
+# that an earlier version of the code trained, and the run that mixes. The thin line spans the range
+# of the dots, the circle is their mean, and the thick line is a 95% interval for the mean of such
+# runs, by the bootstrap.
 
 # %%
 every = tables.pair()
@@ -207,8 +202,8 @@ Picture(
 
 # %% [markdown]
 # In the DeConv decoder most used latents mix, run after run. In most SB runs few or none do, but
-# there are exceptions. Was it like that from the start? We count the runs in which most of the used
-# latents mix, also in a second set of runs, which stop after 20 epochs.
+# there are exceptions. We count the runs in which most of the used latents mix, also in a second
+# set of runs, which stop after 20 epochs.
 
 # %% tags=["nbval-check-output"]
 counts = {}
@@ -220,14 +215,10 @@ for epochs, runs in ((20, tables.read("early", "quick")), (150, every)):
 pd.DataFrame(counts).T
 
 # %% [markdown]
-# So most latents mix in three of the five SB runs of 20 epochs, and in three of the eighteen of 150
-# epochs.
-#
 # ## A run that mixes
 #
 # Here are the traversals of `sbd-mixing`, one of the three SB runs in which most latents mix. It
-# had the same settings as all the others, so that you could have had this run as your first and
-# only one.
+# had the same settings as all the others, so it could have been your first and only one.
 
 # %%
 Picture(
@@ -239,18 +230,16 @@ Picture(
 
 # %% [markdown]
 # Compare it with the right block of the first figure. The disc still moves in one direction, but it
-# changes its color on the way, in every row in which it moves. Three latents carry $x$, $y$ and
-# color together, and none of them is about color alone.
+# changes its color in every row in which it moves. Three latents carry $x$, $y$ and color together.
 #
 # The post calls its SB traversals "quite disentangled". Yet in its own figure a blue circle turns
-# green and then red while a position latent is changed, so a latent of its run mixes, too. No
-# single figure can tell you which kind is typical.
+# green and then red while a position latent is changed, so a latent of its run mixes, too.
 #
 # ## Try it
 #
 # From the same code each decoder draws something else. In the first column all five latents are 0,
-# and in each of the others one of them is 1.5. We also print how far from zero the nearest code of
-# a picture lies.
+# and in each of the others one of them is 1.5. We also print how far from zero the nearest
+# picture's code lies.
 
 # %%
 LABELS = [NAMES[name].replace(", ", ",\n") for name in vaes]
@@ -273,11 +262,10 @@ Picture(
 
 # %% [markdown]
 # In the middle row each latent changes either the color, or the place, or nothing. In the lower row
-# the latents in use change both. The DeConv VAE has no picture's code near zero. Its decoder draws
-# nothing there, and discs of all sorts around it.
+# the latents in use change both. No picture's code of the DeConv VAE lies near zero, and its
+# decoder draws nothing there.
 #
-# If you run this notebook, you can set the latents yourself, one per slider. GitHub's page has no
-# sliders, so there the figure above has to do.
+# If you run this notebook, you can set the latents yourself, one per slider.
 
 
 # %%

@@ -22,15 +22,15 @@
 # folded. This difference shows in every run, and after 20 epochs already.
 #
 # A VAE (variational autoencoder) turns a picture into a few numbers, here five, and draws the
-# picture from them. The numbers are its **latents**, and all together are the picture's **code**.
+# picture from them. The numbers are its **latents**, and together they are the picture's **code**.
 # [Traversals](04_traversals.ipynb) change one latent at a time and look at the picture. Here we go
-# the other way: we draw a disc at many places, encode the drawings and look at where the codes lie.
+# the other way: we encode a disc at many places and look at where the codes lie.
 #
 # We follow a [blog post](https://borea17.github.io/paper_summaries/spatial_broadcast_decoder) by
 # Markus Borea, *the post* from here on, and compare two decoders. **DeConv** doubles a small map
 # step by step by transposed convolutions. The **Spatial Broadcast decoder** (SB decoder) copies the
-# code to every pixel, appends the pixel's coordinates, and convolves. The runs are published ones,
-# of each decoder one whose scores are typical of all its runs, so nothing is trained here.
+# code to every pixel, appends the pixel's coordinates, and convolves. We load published runs, of
+# each decoder one whose scores are typical of all its runs.
 #
 # ---
 
@@ -73,16 +73,16 @@ codes = {name: encode(vae, sprites.images) for name, vae in vaes.items()}  # mu,
 # ## Which two latents?
 #
 # A code has five latents and paper has two dimensions, so we have to choose. The post takes the two
-# latents with the smallest variance, and here is why that makes sense. The encoder gives each
-# latent a **posterior**, a bell curve with a mean and a variance, and the decoder receives a random
-# draw from it. If the picture depends on the latent, a wide bell curve means wrong pictures, so the
+# latents with the smallest variance, for a good reason. The encoder gives each latent a
+# **posterior**, a bell curve with a mean and a variance, and the decoder receives a random draw
+# from it. If the picture depends on the latent, a wide bell curve means wrong pictures, so the
 # encoder makes it narrow. This has a price: the **KL term** of the loss counts how far the
 # posterior is from the prior, a bell curve with mean 0 and variance 1. Halving the standard
 # deviation once more costs $\ln 2 = 0.7$ **nats** (a nat is 1.44 bits), and it pays only in a
 # latent that the decoder uses. So a small variance should mark a latent that matters.
 #
-# Does it? In 60 codes we replace one latent by that of another code. The last column is the squared
-# error of the pictures.
+# To test this, we replace one latent by that of another code, in 60 codes. The last column is the
+# squared error of the pictures.
 
 # %% tags=["nbval-check-output"]
 few = np.arange(0, len(sprites.images), 62)
@@ -102,16 +102,15 @@ pd.DataFrame(rows, columns=columns).set_index(columns[:2]).round(1)
 chosen = {name: informative_latents(log_var)[:2] for name, (_, log_var) in codes.items()}
 
 # %% [markdown]
-# A log-variance near 0 belongs to a latent that has gone back to the prior, and replacing it does
-# hardly any harm. Replacing any of the others spoils the pictures. We draw the two most precise
-# latents, as the post does, and other pairs afterwards.
+# Replacing a latent whose log-variance is near 0 does hardly any harm, and replacing any of the
+# others spoils the pictures. We draw the two most precise latents, as the post does, and other
+# pairs afterwards.
 #
 # ## The picture
 #
 # We draw a red disc at 31 by 31 places, with $x$ and $y$ from 0.2 to 0.8. Each drawing is encoded,
 # and its posterior mean becomes a point in the plane of the two latents. The figure shows six of
-# the 31 lines in each direction, darker the larger $x$ or $y$ is. Each line joins the codes of
-# neighboring places, and the six lines in each direction cut the grid into 25 cells.
+# the 31 lines in each direction, darker the larger $x$ or $y$ is, which cut the grid into 25 cells.
 
 # %%
 truth = lattice_places()  # [31, 31, 2]
@@ -127,11 +126,11 @@ Picture(
 )
 
 # %% [markdown]
-# The left panel shows the truth. In the middle you see the DeConv code: the net is bent and folded
-# over itself, so that one point of this plane stands for several places. On the right, the SB code
-# is a net of straight and evenly spaced lines. It may be turned, mirrored or leaning to one side,
-# since nobody told the model which latent should be $x$. Its little jags come from the drawings,
-# where discs move [in whole pixels](01_data.ipynb).
+# The left panel shows the truth. In the middle, the net of the DeConv code is bent and folded over
+# itself, so that one point of this plane stands for several places. On the right, the SB code is a
+# net of straight and evenly spaced lines. It may be turned, mirrored or leaning to one side, since
+# nobody told the model which latent should be $x$. Its little jags come from the drawings, where
+# discs move [in whole pixels](01_data.ipynb).
 #
 # ## The picture in numbers
 #
@@ -139,9 +138,8 @@ Picture(
 #
 # $$ z = A\,(x, y)^\top + b, $$
 #
-# with a matrix $A$ and a vector $b$. Such a map takes straight lines to straight lines and evenly
-# spaced points to evenly spaced points. We fit the best one by least squares, for each color
-# separately, and read off four numbers:
+# with a matrix $A$ and a vector $b$. It takes straight and evenly spaced lines to such lines. We
+# fit the best one by least squares, for each color separately, and read off four numbers:
 #
 # * The *affine R²* is the share of the code's variance that the map explains, at most 1.
 # * The *singular-value ratio* of $A$ is its shortest stretch over its longest; it is 1 where all
@@ -175,10 +173,9 @@ numbers.round({"affine R²": 4, "singular-value ratio": 2, "angle": 0})
 #
 # Do not conclude that the DeConv VAE confuses places. It draws nearly every disc [where it
 # belongs](04_traversals.ipynb), so its whole code must tell all places apart. What we see is like
-# the shadow of a curved sheet of paper on a wall, which can overlap itself although the sheet does
-# not. The next figure shows the shadow of the same DeConv code on every pair of its precise
-# latents, those whose standard deviation is less than half the prior's on average. The first pair
-# is the one of the figure above.
+# the shadow of a curved sheet of paper, which can overlap itself although the sheet does not. The
+# next figure shows the shadow of the same code on every pair of its precise latents, those whose
+# standard deviation is less than half the prior's on average. The first pair is the one from above.
 
 # %%
 mu, log_var = codes["deconv"]
@@ -195,10 +192,9 @@ Picture(
 )
 
 # %% [markdown]
-# Each panel shows the same sheet from another side, curved in all of them. How much of the place
-# can you read from all five latents, and how much from the two? We guess the place of each image as
-# the mean place of the five other images with the nearest codes, and call the R² of these guesses
-# the *readout*. It asks whether near codes belong to near places, on whatever curve they lie. The
+# Each panel shows the same sheet from another side. How much of the place can you read from all
+# five latents, and how much from the two? We guess the place of each image as the mean place of the
+# five other images with the nearest codes, and call the R² of these guesses the *readout*. The
 # *affine readout* is the R² of the best affine map from codes to places. In the last row the DeConv
 # codes are shuffled among the images, so that they say nothing.
 
@@ -216,10 +212,10 @@ pd.DataFrame(rows).T.round(3)
 
 # %% [markdown]
 # From all five latents you can read the place almost perfectly in both models, so the whole DeConv
-# code is curved but not folded. From the two chosen DeConv latents alone, most of it is lost. The
-# post expects the two most precise latents to hold $x$ and $y$. With the SB decoder they do, and
-# with DeConv they do not. (Where codes say nothing, a mean of five random places misses by more
-# than the mean of all places, so the readout of the last row is negative.)
+# code is curved but not folded. From the two chosen DeConv latents, most of it is lost. The post
+# expects the two most precise latents to hold $x$ and $y$. With the SB decoder they do, and with
+# DeConv they do not. (Where codes say nothing, five random places guess worse than the mean of all
+# places, so that the last row's readout is negative.)
 #
 # ## Position plus color
 #
@@ -233,9 +229,9 @@ pd.DataFrame(rows).T.round(3)
 # the variance of all 3675 codes that the best such sum explains. It falls where color and place are
 # not apart, and also where the plane is bent, and it needs no choice of two latents.
 #
-# Beside it stands the field's usual score, the mutual information gap (MIG, Chen et al. 2018). It
-# asks of each factor how much more the best *single* latent knows of it than the second best. With
-# its 20 bins for 35 positions, even the true factors do not reach 1.
+# Beside it stands the field's usual score, the mutual information gap (MIG, Chen et al. 2018): how
+# much more does the best *single* latent know of a factor than the second best? With its 20 bins
+# for 35 positions, even the true factors do not reach 1.
 
 # %% tags=["nbval-check-output"]
 labels = np.unique(sprites.factors["color"], return_inverse=True)[1]
@@ -248,16 +244,14 @@ pd.DataFrame({
 
 # %% [markdown]
 # The SB code is almost exactly a sum, and the DeConv code is far from one. MIG also takes points
-# off a clean code whose directions do not coincide with the latents, so a low MIG alone does not
-# tell you that a code is bad. Whether they coincide is the subject of [a notebook of its
-# own](10_axes.ipynb).
+# off a clean code whose directions do not coincide with the latents, which is the subject of [a
+# notebook of its own](10_axes.ipynb).
 #
 # ## How the geometry comes about
 #
 # The published runs kept the codes of the red discs after every epoch, on a grid of 11 by 11
 # places. To favor no pair of latents we draw the **principal plane** this time, the two directions
-# along which the codes vary most, turned and mirrored until $x$ points right and $y$ points down,
-# as in the pictures.
+# along which the codes vary most, turned and mirrored until $x$ points right and $y$ down.
 
 # %%
 small = lattice_places(np.linspace(0.2, 0.8, 11))  # [11, 11, 2]
@@ -279,12 +273,10 @@ Picture(
 )
 
 # %% [markdown]
-# In this run the DeConv grid is straightest after the first epoch. As training goes on it bends,
-# and its edges curl up and fold over. The SB grid straightens within five epochs and stays
-# straight. The principal plane shows a code from its broad side, so the DeConv grid looks better
-# here than in its two most precise latents. That it still bends and folds shows that we have not
-# just picked an unlucky pair. Here you can watch it, an epoch at a time at first and in longer
-# steps later:
+# In this run the DeConv grid is straightest after the first epoch. Then it bends, and its edges
+# curl up and fold over. The SB grid straightens within five epochs and stays straight. That the
+# DeConv grid bends and folds even from its broad side shows that we have not just picked an unlucky
+# pair. Here you can watch it, an epoch at a time at first and in longer steps later:
 
 # %%
 steps = [*range(1, 16), 20, 25, 30, 40, 50, 75, 100, 125, last]
@@ -299,9 +291,9 @@ geometry_movie(
 # ## Many seeds
 #
 # Two single runs may differ by luck alone, so we have trained several seeds of each decoder. Each
-# dot is one model after 150 epochs. The affine R² and the folded cells are means over the red, the
-# green and the blue plane, and the readout was measured in only some of the runs. Beside the dots,
-# a circle marks the mean, a thick bar its 95% interval and a thin line the range. Dotted lines are
+# dot is one model after 150 epochs. The affine R² and the folded cells are means over the three
+# colors' planes, and the readout was measured in only some of the runs. Beside the dots, a circle
+# marks the mean, a thick bar its 95% interval and a thin line the range. Dotted lines are
 # thresholds of the claims below, and the dashed line marks the most cells that can be folded.
 
 # %%
@@ -321,15 +313,14 @@ ranges.rename(index=NAMES).rename(columns=panels, level=0)
 
 # %% [markdown]
 # In all four scores the ranges do not touch: the worst SB run is better than the best DeConv run.
-# The DeConv run that you saw above is a little more bent than the mean of its kind. We need not
-# wait 150 epochs to see it. Here is the affine R² after 20.
+# We need not wait 150 epochs to see it. Here is the affine R² after 20.
 
 # %% tags=["nbval-check-output"]
 early = tables.read("early", "quick")
 early.groupby("decoder")["r2"].agg(["count", "min", "max"]).round(3).rename(index=NAMES)
 
 # %% [markdown]
-# In all of these SB runs the plane is straight already, long before the losses are settled.
+# In all of these SB runs the plane is straight long before the losses are settled.
 #
 # ## The claims
 #

@@ -21,9 +21,8 @@
 # three times the memory and three times the time of the usual DeConv decoder, which is more than
 # the post says. Much of that need not be paid. A better loop brings the two closer together, and an
 # SB decoder of 22 channels in place of 64 has DeConv's multiply-adds, in the better loop also less
-# than its memory and time, and a fortieth of its parameters. As [the notebook that takes the
-# decoder apart](09_ablation.ipynb) shows, it keeps the straight latent space and draws sharper than
-# DeConv.
+# than its memory and time, and a fortieth of its parameters. It keeps [the straight latent
+# space](09_ablation.ipynb) and draws sharper than DeConv.
 #
 # A **decoder** draws a picture from a **code** of a few numbers, the **latents**. With the encoder
 # that finds the code it makes up a **VAE** (variational autoencoder). DeConv doubles a small map
@@ -33,7 +32,7 @@
 # The [blog post](https://borea17.github.io/paper_summaries/spatial_broadcast_decoder) names two
 # drawbacks of the SB decoder: about half as much memory again, and about one and a half times the
 # training time. We count first, then measure memory, then time, and ask what of it has to be paid.
-# Nothing is trained here, and the times are those that `make bench` left in `results/`.
+# The times are those that `make bench` left in `results/`.
 #
 # ---
 
@@ -77,7 +76,7 @@ def with_ratios(table: pd.DataFrame) -> pd.DataFrame:
 # ## Parameters and multiply-adds
 #
 # A multiply-add is one product that is added to a sum. We count them, and the parameters, for four
-# sizes of the picture. Nothing needs to be trained for that.
+# sizes of the picture.
 
 # %%
 rows = []
@@ -103,14 +102,14 @@ work = work.pivot(index="value", columns="decoder", values="cost") / 1e6
 with_ratios(work.round(1)).rename_axis("pixels per side")
 
 # %% [markdown]
-# On the left, you can see that an SB decoder has the same few parameters for any picture, since
-# only its coordinates become finer. DeConv needs one more layer for each doubling.
+# On the left, an SB decoder has the same few parameters for any picture, while DeConv needs one
+# more layer for each doubling.
 #
 # The table holds the millions of multiply-adds from the right panel. It is tempting to say that the
 # SB decoder scales badly because it works on every pixel. But the last layers of *any* decoder work
 # on every pixel, or on a quarter of them, so that all of this work grows fourfold with each
 # doubling of the sides. The SB decoder pays a constant factor, most of it in one layer from 64
-# channels to 64. This is why 22 channels are enough to come down to DeConv.
+# channels to 64, which is why 22 channels are enough to come down to DeConv.
 #
 # ## Memory
 #
@@ -135,10 +134,9 @@ peaks = pd.DataFrame({
 with_ratios(peaks.div(1e6).round(1))
 
 # %% [markdown]
-# The first row is far from the post's "about 50% more". The post does not say what it counted, and
-# the memory of a whole GPU process, for one, would give a smaller ratio. The difference is made of
-# feature maps. We count how many maps of 64 channels, for 16 pictures in `float32`, each step
-# holds:
+# The first row is far from the post's "about 50% more". (The post does not say what it counted; the
+# memory of a whole GPU process would give a smaller ratio.) The difference is made of feature maps.
+# We count how many maps of 64 channels, for 16 pictures in `float32`, each step holds:
 
 # %% tags=["nbval-check-output"]
 map_bytes = 4 * 16 * 64 * 64 * 64
@@ -159,10 +157,10 @@ for name in ("deconv", "sbd"):
 #
 # ## The nine neighborhoods
 #
-# The nicest thing about this decoder is that its first layer needs hardly any multiply-adds. It
-# convolves a code that is the same at every pixel, so that a 3×3 kernel sees nine equal codes
-# wherever it stands. Only at the border, where it hangs over the edge and zeros come in, does it
-# see something else. We convolve a copied code and count the different answers:
+# The first layer of this decoder needs hardly any multiply-adds. It convolves a code that is the
+# same at every pixel, so that a 3×3 kernel sees nine equal codes wherever it stands. Only at the
+# border, where zeros come in, does it see something else. We convolve a copied code and count the
+# different answers:
 
 # %% tags=["nbval-check-output"]
 torch.manual_seed(0)
@@ -172,8 +170,8 @@ different, where = answer[0].flatten(1).T.round(decimals=3).unique(dim=0, return
 print(f"{64 * 64} pixels, {len(different)} different answers")
 
 # %% [markdown]
-# There is one answer for the interior, one for each edge and one for each corner. Here they are on
-# a picture of 8×8 pixels, so that you can see the edges:
+# There is one answer for the interior, one for each edge and one for each corner, as on this
+# picture of 8×8 pixels:
 
 # %%
 ends = [0, *range(1, 7), 63]
@@ -192,8 +190,8 @@ Picture(
 # $$ W * [z\ \text{copied},\ u, v] = \operatorname{spread}(W_z * z_{3 \times 3})
 #    + W_{uv} * [u, v]. $$
 #
-# Nothing is copied to all pixels, and all that the layer has to remember for its backward pass is a
-# 3×3 picture. For a kernel of size $k$ there are $k^2$ neighborhoods.
+# All that the layer has to remember for its backward pass is a 3×3 picture. For a kernel of size
+# $k$ there are $k^2$ neighborhoods.
 
 # %%
 Code(inspect.getsource(broadcast_convolution), language="python")
@@ -225,11 +223,10 @@ loops = loops.sort_index(ascending=False)  # plain first, bfloat16 last
 with_ratios(loops["MB"].round(1))
 
 # %% [markdown]
-# You can read off each row how far the decoders are apart. (The plain SB step needs one map more
-# than the eager one above, because it does not use the memory layout that the convolutions prefer.)
-# Fewer multiply-adds are not less time, though, since the layer still has to *write* a whole
-# feature map. `torch.compile` merges the repeating, the addition and the ReLU into one pass over
-# memory, so our loop takes the shortcut only when it compiles.
+# (The plain SB step needs one map more than the eager one above, because it does not use the memory
+# layout that the convolutions prefer.) Fewer multiply-adds are not less time, though, since the
+# layer still has to *write* a whole feature map. `torch.compile` merges the repeating, the addition
+# and the ReLU into one pass over memory, so our loop takes the shortcut only when it compiles.
 #
 # ## Time: a slow model or a slow loop?
 #
@@ -309,8 +306,7 @@ left
 # So with these operations, the last column is about the most that could be gained. The SB decoder's
 # work is mostly one big convolution, so it comes nearer to the best rate than the two others. This,
 # and the encoder that all share, is why the times are closer to each other than the multiply-adds
-# of the decoders. In `bfloat16` more is left, since the convolutions are so fast that all the rest
-# of a step weighs more.
+# of the decoders.
 #
 # ## How does a step grow?
 #
@@ -333,7 +329,7 @@ Picture(
 
 # %% [markdown]
 # Images and pixels act alike, since a batch is so many pixels in all. How does time grow as the
-# sides double, so that pixels and multiply-adds become four times as many?
+# sides double, and the pixels become four times as many?
 
 # %%
 sides = growth[growth.panel == "image_size"].pivot(
@@ -346,8 +342,7 @@ grown["ms"].round(1)
 # A number above 4 means that time grows faster than the pixels. In our loop it never does, because
 # the optimizer and other overhead do not depend on them. The plain loop becomes slower per pixel
 # somewhere on the way, for both decoders. Perhaps its feature maps no longer fit into the
-# processor's caches, so that each pass over them waits for memory. The memory itself never grows
-# faster than the pixels:
+# processor's caches. The memory itself never grows faster than the pixels:
 
 # %%
 grown["bytes"].round(1)

@@ -32,9 +32,9 @@
 #
 # Checkerboards are the first argument of the [blog
 # post](https://borea17.github.io/paper_summaries/spatial_broadcast_decoder) against deconvolution,
-# and they go back to Odena and others (2016). We will first count, then draw with decoders that
-# have learned nothing, and at last look for the pattern in trained ones. You need to know what a
-# convolution does, and [the notebook on models](02_models.ipynb) builds both decoders.
+# and they go back to Odena and others (2016). We first count, then draw with decoders that have
+# learned nothing, and at last look for the pattern in trained ones. [The notebook on
+# models](02_models.ipynb) builds both decoders.
 #
 # ---
 
@@ -110,9 +110,8 @@ Picture(
 )
 
 # %% [markdown]
-# Kernels of 3 and 5 make checkerboards, and a kernel of 4 gives every pixel the same number of
-# stamps. The post's DeConv decoder has kernels of 4, so the usual argument does not apply to it.
-# Does it draw without a pattern, then?
+# A kernel of 4 gives every pixel the same number of stamps. The post's DeConv decoder has kernels
+# of 4, so the usual argument does not apply to it. Does it draw without a pattern, then?
 #
 # ## Draw without having learned anything
 #
@@ -170,13 +169,11 @@ Picture(
 )
 
 # %% [markdown]
-# The pattern is as plain for a kernel of 4 as for the others.
-#
-# Each pixel does get equally many stamps, but from *different weights*. Even and odd rows of the
-# output are written by different rows of the kernel, and likewise for columns. A layer with a
-# stride of 2 is therefore four ordinary convolutions, one for each corner of a 2×2 block, whose
-# outputs are laid out in turn (exercise 1). Nothing ties the four together, so with a kernel of 4
-# neighboring pixels are sums of equally many products, but with different weights.
+# The pattern is as plain for a kernel of 4 as for the others. Each pixel does get equally many
+# stamps, but from *different weights*: even and odd rows of the output are written by different
+# rows of the kernel, and likewise for columns. A layer with a stride of 2 is therefore four
+# ordinary convolutions, one for each corner of a 2×2 block, whose outputs are laid out in turn
+# (exercise 1). Nothing ties the four together.
 #
 # To put a number on it, we ask how strong the pattern is that *all* pictures of a decoder repeat
 # every $p$ pixels. Its standard deviation is given in **gray levels**, the 255 steps from black to
@@ -193,15 +190,15 @@ untrained.map(two_digits)
 
 # %% [markdown]
 # These are medians over the 32 decoders. An untrained DeConv decoder of any kernel draws next to
-# nothing but its pattern, and as it hardly responds to its code yet, even this is only a few gray
-# levels strong.
+# nothing but its pattern, if only a few gray levels strong, since it hardly responds to its code
+# yet.
 #
 # ## Look at what training leaves of it
 #
-# Now we take the two trained decoders and look at the **residual**, which is the picture less the
-# truth. We average it over a quarter of the images, drawn at random, and over the colors in the
-# figure. (Every fourth image would be a regular grid of places, which has a spectrum of its own.)
-# Errors that belong to a single image cancel in this mean, and what stays is the decoder's habit.
+# Now we take the two trained decoders and average the **residual**, which is the picture less the
+# truth, over a quarter of the images, drawn at random. (Every fourth image would be a regular grid
+# of places, which has a spectrum of its own.) Errors that belong to a single image cancel in this
+# mean, and what stays is the decoder's habit.
 
 # %%
 sprites = make_sprites()
@@ -248,13 +245,12 @@ Picture(
 )
 
 # %% [markdown]
-# The upper left corner is left out, since it holds the part that is the same everywhere. DeConv's
-# spectrum has bright points at multiples of 16 and 32, which belong to patterns of 4 and 2 pixels,
-# and mostly weaker ones at other multiples of 8. Each doubling adds a period: the last layer one of
-# 2 pixels, the one before it one of 4, and the one before that one of 8. The bright corner beside
-# it, in both spectra, comes from the broad spots. The table has the strength of the patterns and
-# the *height* of the peaks, which is their power over the median of the frequencies around them. A
-# height of 1 means that there is no peak.
+# DeConv's spectrum has bright points at multiples of 16 and 32, which belong to patterns of 4 and 2
+# pixels, and mostly weaker ones at other multiples of 8. Each doubling adds a period: the last
+# layer one of 2 pixels, the one before it one of 4, and the one before that one of 8. (The bright
+# upper left corner, in both spectra, comes from the broad spots.) The table has the strength of the
+# patterns and the *height* of the peaks, which is their power over the median of the frequencies
+# around them. A height of 1 means that there is no peak.
 
 # %% tags=["nbval-check-output"]
 rows = {}
@@ -265,17 +261,15 @@ table = pd.DataFrame(rows, index=EVERY).T.sort_index()
 table.map(two_digits)
 
 # %% [markdown]
-# Two things are true at once. DeConv's pattern is *there*, far above what surrounds it in the
-# spectrum, and the SB decoder has nothing like it. And DeConv's pattern is *faint*, a fraction of a
-# gray level.
+# So DeConv's pattern is *there*, far above what surrounds it in the spectrum, and the SB decoder
+# has nothing like it. And DeConv's pattern is *faint*, a fraction of a gray level.
 #
 # ## Look where a mean cannot see
 #
 # A mean has a blind spot. If the pattern is light on dark in one picture and dark on light in the
-# next, it cancels. So we also measure inside single pictures: we cut them into windows of 8×8
-# pixels, keep those in which the truth is one flat color, and measure the strength of the pattern
-# that repeats every 2 pixels in each window for itself. The pictures are clamped to what a screen
-# can show.
+# next, it cancels. So we also measure inside single pictures: we take all windows of 8×8 pixels in
+# which the truth is one flat color, and measure in each the strength of the pattern that repeats
+# every 2 pixels. The pictures are clamped to what a screen can show.
 
 # %% tags=["nbval-check-output"]
 rows = {}
@@ -311,9 +305,8 @@ spans.map(two_digits).rename(index=NAMES)
 
 # %% [markdown]
 # An untrained DeConv decoder was at several gray levels. After 20 epochs a fraction of one is left,
-# and the epochs up to 150 leave about as much of it, more in some runs and less in others. So
-# training removes most of the pattern early, within the first epoch as you can see in exercise 3,
-# and we see no clear trend between 20 and 150 epochs.
+# and the epochs up to 150 leave about as much. So training removes most of the pattern early,
+# within the first epoch as you can see in exercise 3.
 #
 # ---
 #
@@ -327,10 +320,10 @@ spans.map(two_digits).rename(index=NAMES)
 #   nearly everywhere too faint to see.
 #
 # **The claims.** The post says that transposed convolutions leave checkerboard artifacts, which we
-# split in two. Is the pattern stronger than with an SB decoder of the same seed? And does it reach
-# one gray level, the least that a screen can show? (In single windows it may, as you saw; the
-# claims are about what all pictures share.) (The gray levels themselves were measured in the later
-# runs only, so there are fewer of them than in the table above.)
+# split in two. Is the pattern stronger than with an SB decoder of the same seed? And does what all
+# pictures share of it reach one gray level, the least that a screen can show? (The gray levels
+# themselves were measured in the later runs only, so there are fewer of them than in the table
+# above.)
 
 # %% tags=["nbval-check-output"]
 seeds = tables.read("seeds", "blog")

@@ -19,19 +19,15 @@
 #
 # **Takeaway.** We ask decoders for a dot at places in a quarter of the canvas that they were never
 # shown. A plain convolutional decoder gets almost none of them right, and a CoordConv, which is
-# told coordinates, most of them, with some seeds all. The two differ in five things, and if you
-# change them one at a time, two turn out to matter, but only together: the coordinates, and a code
-# that is *broadcast* to 8×8 places or more instead of passing through a linear layer. These are the
-# two ideas of the Spatial Broadcast decoder (SB decoder).
+# told coordinates, most of them. The two differ in five things, of which two matter, but only
+# together: the coordinates, and a code that is *broadcast* to 8×8 places or more instead of passing
+# through a linear layer. These are the two ideas of the Spatial Broadcast decoder (SB decoder).
 #
 # CoordConv comes from [Liu et al. 2018](https://arxiv.org/abs/1807.03247). The [blog
 # post](https://borea17.github.io/paper_summaries/spatial_broadcast_decoder) reports that it solves
-# such tasks perfectly, "150 times faster" and with "10 to 100 times fewer parameters". You will
-# first see three tasks and two networks, then where the plain network fails and what it draws
-# there, then which of the five things is to blame, and at last how fast and how small CoordConv is.
-#
-# You need to know what a convolution is, and nothing from earlier notebooks. We train nothing here,
-# since `make study NAME=coordconv` has trained all networks and left their scores in `results/`.
+# such tasks perfectly, "150 times faster" and with "10 to 100 times fewer parameters". You need to
+# know what a convolution is. `make study NAME=coordconv` has trained all networks and left their
+# scores in `results/`.
 #
 # ---
 
@@ -64,11 +60,11 @@ RUNS = ROWS[ROWS.seed != coordconv.PILOT_SEED]
 ALL = DECODERS | BLIND
 
 # %% [markdown]
-# ## One square, two splits, three tasks
+# ## One square, two splits, two tasks
 #
-# The world of these tasks is called *Not-so-Clevr*. It is a black canvas of 64×64 pixels with one
-# white square of 9×9, which fits at 56×56 places. The $x$ and $y$ of its center are all that there
-# is to know about a picture.
+# The world of these tasks, *Not-so-Clevr*, is a black canvas of 64×64 pixels with one white square
+# of 9×9, which fits at 56×56 places. The $x$ and $y$ of its center are all that there is to know
+# about a picture.
 
 # %%
 places = not_so_clevr.centers()  # [3136, 2]
@@ -85,10 +81,10 @@ Picture(
 )
 
 # %% [markdown]
-# We keep some of the places for the test, in one of two ways. In the *uniform* split they are a
-# random fifth, so that nearly every test place has neighbors that were shown in training. In the
-# *quadrant* split they are the lower right quarter. A network that has learned what $x$ and $y$
-# mean should be right there, too.
+# We keep some of the places for the test. In the *uniform* split they are a random fifth, so that
+# nearly every test place has neighbors that were shown in training. In the *quadrant* split they
+# are the lower right quarter. A network that has learned what $x$ and $y$ mean should be right
+# there, too.
 
 # %% tags=["nbval-check-output"]
 tests = {split: not_so_clevr.held_out(split) for split in SPLITS}
@@ -96,21 +92,19 @@ pd.DataFrame({split: {"places to train on": int((~test).sum()),
                       "places to test on": int(test.sum())} for split, test in tests.items()}).T
 
 # %% [markdown]
-# There are three tasks, and each gives a place a score from 0 to 1:
+# In two tasks, a network gets $x$ and $y$, and each place has a score from 0 to 1:
 #
-# * **Classification.** Given $x$ and $y$, say which of the 4096 pixels this is. The score is 1 if
-#   that very pixel gets the highest value, and else 0.
-# * **Rendering.** Given $x$ and $y$, draw the square. The score is the area that the drawn square
-#   and the right one share, over the area that they cover together.
-# * **Regression.** Given a picture with one bright pixel, tell its $x$ and $y$. The score is 1 if
-#   both are right within half a pixel, and else 0.
+# * **Classification.** Say which of the 4096 pixels this is. The score is 1 if that very pixel gets
+#   the highest value, and else 0.
+# * **Rendering.** Draw the square. The score is the area that the drawn square and the right one
+#   share, over the area that they cover together.
 #
 # ## Two networks that differ in five things
 #
-# For classification and rendering we need decoders: networks that turn a *code*, here the two
-# numbers $x$ and $y$, into a picture. Our plain one is the DeConv decoder of the other notebooks at
-# half of its width. A linear layer makes a first map of 2×2 pixels from the code, and five
-# transposed convolutions double it to 64×64.
+# Both need a decoder, a network that turns a *code*, here the two numbers $x$ and $y$, into a
+# picture. Our plain one is the DeConv decoder of the other notebooks at half of its width. A linear
+# layer makes a first map of 2×2 pixels from the code, and five transposed convolutions double it to
+# 64×64.
 #
 # CoordConv appends two channels to a map before a convolution, which hold $x$ and $y$ of every
 # pixel:
@@ -120,9 +114,9 @@ Code(inspect.getsource(AppendCoordinates), language="python")
 
 # %% [markdown]
 # Our CoordConv copies the code to every one of the 64×64 pixels, which we call a *broadcast*,
-# appends the coordinates, and convolves with kernels of a single pixel. The table shows the five
-# things in which the two decoders differ. `side` is the side of the first map, where `None` stands
-# for the whole canvas, and it belongs to how a decoder starts.
+# appends the coordinates, and convolves with kernels of a single pixel. In the table, `side` is the
+# side of the first map, where `None` stands for the whole canvas, and it belongs to how a decoder
+# starts.
 
 
 # %% tags=["nbval-check-output"]
@@ -139,19 +133,14 @@ def describe(network: str) -> dict:
 pd.DataFrame({end: describe(end) for end in ENDS}, dtype=object)
 
 # %% [markdown]
-# For regression, the plain network has four convolutions of stride 2 and a linear layer. CoordConv
-# has a single convolution over picture and coordinates, and then takes the maximum of each channel
-# over all pixels.
-#
-# All networks of a task train for the same number of steps, with batches of 16 places. Adam's
-# learning rate falls to zero over these steps. We tried four rates for each task and both networks,
-# with one seed that we don't use again, and took the one with the least training loss. Each variant
-# below uses the rate of the network that it was derived from, and all decoders use the same one.
+# All networks train for the same number of steps. Of four learning rates we took, for each task and
+# both networks, the one with the least training loss in a seed that we don't use again. Each
+# variant below uses the rate of the network that it was derived from.
 #
 # ## The plain network fails where it was shown nothing
 #
-# In classification and rendering both networks learn nearly all that they are shown. What sets them
-# apart is the quadrant. The table has the lowest and the highest mean score of the seeds:
+# Both networks learn nearly all that they are shown. What sets them apart is the quadrant. The
+# table has the lowest and the highest mean score of the seeds:
 
 
 # %% tags=["nbval-check-output"]
@@ -167,50 +156,41 @@ RUNS[RUNS.network.isin(ENDS)].groupby(["task", "split", "network"]).agg(
 ).rename(columns=WORDS)
 
 # %% [markdown]
-# In classification and rendering, the plain network has nearly everything right on the uniform
-# split, like CoordConv. On the quadrant it gets almost no place right, and the squares that it
-# draws overlap the wanted ones by less than half. CoordConv draws them nearly perfectly there, and
-# in classification it has most places right. In regression it misses a part of the quadrant, too,
-# if a smaller one. (There the plain network learns the places that it is shown only in part. We
-# leave no run out.)
+# On the uniform split, the plain network has nearly everything right. On the quadrant it gets
+# almost no place right, and the squares that it draws overlap the wanted ones by less than half.
+# CoordConv draws them nearly perfectly there, and in classification it has most places right. (A
+# third task of the study, *regression*, tells the place of a bright pixel. There CoordConv misses a
+# part of the quadrant, too, and the plain network doesn't even learn all that it is shown.)
 #
-# Where exactly does it fail? Each square below is the plane of centers for one training with seed
-# 0, and the brighter a place, the higher its score. The white line is the border of what was held
-# out.
+# Each square below is the plane of centers for one training with seed 0, and the brighter a place,
+# the higher its score. The white line is the border of what was held out.
 
 # %%
 maps = pictures.heat_maps(
     {task: {f"{split}, {network}": MAPS[f"{task}/{split}/{network}/scores"]
-            for split in SPLITS for network in ENDS} for task in TASKS}, "score",
+            for split in SPLITS for network in ENDS}
+     for task in ("classification", "rendering")}, "score",
 )
 for axes in maps.axes:
     if axes.get_title().startswith("quadrant"):  # what was held out
         axes.plot([27.5, 27.5, 55.5], [55.5, 27.5, 27.5], color="white", lw=1)
 Picture(
     maps, "where_right",
-    "Three rows of four squares, one row per task. On the uniform split all are bright but that "
-    "of plain regression, which is dark. On the quadrant split the plain network's lower right "
-    "quarter is dark in classification and regression and fades in rendering; CoordConv's is "
-    "bright in rendering, with a dark part in the two other tasks.",
+    "Two rows of four squares, one row per task. On the uniform split all are bright. On the "
+    "quadrant split the plain network's lower right quarter is dark in classification and fades in "
+    "rendering; CoordConv's is bright, with a dark part in classification.",
 )
 
 # %% [markdown]
-# For the plain network, nearly all of the quadrant is dark in classification, and all but a ragged
-# strip along the border in regression. Its drawings fade out over a wider strip. It is as if it had
-# learned a list of places by heart, and what lies between them. A test set drawn at random, as on
-# the left, would have told us that it knows where things are. (The dark square on the left is one
-# of the trainings that failed altogether.)
-#
-# CoordConv can learn something that is as true in the quadrant as elsewhere, but nothing makes it.
-# It has every shown place right in these trainings, and still misses a part of the quadrant in
-# classification and in regression.
+# For the plain network, nearly all of the quadrant is dark in classification, and its drawings fade
+# out beyond a strip along the border. It is as if it had learned a list of places by heart. A test
+# set drawn at random, as on the left, would have told us that it knows where things are.
 #
 # ## What the plain network draws in the quadrant
 #
-# A score doesn't tell what a failure looks like. We let six decoders that were never shown the
-# quadrant draw three squares: one at a place that they know, one just inside of the quadrant, and
-# one far inside. The first is plain and the last is CoordConv. The four between them have
-# coordinates, but not everything else that CoordConv has.
+# Six decoders that were never shown the quadrant draw three squares: one at a place that they know,
+# one just inside of the quadrant, and one far inside. The four in the middle have coordinates, but
+# not everything else that CoordConv has.
 
 # %%
 SHOWN = {
@@ -240,19 +220,16 @@ Picture(
 )
 
 # %% [markdown]
-# In the first row, all six draw a square, if sometimes with round corners. Just inside of the
-# quadrant the plain network draws a torn one, and far inside only splinters, at wrong places. It
-# doesn't draw a square elsewhere instead. Coordinates don't help behind a linear layer or with a
-# broadcast to 2×2, as you can see in the third, the fourth and the sixth column. Besides CoordConv,
-# only one network draws the right square in every row. It broadcasts the code with coordinates to
-# 8×8 places, and from there it deconvolves just like the plain one.
+# All six draw the first square. Just inside of the quadrant the plain network draws a torn one, and
+# far inside only splinters, at wrong places. Coordinates don't help behind a linear layer or with a
+# broadcast to 2×2. Besides CoordConv, only the network that broadcasts the code with coordinates to
+# 8×8 places draws the right square in every row, and from there it deconvolves like the plain one.
 #
 # ## Change one thing at a time
 #
-# The two networks differ in five things at once, and so their comparison can't tell which of them
-# matters. We start at either one and change a single thing, and then some that seem to belong
-# together. A name says what is changed, and `xy` stands for coordinates. The table leaves empty
-# what is as in the network that the name begins with.
+# We start at either network and change a single thing, or some that belong together. A name says
+# what is changed, and `xy` stands for coordinates. The table leaves empty what is as in the network
+# that the name begins with.
 
 
 # %% tags=["nbval-check-output"]
@@ -268,9 +245,9 @@ pd.DataFrame({network: describe(network) if network in ENDS else changes(network
               for network in DECODERS}, dtype=object).T.assign(parameters=parameters)
 
 # %% [markdown]
-# Some of the combinations need no training, as they can't tell enough pixels apart. If two pixels
-# are the same function of the code, whatever the weights are, then at most one of them can ever be
-# the highest. So we count the different ones among the 3136 centers:
+# Some of the combinations need no training. If two pixels are the same function of the code,
+# whatever the weights are, then at most one of them can ever be the highest. So we count the
+# different ones among the 3136 centers:
 
 # %% tags=["nbval-check-output"]
 kinds = {network: distinct_pixels(recipe) for network, recipe in BLIND.items()}
@@ -279,15 +256,11 @@ pd.DataFrame({network: changes(network) | {"different pixels": count,
               for network, count in kinds.items()}, dtype=object).T
 
 # %% [markdown]
-# A CoordConv without its coordinates sees the same code at every pixel, and so it can draw nothing
-# but one gray. With kernels of 3, the zeros beyond the border reach five pixels far, and all that
-# lies further in is still the same. If we broadcast the code to 8×8 places without coordinates and
-# deconvolve it, the border reaches further, but most pixels have many twins. And a transposed
-# convolution with a kernel of one pixel and a stride of 2 writes to only one pixel in four.
+# Without coordinates, a CoordConv can draw nothing but one gray, and with a broadcast to 8×8 most
+# pixels have many twins.
 #
-# All others can tell every pixel apart. Each dot below is one seed that was never shown the
-# quadrant. For rendering we trained most networks with one seed only, and the slowest one for
-# classification, too.
+# Each dot below is one seed that was never shown the quadrant. (Most networks were trained for
+# rendering with one seed only.)
 
 # %%
 PANELS = {
@@ -315,35 +288,26 @@ Picture(
 )
 
 # %% [markdown]
-# You can see that nearly all networks learn what they are shown, while in the quadrant there are
-# two groups and little between them. Filled dots are decoders that broadcast the code to 8×8 places
-# or more *and* append coordinates. They are the ones that get the quadrant right, and nothing else
-# about them matters much.
+# In the quadrant there are two groups and little between them. Filled dots are decoders that
+# broadcast the code to 8×8 places or more *and* append coordinates. They get the quadrant right,
+# and nothing else about them matters much:
 #
-# So this is what each of the five things does:
-#
-# * **Coordinates** are necessary: without them a CoordConv draws nothing but one gray, and the
-#   broadcast to 8×8 can't tell most pixels apart. But they aren't enough. The plain network with
-#   coordinates in every map (`plain-xy-every`) fails in the quadrant like the one without.
+# * **Coordinates** are necessary, but not enough. The plain network with coordinates in every map
+#   (`plain-xy-every`) fails in the quadrant like the one without.
 # * **The start** is the other half. Give CoordConv a linear layer (`coordconv-linear`), and each
-#   place has weights of its own for the code, and those of the quadrant are never asked to draw. It
-#   fails there in rendering, with the one seed that we trained. (In classification it doesn't even
-#   learn what it is shown in these steps, so that task tells nothing.) In a broadcast all places
-#   share their weights, so that what they learn elsewhere holds in the quadrant, too.
+#   place has weights of its own for the code; those of the quadrant are never asked to draw. It
+#   fails there in rendering. (In classification it doesn't even learn what it is shown.) In a
+#   broadcast all places share their weights, so what they learn elsewhere holds in the quadrant.
 # * **The side** belongs to the start: a broadcast to 2×2 with coordinates in every map
-#   (`plain-broadcast-xy-every`) isn't enough, and one to 8×8 is. With 2×2, the quadrant is a single
-#   pixel of the first map, which was never trained on a code from inside of it. [The
-#   ablation](09_ablation.ipynb) finds that such a broadcast is a linear layer in disguise.
-# * **The kernel** doesn't decide. CoordConv generalizes with kernels of 3, and the filled plain
-#   network with kernels of 4 and a stride of 2, while a smaller kernel doesn't help the plain one.
-# * **Width and depth** don't decide, either. Where a filled dot of classification falls short of 1
+#   (`plain-broadcast-xy-every`) isn't enough, since the quadrant is then a single pixel of the
+#   first map, which was never trained on a code from inside of it.
+# * **Kernel, width and depth** don't decide. Where a filled dot of classification falls short of 1
 #   in the quadrant, another seed of the same network comes closer.
 #
 # ## How fast, and how small?
 #
 # The post says that CoordConv trains 150 times faster. We count the steps until 95% of the test
-# places are right, in classification on the uniform split, where the plain network gets there. The
-# test is looked at after 25 steps, and then each time at 1.2 times the step before.
+# places are right, in classification on the uniform split, where the plain network gets there.
 
 # %%
 LINES = ("plain", "plain-kernel2", "plain-side8-broadcast-xy-first", "coordconv",
@@ -361,10 +325,10 @@ Picture(
 
 # %% [markdown]
 # On the left, the three CoordConvs are there after about a hundred steps, and the two plain
-# networks need more than a thousand. (They come there late in their training, while the learning
-# rate falls to zero, so that their number depends on how many steps we give them in all.) On the
-# right the plain lines never leave the ground, and you can see a CoordConv come close to 100% and
-# then fall back. Here is the same for all seeds:
+# networks need more than a thousand. (They come there late, while the learning rate falls to zero,
+# so their number depends on how many steps we give them.) On the right the plain lines never leave
+# the ground, and a CoordConv comes close to 100% and then falls back. Here is the same for all
+# seeds:
 
 
 # %% tags=["nbval-check-output"]
@@ -385,14 +349,12 @@ UNIFORM.groupby("network", sort=False).agg(**{
     "seconds till then": ("seconds_to_95", until)})
 
 # %% [markdown]
-# Steps are the same on every machine, up to rounding. The seconds are those of one core of a
-# processor that did other work at the same time, so trust them less. The post's factor is one of
-# time, however, so we judge it by seconds.
+# The post's factor is one of time, so we judge it by seconds. (They are those of one core that did
+# other work at the same time, so trust them less than the steps.)
 #
-# Which plain network should CoordConv be compared with? A factor such as 150 says as much about the
-# opponent as about CoordConv, and so we let each side send its best of those that we timed. On one
-# side are all networks that have no coordinates, and on the other all that are an SB decoder: they
-# broadcast the code over the whole canvas, with coordinates.
+# A factor such as 150 says as much about the opponent as about CoordConv, so we let each side send
+# its best: of all networks without coordinates, and of all SB decoders, which broadcast the code
+# over the whole canvas with coordinates.
 
 
 # %% tags=["nbval-check-output"]
@@ -409,7 +371,7 @@ pd.DataFrame(SIDES)
 # %% [markdown]
 # Of the networks of a side that come to 95% with the most seeds, we take the one with the fewest
 # parameters, steps or seconds on average. A seed that never comes to 95% counts with all of its
-# steps and seconds.
+# own.
 
 
 # %%
@@ -440,16 +402,13 @@ pd.DataFrame(table).T
 
 # %% [markdown]
 # So with the best of both sides, CoordConv needs a small part of the parameters, and about a
-# twentieth of the steps. In seconds it gains less than in steps, since the quickest plain network
-# has cheap steps. That is much, and far from 150. With the DeConv decoder of the other notebooks as
-# the opponent, which is twice as wide, the ratios of parameters and seconds would be larger. With
-# plain networks and rates that are tuned further, they may be smaller.
+# twentieth of the steps. In seconds it gains less, since the quickest plain network has cheap
+# steps. That is much, and far from 150.
 #
 # ## The Spatial Broadcast decoder is a CoordConv
 #
-# Tile a code over a canvas and you have a picture in which all pixels are the same: it says *what*,
-# but not *where*. Append $x$ and $y$ and convolve, and you have a CoordConv layer. This is how the
-# SB decoder begins, as you can check on its first layer:
+# Append $x$ and $y$ to a code that is tiled over a canvas and convolve, and you have a CoordConv
+# layer. This is how the SB decoder begins, as you can check on its first layer:
 
 # %% tags=["nbval-check-output"]
 torch.manual_seed(0)
@@ -460,14 +419,13 @@ convolved = functional.conv2d(AppendCoordinates()(constant), first.weight, first
 print("equal, bit for bit:", torch.equal(first(code), functional.relu(convolved)))
 
 # %% [markdown]
-# The CoordConv that we used for classification and rendering *is* an SB decoder, whose code is the
-# place itself. The two differ only in width, depth and kernel.
+# The CoordConv that we used *is* an SB decoder, whose code is the place itself. The two differ only
+# in width, depth and kernel.
 #
 # ## The claims
 #
-# We split the post's sentence into three claims. The first one is about classification and takes
-# all five CoordConvs that were never shown the quadrant, with all their seeds. The two others take
-# the best of both sides.
+# The first claim takes all CoordConvs that were never shown the quadrant in classification, with
+# all their seeds, and the two others take the best of both sides.
 
 # %% tags=["nbval-check-output"]
 quadrant = RUNS[(RUNS.task == "classification") & (RUNS.split == "quadrant")]
@@ -479,19 +437,16 @@ Report(
 )
 
 # %% [markdown]
-# CoordConv is as small as claimed, and it is faster, but not by such a factor. And it doesn't solve
-# these tasks perfectly.
-#
 # ---
 #
-# In this notebook we have seen three things:
+# **What you have seen**
 #
 # * A plain convolutional decoder that looks nearly perfect on a random test set gets almost nothing
 #   right in a region that it was not shown.
 # * Of the five things in which CoordConv differs from it, two matter, and only together:
 #   coordinates, and a code that is broadcast to 8×8 places or more.
-# * CoordConv is much smaller and faster, though not 150 times, and it generalizes far better,
-#   though not perfectly with every seed.
+# * CoordConv is much smaller and faster, though not 150 times, and generalizes far better, though
+#   not perfectly with every seed.
 #
 # **On your own** (solutions below)
 #
