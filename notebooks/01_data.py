@@ -24,8 +24,8 @@
 # Why would you want a model that tells place and color apart? Suppose that a network describes each
 # picture by five numbers. If one of them is the color and two others are the place, you can move
 # the disc without repainting it, or ask for a blue disc where you have only seen red ones. If every
-# number holds a bit of everything, you can do neither. We call a description of the first kind
-# **disentangled**.
+# number holds a bit of everything, no single number does either. We call a description of the first
+# kind **disentangled**.
 #
 # The network will be a **VAE** (variational autoencoder), which is an encoder that turns a picture
 # into a few numbers and a decoder that draws the picture from them. Together these numbers are the
@@ -70,10 +70,10 @@ print("pixels across:", int(sprite[0].any(dim=0).sum()))
 #
 # $$(x_0, y_0) = (S - 2 - s)\,(x, y), \qquad \text{here } 46\,(x, y).$$
 #
-# (The 2 keeps all of the disc in the picture: Pillow paints both ends of its extent, so a disc of
-# size 16 is 17 pixels across.) The corner may lie between two pixels, but Pillow, the library that
-# draws, paints whole pixels only. A small step in $x$ therefore sometimes moves the picture and
-# sometimes does not:
+# (Pillow paints both ends of a disc's extent, so a disc of size 16 is 17 pixels across, and the 2
+# leaves room for that.) The corner may lie between two pixels, but Pillow, the library that draws,
+# paints whole pixels only. A small step in $x$ therefore sometimes moves the picture and sometimes
+# does not:
 
 # %% tags=["nbval-check-output"]
 fine = [draw_sprite(float(x), 0.5) for x in np.linspace(0.2, 0.8, 31)]

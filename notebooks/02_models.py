@@ -81,9 +81,9 @@ def walk(layers: nn.Sequential, value: torch.Tensor) -> pd.DataFrame:
 # %% [markdown]
 # ## The encoder
 #
-# Both VAEs have an encoder of this form. Its last two layers give the **posterior** $q(z \mid x)$,
-# the encoder's guess at the code, as a normal distribution with a mean $\mu$ and a log-variance per
-# latent.
+# Both VAEs have an encoder that starts like this. Two linear layers follow, which give the
+# **posterior** $q(z \mid x)$, the encoder's guess at the code, as a normal distribution with a mean
+# $\mu$ and a log-variance per latent.
 
 # %% tags=["nbval-check-output"]
 encoder = Encoder(LATENT_DIM)
@@ -144,8 +144,8 @@ tables["sbd"] = walk(sbd, z)
 tables["sbd"]
 
 # %% [markdown]
-# The figure shows what comes out of each layer, its channels drawn as sheets, of which 64 merge
-# into a block. In the lower row, the green sheet is the appended $x$ and the pink one $y$.
+# The figure shows what comes out of each layer. Each sheet is a channel, and 64 of them merge into
+# a block. In the lower row, the green sheet is the appended $x$ and the pink one $y$.
 
 # %%
 steps = {name: table[["layer", "kernel", "output"]].values for name, table in tables.items()}
@@ -160,7 +160,7 @@ Picture(
 
 # %% [markdown]
 # The DeConv decoder climbs from four cells to the full image, while the SB decoder works at full
-# size throughout. For the code $(-1, -0.5, 0, 0.5, 1)$, its first layer gets this input:
+# size throughout. For the code $(-1, -0.5, 0, 0.5, 1)$, its first convolution gets this input:
 
 # %%
 code = torch.linspace(-1, 1, LATENT_DIM)[None]  # [batch, latent_dim]
@@ -175,8 +175,8 @@ Picture(
 # The code, in five flat panels, can say where the disc is. The two ramps, the same for every image,
 # say where the pixel is.
 #
-# Later notebooks compare many decoders, which the package writes as *recipes*. Given the weights of
-# the layers above, our two recipes must draw exactly the same:
+# Later notebooks compare many decoders, which the package writes as *recipes*. We copy the weights
+# from above into decoders built from our two recipes and check that they draw the same:
 
 # %% tags=["nbval-check-output"]
 deconv_recipe = recipes.Recipe()
@@ -263,7 +263,7 @@ total.map(claims.format_value)
 #    \bigl(1 + \log\sigma_{z,k}^2 - \mu_k^2 - \sigma_{z,k}^2\bigr). $$
 #
 # Training lowers the sum of the KL term and the negative first term, which grows with the error.
-# The unit is the **nat** per image, a bit in natural logarithms:
+# The unit is the **nat** per image; a nat is 1.44 bits. The package's code for both terms:
 
 # %%
 Code(inspect.getsource(VAE.loss_terms), language="python")
@@ -289,7 +289,8 @@ print("reconstruction agrees:", torch.allclose(reconstruction, expected_reconstr
 # %% [markdown]
 # ## The claim
 #
-# The blog post says that the SB decoder has fewer parameters, so we divide its count by DeConv's.
+# The [blog post](https://borea17.github.io/paper_summaries/spatial_broadcast_decoder) that we
+# reproduce says that the SB decoder has fewer parameters, so we divide its count by DeConv's.
 
 # %% tags=["nbval-check-output"]
 ratio = cost.count_parameters(sbd) / cost.count_parameters(deconv)

@@ -29,13 +29,12 @@
 # * The **KL term** is the price of the code. For each image the encoder gives a distribution of
 #   codes, the **posterior**, and the KL term says how far it is from a standard normal one.
 #
-# The unit of both is the **nat**, a bit in natural logarithms: one nat is 1.44 bits. We follow a
-# [blog post](https://borea17.github.io/paper_summaries/spatial_broadcast_decoder) by Markus Borea,
-# *the post* from here on, and compare two decoders. **DeConv** doubles a small map again and again
-# by transposed convolutions. The **Spatial Broadcast decoder** (SB decoder) copies the code to
-# every pixel, appends the pixel's coordinates, and convolves. [The notebook on
-# models](02_models.ipynb) builds both. We load published runs, since training a pair takes half an
-# hour or more.
+# The unit of both is the **nat**, which is 1.44 bits. We follow a [blog
+# post](https://borea17.github.io/paper_summaries/spatial_broadcast_decoder) by Markus Borea, *the
+# post* from here on, and compare two decoders. **DeConv** doubles a small map again and again by
+# transposed convolutions. The **Spatial Broadcast decoder** (SB decoder) copies the code to every
+# pixel, appends the pixel's coordinates, and convolves. [The notebook on models](02_models.ipynb)
+# builds both. We load published runs, since training a pair takes half an hour or more.
 #
 # ---
 
@@ -139,8 +138,8 @@ Picture(
 # %% [markdown]
 # Follow the left panel from left to right. The SB decoder starts well, then falls *behind*, and
 # passes the DeConv decoder for good between epochs 20 and 60. In the right panel, both KL terms
-# rise steeply within five epochs. DeConv's then comes down a little, and SB's further, while its
-# pictures go on improving.
+# rise steeply within five epochs. Both come down later, SB's the further, while the pictures go on
+# improving.
 
 # %% tags=["nbval-check-output"]
 done = [epoch for epoch in (1, 5, 20, 60, 150) if epoch <= len(runs["sbd"].history)]
@@ -159,8 +158,8 @@ losses.round(2)
 #
 # The curves in the post's figure differ from ours by a constant. The post adds up the means of 230
 # batches but divides by 3675, the number of images. On its logarithmic axis, this shifts every
-# curve down by $\ln(230 / 3675)$, so its comparison is right, and we have undone the shift above.
-# The post also speaks of $3.4 \cdot 10^2$ training steps, and there were a hundred times as many:
+# curve by $\ln(230 / 3675)$, so its comparison is right, and we have undone the shift above. The
+# post also speaks of $3.4 \cdot 10^2$ training steps, and there were a hundred times as many:
 
 # %% tags=["nbval-check-output"]
 batches = math.ceil(len(images) / 16)
@@ -175,8 +174,7 @@ print(f"steps of training: 150 epochs of {batches} batches = {150 * batches:,}")
 # A seed fixes the first weights, the order of the images and the noise. In the next figure each dot
 # is one run after 150 epochs. Beside the dots, the thin line spans their range, the circle is the
 # mean, and the thick line is a 95% interval for the mean of such runs, by the bootstrap, which
-# draws from the same runs again and again. (Dots stand side by side only so that none hides
-# another.)
+# resamples the runs. (Dots stand side by side only so that none hides another.)
 
 # %%
 rows = tables.read("seeds", "blog")  # one pair of runs per seed
@@ -221,10 +219,10 @@ above = [(found.get_group(case) > among["the post's"][case]).sum() for case in a
 among.assign(**{"runs above it": above}).round(2).rename(index=TERMS | NAMES)
 
 # %% [markdown]
-# It is the post's KL term of the SB decoder that contradicts the post's claim, and only one of our
-# SB runs lies above it. That run is published as `sbd-mixing`, and [the next
+# Look at the post's KL term of the SB decoder, which contradicts the post's own claim: only one of
+# our SB runs lies above it. That run is published as `sbd-mixing`, and [the next
 # notebook](04_traversals.ipynb) shows what its latents do. It has no DeConv run of its own, so
-# below we compare it with the mean of all of them.
+# below we compare it with the mean of all of them. Even with it, both means stay below zero.
 
 # %% tags=["nbval-check-output"]
 mixing = published.load("sbd-mixing").history

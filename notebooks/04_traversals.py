@@ -19,8 +19,8 @@
 #
 # **Takeaway.** Change one latent of a DeConv decoder, and the disc takes a winding way and, from
 # many codes, changes its color as it goes. In a typical Spatial Broadcast decoder (SB decoder) it
-# moves along a straight line and keeps its color, which other latents hold. But some SB runs change
-# both at once, so you cannot judge a decoder by one run.
+# moves along a straight line and keeps its color, which another latent holds. But some SB runs
+# change both at once, so you cannot judge a decoder by one run.
 #
 # A **VAE** (variational autoencoder) is an encoder that turns a picture into a few numbers, its
 # **code**, and a decoder that draws the picture from them. Each of the numbers is a **latent**. In
@@ -97,8 +97,9 @@ Picture(
 # %% [markdown]
 # Both VAEs draw a disc of the right color in the right place. Now read the lower rows from left to
 # right. On the left, the disc jumps, fades or loses its shape, and in two rows it changes its color
-# on the way. On the right, it moves evenly in one direction in two rows, and in one row it stays
-# and changes its color. In the two others nothing changes, since their latents are not used.
+# on the way (from other codes in more, as you will see). On the right, it moves evenly in one
+# direction in two rows, and in one row it stays and changes its color. In the two others nothing
+# changes, since their latents are not used.
 #
 # ## Follow the disc
 #
@@ -174,19 +175,18 @@ Picture(
 pd.concat({NAMES[name]: numbers[name] for name in TYPICAL}, names=["decoder"]).round(2)
 
 # %% [markdown]
-# The **KL term** is the part of the loss that a code costs, in **nats**, which are bits in natural
-# logarithms. It tells used and unused latents apart without any picture: one that says much about
-# the image costs a nat or more, and one that says nothing costs next to nothing. (The sum is a
-# little lower than in [the notebook on training](03_training.ipynb), which has the mean over the
-# last epoch.)
+# The **KL term** is the part of the loss that a code costs, in **nats** of 1.44 bits each. It tells
+# used and unused latents apart without any picture: one that says much about the image costs a nat
+# or more, and one that says nothing costs next to nothing. (The sum is a little lower than in [the
+# notebook on training](03_training.ipynb), which has the mean over the last epoch.)
 #
 # ## More seeds
 #
 # Does color stay apart from position in every run? We have trained both decoders from several seeds
 # for 150 epochs, and each dot is one run. Three of the SB runs have no DeConv run beside them: two
-# that an earlier version of the code trained, and the run that mixes. The thin line spans the range
-# of the dots, the circle is their mean, and the thick line is a 95% interval for the mean of such
-# runs, by the bootstrap.
+# that an earlier version of the code trained, and `sbd-mixing`, which we kept because it mixes. The
+# thin line spans the range of the dots, the circle is their mean, and the thick line is a 95%
+# interval for the mean of such runs, by the bootstrap, which resamples the runs.
 
 # %%
 every = tables.pair()
@@ -202,8 +202,8 @@ Picture(
 
 # %% [markdown]
 # In the DeConv decoder most used latents mix, run after run. In most SB runs few or none do, but
-# there are exceptions. We count the runs in which most of the used latents mix, also in a second
-# set of runs, which stop after 20 epochs.
+# there are exceptions, more of them early in training. We count the runs in which most of the used
+# latents mix, also in a second set of runs, which stop after 20 epochs.
 
 # %% tags=["nbval-check-output"]
 counts = {}
@@ -217,8 +217,8 @@ pd.DataFrame(counts).T
 # %% [markdown]
 # ## A run that mixes
 #
-# Here are the traversals of `sbd-mixing`, one of the three SB runs in which most latents mix. It
-# had the same settings as all the others, so it could have been your first and only one.
+# Here are the traversals of `sbd-mixing`, one of the three finished SB runs in which most latents
+# mix. It had the same settings as all the others, so it could have been your first and only one.
 
 # %%
 Picture(
@@ -230,14 +230,15 @@ Picture(
 
 # %% [markdown]
 # Compare it with the right block of the first figure. The disc still moves in one direction, but it
-# changes its color in every row in which it moves. Three latents carry $x$, $y$ and color together.
+# changes its color in every row in which it moves, and loses its form at the ends of some. Three
+# latents carry $x$, $y$ and color together.
 #
 # The post calls its SB traversals "quite disentangled". Yet in its own figure a blue circle turns
 # green and then red while a position latent is changed, so a latent of its run mixes, too.
 #
 # ## Try it
 #
-# From the same code each decoder draws something else. In the first column all five latents are 0,
+# What do the three decoders draw from the same code? In the first column all five latents are 0,
 # and in each of the others one of them is 1.5. We also print how far from zero the nearest
 # picture's code lies.
 
@@ -365,10 +366,10 @@ for name, move in moves.items():
 pd.Series(shares).unstack().rename_axis(columns="least move").round(2)
 
 # %% [markdown]
-# **3.** We draw codes from the standard normal distribution, which all codes together should fill.
-# The table gives the share of the pictures that hold exactly one blob. In two of the runs a part of
-# them is empty or split, so it seems that the codes leave gaps. The typical SB run draws one blob
-# from nearly every code.
+# **3.** We draw codes from the standard normal distribution, towards which the KL term pulls all
+# codes together. The table gives the share of the pictures that hold exactly one blob. In two of
+# the runs a part of them is empty or split, so it seems that the codes leave gaps. The typical SB
+# run draws one blob from nearly every code.
 
 # %% tags=["solution", "hide-input"]
 random = np.random.default_rng(0).normal(size=(200, vaes["sbd"].latent_dim))

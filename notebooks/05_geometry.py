@@ -73,16 +73,16 @@ codes = {name: encode(vae, sprites.images) for name, vae in vaes.items()}  # mu,
 # ## Which two latents?
 #
 # A code has five latents and paper has two dimensions, so we have to choose. The post takes the two
-# latents with the smallest variance, for a good reason. The encoder gives each latent a
-# **posterior**, a bell curve with a mean and a variance, and the decoder receives a random draw
-# from it. If the picture depends on the latent, a wide bell curve means wrong pictures, so the
-# encoder makes it narrow. This has a price: the **KL term** of the loss counts how far the
-# posterior is from the prior, a bell curve with mean 0 and variance 1. Halving the standard
-# deviation once more costs $\ln 2 = 0.7$ **nats** (a nat is 1.44 bits), and it pays only in a
-# latent that the decoder uses. So a small variance should mark a latent that matters.
+# latents with the smallest variance. Here is why. The encoder gives each latent a **posterior**, a
+# bell curve with a mean and a variance, and the decoder receives a random draw from it. If the
+# picture depends on the latent, a wide bell curve means wrong pictures, so the encoder makes it
+# narrow. This has a price: the **KL term** of the loss counts how far the posterior is from the
+# prior, a bell curve with mean 0 and variance 1. Halving the standard deviation once more costs
+# $\ln 2 = 0.7$ **nats** (a nat is 1.44 bits), and it pays only in a latent that the decoder uses.
+# So a small variance should mark a latent that matters.
 #
-# To test this, we replace one latent by that of another code, in 60 codes. The last column is the
-# squared error of the pictures.
+# To test this, we swap in one latent from another picture, in each of 60 codes. The last column is
+# the squared error of the pictures.
 
 # %% tags=["nbval-check-output"]
 few = np.arange(0, len(sprites.images), 62)
@@ -174,8 +174,9 @@ numbers.round({"affine R²": 4, "singular-value ratio": 2, "angle": 0})
 # Do not conclude that the DeConv VAE confuses places. It draws nearly every disc [where it
 # belongs](04_traversals.ipynb), so its whole code must tell all places apart. What we see is like
 # the shadow of a curved sheet of paper, which can overlap itself although the sheet does not. The
-# next figure shows the shadow of the same code on every pair of its precise latents, those whose
-# standard deviation is less than half the prior's on average. The first pair is the one from above.
+# next figure shows the shadow of the same code on every pair of its latents, all of which are
+# precise: their standard deviation is less than half the prior's. The first pair is the one from
+# above.
 
 # %%
 mu, log_var = codes["deconv"]
@@ -221,7 +222,7 @@ pd.DataFrame(rows).T.round(3)
 #
 # In a code that keeps position and color apart, a move to the right has the same effect on the code
 # whatever the color is. Then the code is a *sum* of a part for the place and a part for the color
-# $c$. If place enters as an affine map, besides, it is
+# $c$. If the place part is affine, too, it is
 #
 # $$ \mu(x, y, c) = A\,(x, y)^\top + b_c, $$
 #
@@ -274,9 +275,10 @@ Picture(
 
 # %% [markdown]
 # In this run the DeConv grid is straightest after the first epoch. Then it bends, and its edges
-# curl up and fold over. The SB grid straightens within five epochs and stays straight. That the
-# DeConv grid bends and folds even from its broad side shows that we have not just picked an unlucky
-# pair. Here you can watch it, an epoch at a time at first and in longer steps later:
+# curl up and fold over. The SB grid straightens within five epochs and stays straight. From this
+# side the DeConv grid looks straighter than in its two most precise latents, but it still bends and
+# folds, so it is not only the pair that we picked. Here you can watch it, an epoch at a time at
+# first and in longer steps later:
 
 # %%
 steps = [*range(1, 16), 20, 25, 30, 40, 50, 75, 100, 125, last]
@@ -294,7 +296,7 @@ geometry_movie(
 # dot is one model after 150 epochs. The affine R² and the folded cells are means over the three
 # colors' planes, and the readout was measured in only some of the runs. Beside the dots, a circle
 # marks the mean, a thick bar its 95% interval and a thin line the range. Dotted lines are
-# thresholds of the claims below, and the dashed line marks the most cells that can be folded.
+# thresholds of claims below, and the dashed line marks the most cells that can be folded.
 
 # %%
 every = tables.pair()
@@ -320,7 +322,8 @@ early = tables.read("early", "quick")
 early.groupby("decoder")["r2"].agg(["count", "min", "max"]).round(3).rename(index=NAMES)
 
 # %% [markdown]
-# In all of these SB runs the plane is straight long before the losses are settled.
+# In all of these SB runs the plane is straight already, while [the losses](03_training.ipynb) still
+# fall.
 #
 # ## The claims
 #
@@ -372,8 +375,7 @@ for scale in (1, 2):
 # %% [markdown]
 # **2.** We compute the readout for every pair of the precise latents, and beside it the folded
 # cells of the red plane. No pair comes near the readout from all five latents. The folded cells are
-# a poor guide to it, since only the red plane is counted, while the readout has to cope with all
-# three colors.
+# a poor guide to it.
 
 # %% tags=["solution", "hide-input", "nbval-check-output"]
 rows = {}
@@ -384,8 +386,8 @@ for pair in combinations(precise, 2):
 pd.DataFrame(rows).T.rename_axis("latents").round(2)
 
 # %% [markdown]
-# **3.** We compare how much the difference varies over the places with how long it is. In a sum it
-# would be the same vector everywhere.
+# **3.** We divide the spread of the difference over the places by the length of its mean. In a sum
+# it would be the same vector everywhere.
 
 # %% tags=["solution", "hide-input", "nbval-check-output"]
 for name in vaes:

@@ -19,10 +19,11 @@
 #
 # **Takeaway.** In a plain training loop, the Spatial Broadcast decoder (SB decoder) takes about
 # three times the memory and three times the time of the usual DeConv decoder, which is more than
-# the post says. Much of that need not be paid. A better loop brings the two closer together, and an
-# SB decoder of 22 channels in place of 64 has DeConv's multiply-adds, in the better loop also less
-# than its memory and time, and a fortieth of its parameters. It keeps [the straight latent
-# space](09_ablation.ipynb) and draws sharper than DeConv.
+# the blog post says that we reproduce. Much of that need not be paid. A better loop brings the two
+# closer together, and an SB decoder of 22 channels in place of 64 has DeConv's multiply-adds, in
+# the better loop also less than its memory and time, and a fortieth of its parameters. As [the
+# ablation](09_ablation.ipynb) shows, its code still puts places on a straight grid, and it draws
+# sharper than DeConv.
 #
 # A **decoder** draws a picture from a **code** of a few numbers, the **latents**. With the encoder
 # that finds the code it makes up a **VAE** (variational autoencoder). DeConv doubles a small map
@@ -97,6 +98,9 @@ Picture(
 )
 
 # %% tags=["nbval-check-output"]
+for name in SHORT:
+    decoder = ComposedDecoder(5, 64, RECIPES[name])
+    print(f"{SHORT[name]}: {cost.count_parameters(decoder):,} parameters at 64 pixels per side")
 work = counts[counts.panel == "multiply-adds"]
 work = work.pivot(index="value", columns="decoder", values="cost") / 1e6
 with_ratios(work.round(1)).rename_axis("pixels per side")
@@ -151,16 +155,17 @@ for name in ("deconv", "sbd"):
 # and one that goes out, which makes four. DeConv's memory peaks in the backward pass through its
 # last ReLU, too, but its largest feature map has a quarter of the pixels.
 #
-# These maps need not be held for all 16 pictures at once. The second row cuts the batch into four
-# pieces and adds up their gradients, which is called gradient accumulation. The step stays the same
-# and needs a fraction of the memory. In the third row, the maps have half the bytes per number.
+# These maps need not be held for all 16 pictures at once. The second row of the table cuts the
+# batch into four pieces and adds up their gradients, which is called gradient accumulation. The
+# step stays the same and needs less memory. In the third row, the maps are in `bfloat16`, with half
+# the bytes per number.
 #
 # ## The nine neighborhoods
 #
-# The first layer of this decoder needs hardly any multiply-adds. It convolves a code that is the
-# same at every pixel, so that a 3×3 kernel sees nine equal codes wherever it stands. Only at the
-# border, where zeros come in, does it see something else. We convolve a copied code and count the
-# different answers:
+# With a shortcut, the SB decoder's first layer needs hardly any multiply-adds. It convolves a code
+# that is the same at every pixel, so that a 3×3 kernel sees nine equal codes wherever it stands.
+# Only at the border, where zeros come in, does it see something else. We convolve a copied code and
+# count the different answers:
 
 # %% tags=["nbval-check-output"]
 torch.manual_seed(0)
@@ -223,10 +228,12 @@ loops = loops.sort_index(ascending=False)  # plain first, bfloat16 last
 with_ratios(loops["MB"].round(1))
 
 # %% [markdown]
-# (The plain SB step needs one map more than the eager one above, because it does not use the memory
-# layout that the convolutions prefer.) Fewer multiply-adds are not less time, though, since the
-# layer still has to *write* a whole feature map. `torch.compile` merges the repeating, the addition
-# and the ReLU into one pass over memory, so our loop takes the shortcut only when it compiles.
+# The plain SB step needs one map more than the eager one above, because it does not use the memory
+# layout that the convolutions prefer.
+#
+# Fewer multiply-adds are not less time, though, since the first layer still has to *write* a whole
+# feature map. `torch.compile` merges the repeating, the addition and the ReLU into one pass over
+# memory, so our loop takes the shortcut only when it compiles.
 #
 # ## Time: a slow model or a slow loop?
 #
@@ -257,8 +264,9 @@ gains.round(2)
 # faster. Our loop therefore measures one convolution both ways, once per machine, and takes
 # `bfloat16` only where it pays (`speed.bfloat16_gain`).
 #
-# What do the other pieces do? In the figure, each row is our step without one piece, over our step
-# with all of them. The bars span the middle half of the rounds.
+# What does each piece of our loop gain? In the figure, each row is our step without one piece, over
+# our step with all of them. Both were timed in turns, and a bar spans the middle half of these
+# rounds.
 
 # %%
 Picture(
@@ -271,8 +279,7 @@ Picture(
 # %% [markdown]
 # Where `bfloat16` is used, it is the largest piece. (It was timed again for this figure, which is
 # why its dots are not quite the gains in the table above.) Of the others, kept memory gains the
-# most, and DeConv gains from its bias, too. The rest gain little, or nothing that we could tell
-# from what else the machine was doing.
+# most, and DeConv gains from adding its bias apart. The rest gain about a tenth or less.
 #
 # * **kept memory**: a freed tensor's pages go back to the system, and the next step has to ask for
 #   them again, one by one. Two calls of `mallopt` keep them.
@@ -303,10 +310,8 @@ left.columns = ["step, TFLOP/s", "best layer, TFLOP/s", "times faster at most"]
 left
 
 # %% [markdown]
-# So with these operations, the last column is about the most that could be gained. The SB decoder's
-# work is mostly one big convolution, so it comes nearer to the best rate than the two others. This,
-# and the encoder that all share, is why the times are closer to each other than the multiply-adds
-# of the decoders.
+# The SB decoder's work is mostly one big convolution, so it comes nearer to the best rate than the
+# two others.
 #
 # ## How does a step grow?
 #
@@ -375,8 +380,9 @@ print(f"{(signs == 5).sum()} of {len(signs)} scores differ in the same direction
 #
 # **What you have seen**
 #
-# * The SB decoder's price is a few feature maps of full size. Its parameters are few, and its first
-#   layer needs hardly any multiply-adds.
+# * The SB decoder's memory goes into a few feature maps of full size, its time into one layer. Its
+#   parameters are few, and with a
+#   shortcut its first layer needs hardly any multiply-adds.
 # * "The SB decoder is slow" is a statement about a loop, a precision and a machine as well.
 # * With 22 channels it has DeConv's multiply-adds and, in our loop, needs less memory and time than
 #   DeConv.

@@ -20,9 +20,9 @@
 # **Takeaway.** A decoder that upsamples by transposed convolutions draws a checkerboard before it
 # has learned anything. A kernel that overlaps evenly does not prevent this, because neighboring
 # pixels are still written by different weights. Training removes nearly all of the pattern. What is
-# left is there in every seed of our DeConv decoder and hardly in any Spatial Broadcast decoder (SB
-# decoder). Nearly everywhere it is weaker than the smallest step of brightness that a screen can
-# show.
+# left is there in every seed of our DeConv decoder, and next to nothing of it in any Spatial
+# Broadcast decoder (SB decoder). In most places it is weaker than the smallest step of brightness
+# that a screen can show.
 #
 # A **decoder** draws a picture from a few numbers, the picture's **code**. Together with the
 # encoder that finds the code it makes up a **VAE** (variational autoencoder). Our two decoders
@@ -139,7 +139,8 @@ drawn = {kind: [draw(recipe, seed) for seed in range(32)] for kind, recipe in KI
 
 # %% [markdown]
 # The *strength* of a pixel says how far it strays from the decoder's mean color, as a root mean
-# square over the pictures. We average it over the 32 decoders of a kind:
+# square over the pictures, against the same over all pixels. We average it over the 32 decoders of
+# a kind:
 
 # %%
 middle = np.s_[16:32, 16:32]
@@ -154,9 +155,8 @@ Picture(
 )
 
 # %% [markdown]
-# On average over 32 decoders, kernels of 3 and 5 draw more strongly where more stamps fall, and a
-# kernel of 4 shows a much weaker pattern. But you train a single decoder. Here is the mean picture
-# of the first of each kind:
+# On average over 32 decoders, kernels of 3 and 5 draw a checkerboard, and a kernel of 4 a much
+# weaker one. But you train a single decoder. Here is the mean picture of the first of each kind:
 
 # %%
 reds = {kind: pictures[0].mean(axis=0)[0][middle] for kind, pictures in drawn.items()}
@@ -189,16 +189,16 @@ untrained = pd.DataFrame({
 untrained.map(two_digits)
 
 # %% [markdown]
-# These are medians over the 32 decoders. An untrained DeConv decoder of any kernel draws next to
-# nothing but its pattern, if only a few gray levels strong, since it hardly responds to its code
-# yet.
+# These are medians over the 32 decoders. (A smooth ramp of brightness counts a little, too, so that
+# no kind has zero.) An untrained DeConv decoder of any kernel draws next to nothing but its
+# pattern, if only a few gray levels strong, since it hardly responds to its code yet.
 #
 # ## Look at what training leaves of it
 #
-# Now we take the two trained decoders and average the **residual**, which is the picture less the
-# truth, over a quarter of the images, drawn at random. (Every fourth image would be a regular grid
-# of places, which has a spectrum of its own.) Errors that belong to a single image cancel in this
-# mean, and what stays is the decoder's habit.
+# Now we take two published runs, which are typical of trained decoders, and average the
+# **residual**, which is the picture less the truth, over a quarter of the images, drawn at random.
+# (Every fourth image would be a regular grid of places, which has a spectrum of its own.) Errors
+# that belong to a single image cancel in this mean, and what stays is the decoder's habit.
 
 # %%
 sprites = make_sprites()
@@ -245,12 +245,12 @@ Picture(
 )
 
 # %% [markdown]
-# DeConv's spectrum has bright points at multiples of 16 and 32, which belong to patterns of 4 and 2
-# pixels, and mostly weaker ones at other multiples of 8. Each doubling adds a period: the last
-# layer one of 2 pixels, the one before it one of 4, and the one before that one of 8. (The bright
-# upper left corner, in both spectra, comes from the broad spots.) The table has the strength of the
-# patterns and the *height* of the peaks, which is their power over the median of the frequencies
-# around them. A height of 1 means that there is no peak.
+# DeConv's spectrum has bright points where both frequencies are multiples of 16, which belong to
+# patterns of 4 and 2 pixels, and mostly weaker ones at other multiples of 8. Each doubling adds a
+# period: the last layer one of 2 pixels, the one before it one of 4, and the one before that one of
+# 8. (The bright upper left corner, in both spectra, comes from the broad spots.) The table has the
+# strength of the patterns and the *height* of the peaks, which is their power over the median of
+# the frequencies around them. A height of 1 means that there is no peak.
 
 # %% tags=["nbval-check-output"]
 rows = {}
@@ -283,15 +283,16 @@ for name, pictures in shown.items():
 pd.DataFrame(rows).T
 
 # %% [markdown]
-# Inside the discs, DeConv's pattern is indeed stronger than in the mean, and stronger than the SB
+# Inside the discs, DeConv's pattern is stronger than in the mean, and stronger than the SB
 # decoder's. (That one is not zero, so a part of what we measure here is no pattern, perhaps error
 # that reaches in from the edge of the disc.) In most windows it still stays below the single gray
 # level that a screen could show.
 #
 # ## When does training remove it?
 #
-# We compare runs of 20 epochs with runs of 150, each from several seeds. For these runs only the
-# pattern's share of the error was kept, so we compute the gray levels from it, to a few percent.
+# We compare runs of 20 epochs with runs of 150, each from several seeds. For some of these runs
+# only the pattern's share of the error was kept, so we compute the gray levels from it, to a few
+# percent.
 
 # %% tags=["nbval-check-output"]
 population = pd.concat([tables.read("early", "quick"), tables.read("seeds", "blog")])
@@ -300,7 +301,7 @@ population["about"] = 255 * np.sqrt(population.pattern * variance)
 population["share"] = 1e6 * population.pattern
 spans = population.groupby(["decoder", "epochs"]).agg(
     runs=("seed", "size"), **{f"{name}, {end}": (column, end) for column, name in (
-        ("share", "millionths of residual"), ("about", "gray levels")) for end in ("min", "max")})
+        ("share", "millionths of the error"), ("about", "gray levels")) for end in ("min", "max")})
 spans.map(two_digits).rename(index=NAMES)
 
 # %% [markdown]
@@ -321,9 +322,9 @@ spans.map(two_digits).rename(index=NAMES)
 #
 # **The claims.** The post says that transposed convolutions leave checkerboard artifacts, which we
 # split in two. Is the pattern stronger than with an SB decoder of the same seed? And does what all
-# pictures share of it reach one gray level, the least that a screen can show? (The gray levels
-# themselves were measured in the later runs only, so there are fewer of them than in the table
-# above.)
+# pictures share of it, every 2 pixels, reach one gray level, the least that a screen can show? (The
+# gray levels themselves were measured in the later runs only, so there are fewer of them than in
+# the table above.)
 
 # %% tags=["nbval-check-output"]
 seeds = tables.read("seeds", "blog")
@@ -352,9 +353,9 @@ Report(
 #
 # ## Solutions
 #
-# **1.** Each corner of a 2×2 block takes every second row and column of the kernel, turned around,
-# since a convolution reads where a transposed one writes. The output has a border of one pixel,
-# which the padding of the full layer cuts off.
+# **1.** Each corner of a 2×2 block takes every second row and column of the kernel, flipped, since
+# a transposed convolution applies its kernel mirrored. The output has a border of one pixel, which
+# the padding of the full layer cuts off.
 
 # %% tags=["solution", "hide-input", "nbval-check-output"]
 torch.manual_seed(0)

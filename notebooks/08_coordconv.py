@@ -114,9 +114,9 @@ Code(inspect.getsource(AppendCoordinates), language="python")
 
 # %% [markdown]
 # Our CoordConv copies the code to every one of the 64×64 pixels, which we call a *broadcast*,
-# appends the coordinates, and convolves with kernels of a single pixel. In the table, `side` is the
-# side of the first map, where `None` stands for the whole canvas, and it belongs to how a decoder
-# starts.
+# appends the coordinates, and convolves with kernels of a single pixel. In the table, `side` is
+# that of the first map (`None`: the whole canvas), and we count it with the `start`. `coordinates`
+# says whether they are appended to the first map, to every map or to none.
 
 
 # %% tags=["nbval-check-output"]
@@ -133,9 +133,9 @@ def describe(network: str) -> dict:
 pd.DataFrame({end: describe(end) for end in ENDS}, dtype=object)
 
 # %% [markdown]
-# All networks train for the same number of steps. Of four learning rates we took, for each task and
-# both networks, the one with the least training loss in a seed that we don't use again. Each
-# variant below uses the rate of the network that it was derived from.
+# All networks of a task train for the same number of steps, with a learning rate that falls to
+# zero. For each task and both networks we tuned it on a seed that we don't use again. Each variant
+# below uses the rate of the network that it was derived from.
 #
 # ## The plain network fails where it was shown nothing
 #
@@ -151,16 +151,18 @@ def span(shares: pd.Series) -> str:
 
 
 WORDS = {"seed": "seeds", "train": "score in training", "test": "score in the test"}
-RUNS[RUNS.network.isin(ENDS)].groupby(["task", "split", "network"]).agg(
-    {"parameters": "first", "steps": "first", "seed": "size", "train": span, "test": span}
-).rename(columns=WORDS)
+scores = RUNS[RUNS.network.isin(ENDS)].groupby(["task", "split", "network"]).agg(
+    {"parameters": "first", "steps": "first", "seed": "size", "train": span, "test": span})
+for network in ENDS:
+    print(f"regression, quadrant, {network}: {scores.test['regression', 'quadrant', network]}")
+scores.drop("regression").rename(columns=WORDS)
 
 # %% [markdown]
 # On the uniform split, the plain network has nearly everything right. On the quadrant it gets
 # almost no place right, and the squares that it draws overlap the wanted ones by less than half.
 # CoordConv draws them nearly perfectly there, and in classification it has most places right. (A
-# third task of the study, *regression*, tells the place of a bright pixel. There CoordConv misses a
-# part of the quadrant, too, and the plain network doesn't even learn all that it is shown.)
+# third task, *regression*, tells the place of a bright pixel. There CoordConv, too, misses a part
+# of the quadrant.)
 #
 # Each square below is the plane of centers for one training with seed 0, and the brighter a place,
 # the higher its score. The white line is the border of what was held out.
@@ -256,8 +258,8 @@ pd.DataFrame({network: changes(network) | {"different pixels": count,
               for network, count in kinds.items()}, dtype=object).T
 
 # %% [markdown]
-# Without coordinates, a CoordConv can draw nothing but one gray, and with a broadcast to 8×8 most
-# pixels have many twins.
+# Without coordinates, a CoordConv can draw little more than one gray, and with a broadcast to 8×8
+# most pixels have many twins.
 #
 # Each dot below is one seed that was never shown the quadrant. (Most networks were trained for
 # rendering with one seed only.)
@@ -327,8 +329,8 @@ Picture(
 # On the left, the three CoordConvs are there after about a hundred steps, and the two plain
 # networks need more than a thousand. (They come there late, while the learning rate falls to zero,
 # so their number depends on how many steps we give them.) On the right the plain lines never leave
-# the ground, and a CoordConv comes close to 100% and then falls back. Here is the same for all
-# seeds:
+# the ground, and a CoordConv comes close to 100% and then falls back. Here are all networks that we
+# trained on the uniform split:
 
 
 # %% tags=["nbval-check-output"]
@@ -353,7 +355,7 @@ UNIFORM.groupby("network", sort=False).agg(**{
 # other work at the same time, so trust them less than the steps.)
 #
 # A factor such as 150 says as much about the opponent as about CoordConv, so we let each side send
-# its best: of all networks without coordinates, and of all SB decoders, which broadcast the code
+# its best: of all networks without coordinates, and of all CoordConvs, which broadcast the code
 # over the whole canvas with coordinates.
 
 
@@ -370,8 +372,8 @@ pd.DataFrame(SIDES)
 
 # %% [markdown]
 # Of the networks of a side that come to 95% with the most seeds, we take the one with the fewest
-# parameters, steps or seconds on average. A seed that never comes to 95% counts with all of its
-# own.
+# parameters, steps or seconds on average. A seed that never comes to 95% counts with all its steps
+# and seconds.
 
 
 # %%
@@ -441,7 +443,7 @@ Report(
 #
 # **What you have seen**
 #
-# * A plain convolutional decoder that looks nearly perfect on a random test set gets almost nothing
+# * A plain convolutional decoder that looks nearly perfect on a random test set gets almost no dot
 #   right in a region that it was not shown.
 # * Of the five things in which CoordConv differs from it, two matter, and only together:
 #   coordinates, and a code that is broadcast to 8×8 places or more.
@@ -461,8 +463,6 @@ Report(
 # **Further reading**
 #
 # * CoordConv: Liu et al. 2018, [arXiv 1807.03247](https://arxiv.org/abs/1807.03247)
-# * How much position a CNN learns from its zero padding: Islam et al. 2020, [arXiv
-#   2001.08248](https://arxiv.org/abs/2001.08248)
 #
 # **Next.** The [ablation](09_ablation.ipynb) takes the SB decoder of a VAE apart in the same way,
 # and finds the same two things behind its straight latent space.

@@ -20,16 +20,18 @@
 # **Takeaway.** Some training runs with the Spatial Broadcast decoder (short *SB decoder*) end with
 # latents that each change position and color at once. The code is as orderly as in the other runs,
 # but it does not lie along the latents. If we turn the axes after training, with every weight as it
-# is, the mixing is gone. The loss even prefers the turned axes. A DeConv code cannot be repaired in
-# this way.
+# is, the mixing is gone, and in the run that we look at the loss even prefers the turned axes. A
+# DeConv code cannot be repaired in this way.
 #
 # A VAE (variational autoencoder) has an encoder that turns a picture into a few numbers, its
 # **latents**, and a decoder that draws the picture from them. All latents together are the
 # picture's **code**. A latent **mixes** if a sweep of it, with all others held fixed, moves both
 # the position and the color of the disc. [The notebook on geometry](05_geometry.ipynb) has shown
-# that SB codes are straight; here we ask in which direction they lie.
+# that in SB codes places lie on a straight grid; here we ask in which direction it lies.
 #
-# The runs are the published ones, so nothing is trained here.
+# We load published runs of the data and the decoders of a [blog
+# post](https://borea17.github.io/paper_summaries/spatial_broadcast_decoder) by Markus Borea: of
+# each decoder one that is typical of all its runs, and one SB run that mixes.
 #
 # ---
 
@@ -51,7 +53,6 @@ from sbd_utils.measures.axes import (
 )
 from sbd_utils.measures.codes import decode, encode, traverse
 from sbd_utils.measures.geometry import additive_r2
-from sbd_utils.measures.information import mig
 from sbd_utils.measures.pictures import measure_moves
 from sbd_utils.studies import tables
 from sbd_utils.training import published
@@ -63,8 +64,7 @@ from sbd_utils.worlds.circles import make_sprites
 # We compare an SB run that ended mixing with a typical SB run and a typical DeConv run. The table
 # shows which share of the latents mixes, among those that move anything. The **R² of the sum** says
 # how well the code is a sum of a linear part for the place and a part for the color, in whatever
-# directions. MIG, the mutual information gap, rewards codes in which each factor has a latent of
-# its own.
+# directions.
 
 # %%
 sprites = make_sprites()
@@ -78,15 +78,14 @@ codes = {name: encode(vae, sprites.images) for name, vae in vaes.items()}  # mu,
 moves = {name: measure_moves(vaes[name], codes[name][0], sprites) for name in RUNS}
 pd.DataFrame({
     RUNS[name]: {"share of mixing latents": moves[name].mixing,
-                 "R² of the sum": additive_r2(mu, places, sprites.factors["color"]),
-                 "MIG": mig(mu, sprites.factors)}
+                 "R² of the sum": additive_r2(mu, places, sprites.factors["color"])}
     for name, (mu, _) in codes.items()
 }).T.round(2)
 
 # %% [markdown]
-# In the first row everything mixes, and yet the code is a sum as exactly as a code can be. Position
-# and color are cleanly separated in it, just not along the model's own latents. You find the same
-# early in training. These are five SB runs after 20 epochs:
+# In the first row everything mixes, and yet the code is a sum as exactly as a code can be. It has
+# order, just not along the model's own latents. You find the same early in training. These are five
+# SB runs after 20 epochs:
 
 # %% tags=["nbval-check-output"]
 early = tables.read("early", "quick").query("decoder == 'sbd'").set_index("seed")
@@ -113,8 +112,8 @@ early[["mixing", "additive"]].rename(columns=tables.SCORES).round(2).T
 #
 # This is a matrix, and it need not be diagonal. A diagonal $q$ can match only its diagonal, and it
 # loses nothing only if $P$ is diagonal, too (Rolinek et al. 2019). So we compute $P$ for 30 codes
-# of each model and draw the best posterior in the two latents of the mixing run that $P$ ties
-# together most.
+# of each model and draw the best posterior, for their mean, in the two latents of the mixing run
+# that $P$ ties together most.
 
 # %%
 some = slice(None, None, 125)
@@ -173,7 +172,7 @@ Picture(
 # %% [markdown]
 # Nothing was trained between the two blocks. On the left three latents each move the disc and
 # change its color. On the right two axes move the disc, each in a direction of its own, and one
-# changes the color. (Some rows end in smudges, where no picture of the data has its code.)
+# changes the color. (Some rows end in smudges, at codes that belong to no picture.)
 #
 # ## What the axes cost
 #
@@ -191,7 +190,7 @@ for name, (mu, _) in codes.items():
     for along, turn, moved in (("latents", np.eye(5), moves[name]),
                                ("turned axes", axes[name], turned)):
         rows[RUNS[name], along] = {
-            "share that mixes": moved.mixing, "MIG": mig(mu @ turn.T, sprites.factors),
+            "share that mixes": moved.mixing,
             "price, nats per image": price(precision[name], turn).mean(),
         }
 pd.DataFrame(rows).T.rename_axis(["run", "along"]).round(2)
@@ -226,8 +225,7 @@ pd.DataFrame(rows).T.rename_axis("nats per image").round(2)
 # The mixing run would save about what the price says, and it would save it in the KL term,
 # presumably by not being precise about color. So the loss does prefer the axes that we like.
 # Training has taken most of the way towards them (exercise 1), but this run had not gone the last
-# part, worth less than a nat, by epoch 150. The post's own SB traversals change the color along a
-# latent that moves the disc, so its run may be a milder case of the same.
+# part, worth less than a nat, by epoch 150.
 #
 # You may object that the encoder can choose other widths for each code, while we gave all codes the
 # same. So we compare with the encoder's own widths, too.
@@ -240,19 +238,20 @@ print(f"turned axes with one width each, less the encoder's own widths: {differe
       f"nats, standard error {difference.std(ddof=1) / 30**0.5:.2f}")
 
 # %% [markdown]
-# Even against these the turned axes win. The DeConv run is our control. All of its new axes still
-# mix, their price is even higher than that of the latents, and the loss stays about where it was.
-# As its code is not a sum, what a direction means changes from code to code, so we expect no
-# rotation to be right for all of them.
+# Even against these the turned axes win.
+#
+# The DeConv run is our control, in both tables above. All of its new axes still mix, their price is
+# even higher than that of the latents, and the loss stays about where it was. As its code is not a
+# sum, what a direction means changes from code to code, so we expect no rotation to be right for
+# all of them.
 #
 # **A caveat.** This is a reading of three runs. By its price the typical SB run would gain nearly
-# as much from turning as the mixing one, although its latents already keep color apart. Its loss
-# cannot tell whether it would: its reconstruction term is many times what training left, already
-# along the latents, so the widths are wrong. They are meant for a linear decoder, and the color of
-# this run seems to switch between plateaus, as the color direction in [the notebook on
-# traversals](04_traversals.ipynb) suggests. The eigenvectors of a mean are also not the best axes
-# for each code. What carries over is the argument, and that a mixing latent does not prove a
-# disordered code.
+# as much from turning as the mixing one, although its latents already keep color apart. Its loss is
+# too noisy to say, and already along the latents its reconstruction term is far too high, so the
+# widths are wrong. They are meant for a linear decoder, and the color of this run seems to switch
+# between plateaus, as the color direction in [the notebook on traversals](04_traversals.ipynb)
+# suggests.  What carries over is the argument, and that a mixing latent does not prove a disordered
+# code.
 #
 # ---
 #
@@ -272,7 +271,7 @@ print(f"turned axes with one width each, less the encoder's own widths: {differe
 #
 # **Further reading.** Rolinek et al. 2019, [arXiv 1812.06775](https://arxiv.org/abs/1812.06775),
 # show that VAEs align their latents with principal directions, by accident of the diagonal
-# posterior; Chen et al. 2018, [arXiv 1802.04942](https://arxiv.org/abs/1802.04942), define MIG.
+# posterior.
 #
 # **Next.** [The notebook on sprites](11_sprites.ipynb) gives both decoders pictures of eight
 # factors.

@@ -175,8 +175,8 @@ scores[["MIG", "MCC", "InfoE"]].round(1) + 0.0
 #
 # If you look at results first, you will always find a score by which your favorite wins. We
 # therefore wrote down what we ask and when we call it a yes, and committed it before the seeds ran.
-# Only a **pilot** came before, in two of the worlds with a seed of their own, which fixed how long to
-# train: until both decoders hardly improve. These are the settings:
+# Only a **pilot** came before, in two of the worlds with a seed of their own, which fixed how long
+# to train: until both decoders hardly improve. These are the settings:
 
 # %% tags=["nbval-check-output"]
 print(f"worlds: {', '.join(WORLDS)}; decoders: {', '.join(sprites.DECODERS)}")
