@@ -215,7 +215,8 @@ print(f"scores: on {sprites.SCORED} new images, the same for all runs; places: {
 #    and, for what is drawn in [the next notebook](12_generalization.ipynb), places of the whole
 #    square.
 #
-# The functions that measure the places say the rest:
+# The functions that measure the places and give the answers say the rest:
 
 # %%
-Code("\n\n".join(map(inspect.getsource, (sprites.moved, sprites.plane))), language="python")
+Code("\n\n".join(map(inspect.getsource, (sprites.moved, sprites.plane, sprites.answers))),
+     language="python")

@@ -3,6 +3,7 @@
 from functools import partial
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from sbd_utils.studies import sprites
@@ -175,3 +176,67 @@ def test_jobs_are_the_protocols():
     assert {job["seed"] for job in jobs} == set(range(5))
     assert {job["world"] for job in jobs} == set(WORLDS)
     assert len(pilot) == 4 and {job["seed"] for job in pilot} == {100, 101}
+
+
+def rows(**changes):
+    """Rows in which every answer is a yes, but for what changes[(world, decoder)] says."""
+    good = {"sbd": {"reconstruction": 5, "MIG": 0.6, "flat": 0.99, "explained": 0.9,
+                    "drawn_ratio": 2, "code_ratio": 2, "picture_ratio": 2},
+            "deconv": {"reconstruction": 9, "MIG": 0.2, "flat": 0.8, "explained": 0.85,
+                       "drawn_ratio": 9, "code_ratio": 9, "picture_ratio": 9}}
+    table = pd.DataFrame([
+        {**job, "cpu": "one", **{name: value * (1 + 0.001 * job["seed"])
+                                 for name, value in good[job["decoder"]].items()}}
+        for job in sprites.JOBS["sprites"]
+    ])
+    table.loc[(table.world == "small") & (table.decoder == "deconv"), "explained"] = 0.6
+    for (world, decoder, score), value in changes.get("to", {}).items():
+        table.loc[(table.world == world) & (table.decoder == decoder), score] = value
+    return table
+
+
+def answered(table):
+    return sprites.answers(table).answer.groupby(level="question").first().to_dict()
+
+
+def test_protocol_is_answered():
+    assert set(answered(rows()).values()) == {"yes"}
+    assert len(answered(rows())) == 8
+    table = sprites.answers(rows())
+    assert table.loc[("better pictures", "reconstruction, SB minus DeConv"), "must be"] == "< 0"
+    assert table.loc[("a plane of places", "flat, SB"), "must be"] == "> 0.9"
+    gap = table.loc[("small objects", "unexplained, DeConv minus SB, small minus large")]
+    assert gap["mean"] == pytest.approx(0.9 * 1.002 - 0.6 - 0.05 * 1.002) and gap.seeds == 5
+    log = table.loc[("unseen: drawing", "log of the drawn ratio, SB minus DeConv")]
+    assert log["mean"] == pytest.approx(np.log(2 / 9))
+
+
+@pytest.mark.parametrize(("question", "case", "value", "answer"), (
+    ("better pictures", ("sprites", "sbd", "reconstruction"), 10, "not shown"),
+    ("disentangled", ("sprites", "deconv", "MIG"), 0.7, "not shown"),
+    ("a plane of places", ("sprites", "sbd", "flat"), 0.85, "not shown"),  # above DeConv's
+    ("a plane of places", ("sprites", "deconv", "flat"), 0.995, "not shown"),
+    ("small objects", ("small", "deconv", "explained"), 0.88, "not shown"),
+    ("dependent factors", ("hue-of-place", "sbd", "flat"), 0.7, "not shown"),
+    ("dependent factors", ("triangle", "sbd", "flat"), 0.7, "not shown"),
+    ("unseen: drawing", ("quadrant", "sbd", "drawn_ratio"), 10, "not shown"),
+    ("unseen: encoding", ("quadrant", "sbd", "code_ratio"), 10, "not shown"),
+    ("unseen: both", ("quadrant", "sbd", "picture_ratio"), 10, "not shown"),
+))
+def test_an_answer_can_be_no(question, case, value, answer):
+    found = answered(rows(to={case: value}))
+    assert found.pop(question) == answer and set(found.values()) == {"yes"}
+
+
+def test_one_seed_that_disagrees_is_not_shown():
+    table = rows()
+    table.loc[(table.world == "sprites") & (table.decoder == "sbd") & (table.seed == 0),
+              "MIG"] = 0.05
+    assert answered(table)["disentangled"] == "not shown"
+
+
+def test_small_objects_that_nobody_draws_answer_nothing():
+    to = {("small", decoder, "explained"): value for decoder, value in
+          (("sbd", 0.49), ("deconv", 0.1))}
+    assert answered(rows(to=to))["small objects"] == "cannot be answered"
+    assert answered(rows(to=to | {("small", "sbd", "explained"): 0.51}))["small objects"] == "yes"

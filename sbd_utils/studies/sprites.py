@@ -4,15 +4,18 @@ import sys
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from scipy.spatial import cKDTree
 
+from sbd_utils.measures import intervals
 from sbd_utils.measures.codes import decode, encode
 from sbd_utils.measures.disentanglement import report
 from sbd_utils.measures.geometry import folded_cells, principal_plane
 from sbd_utils.measures.prediction import error_ratio
 from sbd_utils.models.vae import VAE
 from sbd_utils.settings import RUNS
+from sbd_utils.studies import tables
 from sbd_utils.studies.store import provenance
 from sbd_utils.training.loop import Run, TrainConfig, load_or_train, progress
 from sbd_utils.training.speed import hand_back_memory
@@ -135,3 +138,47 @@ def plane(vae: VAE, world: World) -> dict[str, float]:
         **{f"{name}_ratio": float("nan") if seen.all()
            else error_ratio(square[seen], square[~seen]) ** 0.5 for name, square in errors.items()},
     }
+
+
+def answers(rows: pd.DataFrame) -> pd.DataFrame:
+    """What the protocol asks, answered: a line per condition, with its question's answer.
+
+    rows: of results/sprites.csv, both decoders with the same seeds in every world. A condition
+    holds if the whole 95% interval of a mean over seeds is what it must be. A question's answer is
+    "yes" if all its conditions hold, else "not shown".
+    """
+    rows = rows.assign(**{f"log_{name}": np.log(rows[f"{name}_ratio"])
+                          for name in ("drawn", "code", "picture")})
+
+    def sb_minus_deconv(score: str, world: str) -> pd.Series:
+        return tables.difference(rows[rows.world == world], score).droplevel("cpu").sort_index()
+
+    sb = rows[(rows.world == "sprites") & (rows.decoder == "sbd")]
+    small, large = (sb_minus_deconv("explained", world) for world in ("small", "large"))
+    asked = [
+        ("better pictures", "reconstruction, SB minus DeConv",
+         sb_minus_deconv("reconstruction", "sprites"), -1, 0),
+        ("disentangled", "MIG, SB minus DeConv", sb_minus_deconv("MIG", "sprites"), 1, 0),
+        ("a plane of places", "flat, SB", sb.flat, 1, 0.9),
+        ("a plane of places", "flat, SB minus DeConv", sb_minus_deconv("flat", "sprites"), 1, 0),
+        ("small objects", "unexplained, DeConv minus SB, small minus large", small - large, 1, 0),
+        *(("dependent factors", f"flat, SB minus DeConv, {world}",
+           sb_minus_deconv("flat", world), 1, 0) for world in ("hue-of-place", "triangle")),
+        *((f"unseen: {what}", f"log of the {name} ratio, SB minus DeConv",
+           sb_minus_deconv(f"log_{name}", "quadrant"), -1, 0)
+          for what, name in (("drawing", "drawn"), ("encoding", "code"), ("both", "picture"))),
+    ]
+    lines = []
+    for question, measure, values, side, bound in asked:
+        found = intervals.mean(values)
+        end = found.low if side > 0 else -found.high
+        lines.append({"question": question, "measure": measure, "mean": found.value,
+                      "low": found.low, "high": found.high, "seeds": found.count,
+                      "must be": f"{'>' if side > 0 else '<'} {bound:g}",
+                      "holds": end > side * bound})
+    table = pd.DataFrame(lines)
+    every = table.groupby("question")["holds"].transform("all")
+    table["answer"] = np.where(every, "yes", "not shown")
+    if rows[rows.world == "small"].groupby("decoder").explained.mean().max() < 0.5:
+        table.loc[table.question == "small objects", "answer"] = "cannot be answered"
+    return table.set_index(["question", "measure"])
