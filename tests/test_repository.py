@@ -12,6 +12,7 @@ from contextlib import closing
 
 import jupytext
 import nbformat
+import pandas as pd
 import pytest
 import yaml
 from jupyter_server.services.contents.largefilemanager import LargeFileManager
@@ -23,7 +24,7 @@ from sbd_utils import claims
 from sbd_utils.measures import cost, intervals
 from sbd_utils.measures.geometry import affine_fit, draw_lattice, lattice_places
 from sbd_utils.measures.pictures import find_blobs
-from sbd_utils.models.recipes import VARIANTS, builder
+from sbd_utils.models.recipes import RECIPES, builder
 from sbd_utils.reproduce import MARKS, NOTEBOOKS, readme_table, to_text
 from sbd_utils.settings import RESULTS, ROOT
 from sbd_utils.studies import tables
@@ -189,16 +190,26 @@ def test_numbers_that_the_readme_writes_as_words_are_those_of_the_results():
     text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
     counts = {name: cost.count_parameters(builder(name)(5, 64))
               for name in ("deconv", "sbd-width22")}
-    long = tables.read("followup", "blog").query("decoder == 'broadcast8-deconv'")
-    straight = long[[f"r2_{color}" for color in COLORS]].min(axis=1) > 0.97
-    words = {2: "two", 3: "three", 5: "five", 18: "eighteen", 40: "a fortieth"}
+    long = pd.concat([tables.read(study, "blog") for study in ("seeds", "followup", "apart")])
+    recipes = [RECIPES[name] for name in long.decoder]
+    long["broadcast"] = [recipe.start == "broadcast" for recipe in recipes]
+    long["upsamples"] = [recipe.side is not None for recipe in recipes]
+    long["straight"] = (long[[f"r2_{color}" for color in COLORS]].min(axis=1) > 0.97) & (
+        long[[f"folded_{color}" for color in COLORS]].max(axis=1) == 0)
+    words = {2: "two", 3: "three", 5: "five", 10: "ten", 40: "a fortieth"}
     for sentence in (
-        f"compares {words[len(VARIANTS)]} decoders",
+        f"{words[long.decoder.nunique()].title()} decoders differ in how they start",
         f"with {words[round(counts['deconv'] / counts['sbd-width22'], -1)]} of DeConv's parameters",
-        f"straight in {words[straight.sum()]} seeds of {words[len(long)]}",
+        "start from a linear layer are bent, even where they are told coordinates",
+        "broadcast with coordinates are straight in all runs but one",
+        "every run of the SB decoder is sharper than any run that upsamples",
         f"a code of {words[TrainConfig.latent_dim]} numbers becomes",
     ):
         assert sentence in text
+    assert not long[~long.broadcast].straight.any()
+    assert (~long[long.broadcast].straight).sum() == 1
+    assert long[long.decoder == "sbd"].reconstruction.max() < (
+        long[long.upsamples].reconstruction.min())
     assert "ours took half an hour to an hour" in text
     assert tables.read("seeds", "blog").query("decoder == 'sbd'").seconds.between(1800, 3600).all()
     assert "the SB run has the lowest reconstruction term of all" in text

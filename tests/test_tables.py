@@ -133,7 +133,7 @@ def test_committed_scores_are_of_the_runs_of_their_study(study):
     defaults = {"loop": "ours", "decoder_variance": 0.3, "beta": 1.0}
     jobs = [defaults | job for job in run.STUDIES[study]]
     rows = found[list(jobs[0])].to_dict("records")
-    if study == "seeds":  # of several processors, and not yet all of them
+    if study in ("seeds", "apart"):  # of several processors, and not yet all of them
         assert all(row in jobs for row in rows)
         assert not found.duplicated(["cpu", "seed", "decoder"]).any()
     else:
