@@ -177,8 +177,7 @@ pd.concat({NAMES[name]: numbers[name] for name in TYPICAL}, names=["decoder"]).r
 # %% [markdown]
 # The **KL term** is the part of the loss that a code costs, in **nats** of 1.44 bits each. It tells
 # used and unused latents apart without any picture: one that says much about the image costs a nat
-# or more, and one that says nothing costs next to nothing. (The sum is a little lower than in [the
-# notebook on training](03_training.ipynb), which has the mean over the last epoch.)
+# or more, and one that says nothing costs next to nothing.
 #
 # ## More seeds
 #
@@ -218,7 +217,7 @@ pd.DataFrame(counts).T
 # ## A run that mixes
 #
 # Here are the traversals of `sbd-mixing`, one of the three finished SB runs in which most latents
-# mix. It had the same settings as all the others, so it could have been your first and only one.
+# mix. It had the same settings as all the others.
 
 # %%
 Picture(

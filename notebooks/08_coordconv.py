@@ -25,9 +25,8 @@
 #
 # CoordConv comes from [Liu et al. 2018](https://arxiv.org/abs/1807.03247). The [blog
 # post](https://borea17.github.io/paper_summaries/spatial_broadcast_decoder) reports that it solves
-# such tasks perfectly, "150 times faster" and with "10 to 100 times fewer parameters". You need to
-# know what a convolution is. `make study NAME=coordconv` has trained all networks and left their
-# scores in `results/`.
+# such tasks perfectly, "150 times faster" and with "10 to 100 times fewer parameters". `make study
+# NAME=coordconv` has trained all networks and left their scores in `results/`.
 #
 # ---
 
@@ -185,8 +184,8 @@ Picture(
 
 # %% [markdown]
 # For the plain network, nearly all of the quadrant is dark in classification, and its drawings fade
-# out beyond a strip along the border. It is as if it had learned a list of places by heart. A test
-# set drawn at random, as on the left, would have told us that it knows where things are.
+# out beyond a strip along the border. A test set drawn at random, as on the left, would have told
+# us that it knows where things are.
 #
 # ## What the plain network draws in the quadrant
 #
@@ -225,7 +224,7 @@ Picture(
 # All six draw the first square. Just inside of the quadrant the plain network draws a torn one, and
 # far inside only splinters, at wrong places. Coordinates don't help behind a linear layer or with a
 # broadcast to 2×2. Besides CoordConv, only the network that broadcasts the code with coordinates to
-# 8×8 places draws the right square in every row, and from there it deconvolves like the plain one.
+# 8×8 places draws the right square in every row.
 #
 # ## Change one thing at a time
 #
@@ -328,9 +327,8 @@ Picture(
 # %% [markdown]
 # On the left, the three CoordConvs are there after about a hundred steps, and the two plain
 # networks need more than a thousand. (They come there late, while the learning rate falls to zero,
-# so their number depends on how many steps we give them.) On the right the plain lines never leave
-# the ground, and a CoordConv comes close to 100% and then falls back. Here are all networks that we
-# trained on the uniform split:
+# so their number depends on how many steps we give them.) Here are all networks on the uniform
+# split:
 
 
 # %% tags=["nbval-check-output"]
@@ -405,12 +403,12 @@ pd.DataFrame(table).T
 # %% [markdown]
 # So with the best of both sides, CoordConv needs a small part of the parameters, and about a
 # twentieth of the steps. In seconds it gains less, since the quickest plain network has cheap
-# steps. That is much, and far from 150.
+# steps.
 #
 # ## The Spatial Broadcast decoder is a CoordConv
 #
 # Append $x$ and $y$ to a code that is tiled over a canvas and convolve, and you have a CoordConv
-# layer. This is how the SB decoder begins, as you can check on its first layer:
+# layer. The SB decoder begins like this:
 
 # %% tags=["nbval-check-output"]
 torch.manual_seed(0)

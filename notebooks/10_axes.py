@@ -250,7 +250,7 @@ print(f"turned axes with one width each, less the encoder's own widths: {differe
 # too noisy to say, and already along the latents its reconstruction term is far too high, so the
 # widths are wrong. They are meant for a linear decoder, and the color of this run seems to switch
 # between plateaus, as the color direction in [the notebook on traversals](04_traversals.ipynb)
-# suggests.  What carries over is the argument, and that a mixing latent does not prove a disordered
+# suggests. What carries over is the argument, and that a mixing latent does not prove a disordered
 # code.
 #
 # ---
