@@ -22,8 +22,8 @@
 # than a sixth of the usual decoder's parameters, but about seven times its multiplications.
 #
 # A **VAE** (variational autoencoder) is an encoder that turns a picture into a few numbers, its
-# **code** $z$, and a decoder that draws the picture from them. Each of the numbers is a **latent**.
-# Our two VAEs have five and differ in nothing but their decoder.
+# **code** $z$, and a decoder that draws the picture from them. Each of the numbers is a **latent**,
+# of which our two VAEs have five, and they differ in nothing but their decoder.
 #
 # You need to know what a convolution does; [the notebook on data](01_data.ipynb) draws the
 # pictures.
@@ -144,8 +144,8 @@ tables["sbd"] = walk(sbd, z)
 tables["sbd"]
 
 # %% [markdown]
-# The figure shows what comes out of each layer. Each sheet is a channel, and 64 of them merge into
-# a block. In the lower row, the green sheet is the appended $x$ and the pink one $y$.
+# The figure shows what comes out of each layer, with a sheet per channel, of which 64 merge into a
+# block. In the lower row, the green sheet is the appended $x$ and the pink one $y$.
 
 # %%
 steps = {name: table[["layer", "kernel", "output"]].values for name, table in tables.items()}
@@ -228,7 +228,7 @@ Picture(
 
 # %% [markdown]
 # Four edges leave a square, and sixteen a disc. When the code changes, all edges move along by the
-# same amount. So an SB decoder *can* draw from a code that is linear in the position. Whether
+# same amount, so that an SB decoder *can* draw from a code that is linear in the position. Whether
 # training finds one is the question of [the notebook on geometry](05_geometry.ipynb).
 #
 # ## What it costs
@@ -243,8 +243,8 @@ total.map(claims.format_value)
 
 # %% [markdown]
 # The SB decoder has fewer parameters because only one of its layers goes from 64 channels to 64,
-# with kernels of 3×3. DeConv has four, with kernels of 4×4. But all SB layers work on all pixels.
-# [The notebook on cost](06_cost.ipynb) turns to time and memory.
+# with kernels of 3×3, while DeConv has four, with kernels of 4×4. But all SB layers work on all
+# pixels. [The notebook on cost](06_cost.ipynb) turns to time and memory.
 #
 # ## The loss, by hand
 #
