@@ -150,7 +150,7 @@ pd.DataFrame({name: disentanglement.report(code, factors)
 #   asks whether the code is a sum of one function of each factor, of any form. What does is InfoE,
 #   which asks whether the factors can be read linearly, or the affine R².
 # * **Noise** scores well above zero in modularity, InfoM and InfoC, because shares of next to
-#   nothing can be large. Never show them without InfoE.
+#   nothing can be large. So never show them without InfoE beside them.
 #
 # So no single score will do. MIG (Chen and others 2018) is the one in which the paper reports a
 # gain, and we add those that see what MIG does not. The docstrings of `measures` define each of

@@ -178,8 +178,8 @@ def test_jobs_are_the_protocols():
     assert len(pilot) == 4 and {job["seed"] for job in pilot} == {100, 101}
 
 
-def rows(**changes):
-    """Rows in which every answer is a yes, but for what changes[(world, decoder)] says."""
+def rows(to=()):
+    """Rows in which every answer is a yes, but for scores set to others, by world and decoder."""
     good = {"sbd": {"reconstruction": 5, "MIG": 0.6, "flat": 0.99, "explained": 0.9,
                     "drawn_ratio": 2, "code_ratio": 2, "picture_ratio": 2},
             "deconv": {"reconstruction": 9, "MIG": 0.2, "flat": 0.8, "explained": 0.85,
@@ -190,7 +190,7 @@ def rows(**changes):
         for job in sprites.JOBS["sprites"]
     ])
     table.loc[(table.world == "small") & (table.decoder == "deconv"), "explained"] = 0.6
-    for (world, decoder, score), value in changes.get("to", {}).items():
+    for (world, decoder, score), value in dict(to).items():
         table.loc[(table.world == world) & (table.decoder == decoder), score] = value
     return table
 
