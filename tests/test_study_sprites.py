@@ -10,7 +10,7 @@ from sbd_utils.studies import sprites
 from sbd_utils.training.loop import TrainConfig
 from sbd_utils.worlds.sprites import WORLDS
 
-CORNER = 49 / 225  # 7 of 15 places a side are farther than 0.03 from the quadrant's own
+CORNER = 49 / 256  # 7 of 16 places a side are farther than 0.03 from the quadrant's own
 
 
 def centers(images):
@@ -64,7 +64,7 @@ def in_corner(places):
 
 def wave(places):
     """1 and -1 in turns over the lattice, which no affine map follows."""
-    return np.where(np.rint(places.sum(axis=1) / 0.05) % 2, 1.0, -1.0)
+    return np.where(np.rint(places.sum(axis=1) * 15 / 0.7) % 2, 1.0, -1.0)
 
 
 @pytest.mark.parametrize("world, unseen", [("quadrant", CORNER), ("large", 0), ("hue-of-place", 0)])
@@ -82,7 +82,7 @@ def test_an_affine_code_is_flat(plane, world, unseen):
 
 def test_half_of_the_triangles_lattice_was_not_seen(plane):
     assert plane(Known(affine), "triangle")["unseen"] == pytest.approx(
-        np.mean([x + y > 14 for x in range(15) for y in range(15)]))
+        np.mean([x + y > 15 for x in range(16) for y in range(16)]))
 
 
 def test_a_code_that_leaves_the_plane_where_nothing_was_seen(plane):
@@ -122,8 +122,9 @@ def test_sprites_of_two_slopes_are_not_one_sheet(plane):
 
 
 def test_a_code_that_folds_left_onto_right(plane):
-    folded = plane(Known(lambda places: np.abs(places - [0.5, 0])), "large")["folded"]
-    assert folded == pytest.approx(0.5)
+    line = 0.15 + 7 * 0.7 / 15  # one of the lattice
+    folded = plane(Known(lambda places: np.abs(places - [line, 0])), "large")["folded"]
+    assert folded == pytest.approx(7 / 15)
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ JOBS = {
 }
 SCORED = 10_000  # images, drawn for the measures
 SCORES = 2**20  # in the place of a seed; no training has it
-LOOKS, SIDE = 8, 15  # sprites that stand at each place of a lattice, and its places a side
+LOOKS, SIDE = 8, 16  # sprites that stand at each place of a lattice, and its places a side
 
 
 def trained(world: str, decoder: str, seed: int) -> Run:
