@@ -471,6 +471,20 @@ def test_geometry(count):
     assert blue[2] > blue[0] and orange[0] > orange[2]
 
 
+def test_geometry_marks_the_unseen_places():
+    unseen = np.zeros((11, 11))
+    unseen[7:, 8:] = 1
+    figure = geometry({"DeConv": BENT, "SB": BENT + 1}, dict.fromkeys(("DeConv", "SB"), ("x", "y")),
+                      unseen)
+    for axes, lattice in zip(figure.axes, (BENT, BENT + 1), strict=False):
+        *lines, dots = axes.lines
+        assert len(lines) == 12
+        assert_allclose(dots.get_xydata(), lattice[7:, 8:].reshape(-1, 2))
+    assert set(legend(figure)) >= {"places not seen in training"}
+    with pytest.raises(ValueError, match="unseen"):
+        geometry({"DeConv": BENT}, {"DeConv": ("x", "y")}, unseen[1:])
+
+
 @sets_of_names
 def test_geometry_epochs(names):
     rows = {name: {f"epoch {e}": BENT + e for e in range(k + 1)} for k, name in enumerate(names)}

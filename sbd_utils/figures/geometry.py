@@ -14,14 +14,20 @@ from sbd_utils.figures.style import DECODER_COLORS, Movie, looks, new_figure
 
 
 def geometry(
-    points: Mapping[str, np.ndarray], axis_labels: Mapping[str, tuple[str, str]]
+    points: Mapping[str, np.ndarray], axis_labels: Mapping[str, tuple[str, str]],
+    unseen: np.ndarray | None = None,
 ) -> Figure:
     """Lattices of places, true or encoded, three panels per row; five of more than six, and small.
 
     points: panel title to a lattice [n, n, 2], n = 5 k + 1. axis_labels: panel title to the names
-    of its axes; an axis "y" goes downward, as in the pictures.
+    of its axes; an axis "y" goes downward, as in the pictures. unseen: bool [n, n], which places
+    get a black dot, as they were not seen in training.
     """
     checks.mapping("points", points), checks.mapping("axis_labels", axis_labels, points)
+    if unseen is not None:
+        for name, lattice in points.items():
+            checks.arrays(unseen=(unseen, "n n"), **{f"points[{name!r}]": (lattice, "n n 2")})
+        unseen = np.asarray(unseen, dtype=bool)
     for name in points:
         checks.labels(f"axis_labels[{name!r}]", axis_labels[name], 2)
     columns = 5 if (small := len(points) > 6) else 3
@@ -30,7 +36,10 @@ def geometry(
     figure.get_layout_engine().set(w_pad=0.12 - 0.06 * small)  # else a label touches a panel
     panels = figure.subplots(height, columns, squeeze=False).ravel()
     for axes, (name, lattice) in zip(panels, points.items(), strict=False):
-        _draw_lattice(axes, lattice, marker="." if height == 1 else "")
+        _draw_lattice(axes, lattice, marker="." if height == 1 and unseen is None else "")
+        if unseen is not None:
+            axes.plot(*np.asarray(lattice)[unseen].T, ".", color="black", ms=3,
+                      label="places not seen in training")
         x_label, y_label = axis_labels[name]
         axes.set(xlabel=x_label, ylabel=y_label)
         axes.set_title(name, fontsize="medium" if small else "large")
@@ -41,7 +50,7 @@ def geometry(
     for axes in panels[len(points):]:
         axes.set_axis_off()
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2)
+    figure.legend(handles, labels, loc="outside lower center", ncols=3)
     return figure
 
 
