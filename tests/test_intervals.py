@@ -30,10 +30,20 @@ def test_values_that_differ_by_rounding_are_equal():
 def test_the_mean_of_a_few():
     assert mean([0, 1]) == Estimate(0.5, 0.0, 1.0, 2)
     assert mean([1, 2, 3]) == Estimate(2.0, 1.0, 3.0, 3)
+    assert mean([5, 1, 2, 3, 4]) == Estimate(3.0, 1.0, 5.0, 5)
+    assert mean([5, 1, 2, 3, 4, 6]).low > 1
+
+
+def test_five_values_lie_above_their_true_mean_as_often_as_is_said():
+    draws = np.random.default_rng(0).standard_normal((1000, 5))
+    bootstrap = stats.bootstrap((draws,), np.mean, axis=1, n_resamples=999, method="BCa",
+                                rng=np.random.default_rng(0)).confidence_interval
+    assert (bootstrap.low > 0).mean() == pytest.approx(0.09, abs=0.02)
+    assert (draws.min(axis=1) > 0).mean() == pytest.approx(1 / 32, abs=0.01)
 
 
 @pytest.mark.parametrize("values", [
-    SHARES, [1 - share for share in SHARES], [0.99, 0.98, 0.995, 0.991, 0.97], [0] * 9 + [1],
+    SHARES, [1 - share for share in SHARES], [0.99, 0.98, 0.995, 0.991, 0.97, 0.985], [0] * 9 + [1],
     [-3.0, -2.5, -4.0, -3.2, -2.9, -3.6, -3.3, -2.2, -3.9, -3.1],
 ])
 def test_bca_by_hand(values):

@@ -58,10 +58,10 @@ def test_the_typical_pair_is_published_and_one_of_each_world_that_is_shown(
     monkeypatch, tmp_path, studies
 ):
     every = pd.concat([
-        rows(s0=1.0, s1=9.0, s2=2.0).assign(world="sprites", code_ratio=float("nan")),
-        rows(s0=9.0, s1=2.0, s2=1.0).assign(world="quadrant", code_ratio=2.0),
-        rows(s0=1.0, s1=2.0, s2=9.0).assign(world="large", code_ratio=2.0),
-    ]).assign(**{name: 1.0 for name in set(publish.SCORES) - {"kl", "code_ratio"}})
+        rows(s0=1.0, s1=9.0, s2=2.0).assign(world="sprites"),
+        rows(s0=9.0, s1=2.0, s2=1.0).assign(world="quadrant"),
+        rows(s0=1.0, s1=2.0, s2=9.0).assign(world="large"),
+    ]).assign(**{name: 1.0 for name in set(publish.SCORES) - {"kl"}})
     trained, saved, threads = [], {}, []
     # Only as publish sees it: anybody may call torch's own meanwhile.
     monkeypatch.setattr(publish, "torch", SimpleNamespace(

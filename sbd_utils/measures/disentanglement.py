@@ -19,7 +19,9 @@ What each score ignores (=), what lowers it (-), and what it ignores in a perfec
 
 Turned: two latents, by 45°. Stretched: by factors up to six; one that is 20 times as wide as others
 makes them dead to the FactorVAE score, InfoM and InfoC. Bent: each latent z becomes exp(3 z).
-Split: one latent tells of the lower half of a factor's range only, another of the upper half.
+Split: one latent tells of the lower half of a factor's range only, another of the upper half. Dead
+latents: noise, a thousandth as wide as the others. If they hold a trace of a factor instead, they
+count as its duplicates for MIG and modularity, so leave out what is no active unit of a VAE.
 """
 
 import warnings

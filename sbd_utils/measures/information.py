@@ -11,6 +11,8 @@ from sklearn.preprocessing import StandardScaler
 from sbd_utils import checks
 from sbd_utils.measures.describe import BINS, Factor, alive, describe
 
+ACTIVE = 0.01  # variance of a latent's posterior mean above which it is an active unit
+
 
 def mig(
     codes: np.ndarray, factors: Mapping[str, np.ndarray],
@@ -21,7 +23,9 @@ def mig(
     codes [N, latents], cut into equal-width bins; factors and periods: see measures/describe.py. H
     is the entropy of the sampled classes. Cap: ln(bins) / ln(K) for a factor of K equally frequent
     classes, if that is below 1, and less where the bins do not divide K. Correlated factors close
-    the gap. So do small samples, in which every latent seems to tell something.
+    the gap. So do small samples, in which every latent seems to tell something, and a dead latent
+    of a VAE in which a trace of a factor is left, since the bins follow the range of each latent:
+    leave out those that are no active units.
     Raises ValueError for fewer than two latents, or where no factor varies.
     """
     codes, found = describe(codes, factors, periods, bins, estimated=False)
@@ -114,13 +118,13 @@ def kl_per_latent(mu: np.ndarray, log_var: np.ndarray) -> np.ndarray:
 
 
 def active_units(mu: np.ndarray) -> int:
-    """How many latents have a posterior mean whose variance is above 0.01 (arXiv 1509.00519).
+    """How many latents have a posterior mean whose variance is above ACTIVE (arXiv 1509.00519).
 
     mu [N, latents], of a VAE with the prior N(0, 1): it is not for codes of another scale. A
     duplicated latent counts twice; turning may change the number.
     """
     (mu,) = checks.arrays(mu=(mu, "N latents"))
-    return int((mu.var(axis=0) > 0.01).sum())
+    return int((mu.var(axis=0) > ACTIVE).sum())
 
 
 def _binned_information(codes: np.ndarray, factors: list[Factor], bins: int) -> np.ndarray:

@@ -8,6 +8,8 @@ from scipy import stats
 
 from sbd_utils import checks
 
+FEW = 5
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -40,8 +42,9 @@ def mean(values: Sequence[float]) -> Estimate:
     """The mean over runs and its 95% interval, by the bootstrap (BCa, 10,000 draws, seed 0).
 
     The bootstrap stays within the values' range, so that it suits shares and other bounded, skewed
-    scores. Where all values are the same, up to rounding, so are the ends. ValueError for fewer
-    than two values.
+    scores. Of FEW values or fewer it is the range itself, since the bootstrap is too narrow there:
+    of five normal values about 0, it has 0 below its lower end in 9% of cases, and the range in 3%.
+    Where all values are the same, up to rounding, so are the ends. ValueError for fewer than two.
     """
     (values,) = checks.arrays(values=(values, "N"))
     if len(values) < 2:
@@ -49,6 +52,8 @@ def mean(values: Sequence[float]) -> Estimate:
     values = values.astype(float)
     if np.allclose(values, values[0], rtol=1e-9, atol=0):  # of rounding it would make NaN
         return Estimate(float(values[0]), float(values[0]), float(values[0]), len(values))
+    if len(values) <= FEW:
+        return Estimate(float(values.mean()), float(values.min()), float(values.max()), len(values))
     interval = stats.bootstrap(
         (values,), np.mean, n_resamples=10_000, method="BCa", rng=np.random.default_rng(0)
     ).confidence_interval

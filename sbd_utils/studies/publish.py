@@ -17,8 +17,8 @@ from sbd_utils.worlds.circles import make_sprites
 
 # The worlds of which a pair is published, and the scores that it is chosen by.
 SHOWN = ("sprites", "quadrant")
-SCORES = ("reconstruction", "kl", "explained", "MIG", "flat", "sheet", "folded", "code_ratio",
-          "picture_ratio", "drawn_ratio")
+SCORES = ("reconstruction", "kl", "explained", "MIG", "flat", "sheet", "folded", "code_unseen",
+          "picture_unseen", "drawn_unseen")
 
 
 def typical(rows: pd.DataFrame, scores: Iterable[str] = tables.SCORES) -> int:
@@ -58,7 +58,7 @@ def main() -> None:
     for world, rows in tables.read_all("sprites").groupby("world"):
         if world not in SHOWN:
             continue
-        seed = typical(rows, [score for score in SCORES if rows[score].notna().any()])
+        seed = typical(rows, SCORES)
         for decoder in published.DECODERS:
             run = sprites.trained(world, decoder, seed)
             published.save(f"{world}-{decoder}", run, provenance(run))

@@ -8,19 +8,20 @@ import pandas as pd
 import torch
 from scipy.spatial import cKDTree
 
+from sbd_utils import checks
 from sbd_utils.claims import SIDES
-from sbd_utils.measures import intervals
 from sbd_utils.measures.codes import decode, encode
 from sbd_utils.measures.disentanglement import report
 from sbd_utils.measures.geometry import folded_cells, principal_plane
-from sbd_utils.measures.prediction import error_ratio
+from sbd_utils.measures.information import ACTIVE
+from sbd_utils.measures.pictures import find_blobs
 from sbd_utils.models.vae import VAE
 from sbd_utils.settings import RUNS
-from sbd_utils.studies import tables
 from sbd_utils.studies.store import provenance
-from sbd_utils.training.loop import Run, TrainConfig, load_or_train, progress
+from sbd_utils.training.loop import Run, TrainConfig, TrainingDivergedError, load_or_train, progress
 from sbd_utils.training.speed import hand_back_memory
 from sbd_utils.training.stream import Stream, generator
+from sbd_utils.worlds.factors import Choice, FactorSet
 from sbd_utils.worlds.sprites import WORLDS, World
 
 DECODERS = ("deconv", "sbd")
@@ -35,6 +36,7 @@ JOBS = {
 }
 SCORED = 10_000  # images, drawn for the measures
 SCORES = 2**20  # in the place of a seed; no training has it
+BEFORE = 10  # epochs before the last, of which reconstruction_before is
 LOOKS, SIDE = 8, 16  # sprites that stand at each place of a lattice, and its places a side
 
 
@@ -46,13 +48,19 @@ def trained(world: str, decoder: str, seed: int) -> Run:
 
 
 def train_and_score(world: str, decoder: str, seed: int) -> dict:
-    """A row of the table, of a trained VAE."""
-    run = trained(world, decoder, seed)
+    """A row of the table, of a trained VAE; one that diverged has no scores."""
+    job = {"world": world, "decoder": decoder, "seed": seed}
+    try:
+        run = trained(**job)
+    except TrainingDivergedError as error:
+        print(error, file=sys.stderr)
+        return job
     row = {
-        "world": world, "decoder": decoder, "seed": seed, "images": EPOCH * len(run.history),
-        "reconstruction": run.history.reconstruction[-1], "kl": run.history.kl[-1],
-        **score(run.vae, WORLDS[world]), "seconds": run.history.undisturbed_seconds,
-        **provenance(run),
+        **job, "images": EPOCH * len(run.history),
+        "reconstruction": run.history.reconstruction[-1],
+        "reconstruction_before": run.history.reconstruction[-1 - BEFORE],
+        "kl": run.history.kl[-1], **score(run.vae, WORLDS[world]),
+        "seconds": run.history.undisturbed_seconds, **provenance(run),
     }
     hand_back_memory()
     return row
@@ -62,15 +70,20 @@ def score(vae: VAE, world: World) -> dict[str, float]:
     """Measures of a VAE's codes on new images of its world, and its plane of places.
 
     The same images for all runs. explained: 1 - squared error over the images' squared distance
-    from their mean. The others by `report` and by `plane`.
+    from their mean. active: the number of active units; the scores of `report` are of these alone,
+    since the faintest trace of a factor in a dead latent would count like any other. Where fewer
+    than two are active, there are no more scores. The others by `plane`.
     """
     images, factors = world.sample(SCORED, generator(SCORES, 0))
-    mu, log_var = encode(vae, images)
+    mu, _ = encode(vae, images)
     some = images[:2000].numpy()
     left = np.square(decode(vae, mu[:2000]) - some).sum() / np.square(some - some.mean(0)).sum()
+    active = mu.var(axis=0) > ACTIVE
+    found = {"explained": float(1 - left), "active": int(active.sum())}
+    if active.sum() < 2:
+        return found
     columns = {name: column.numpy() for name, column in factors.items()}
-    return {"explained": float(1 - left), **report(mu, columns, world.train.periods),
-            **plane(vae, world)}
+    return {**found, **report(mu[:, active], columns, world.train.periods), **plane(vae, world)}
 
 
 class Moved(NamedTuple):
@@ -80,103 +93,132 @@ class Moved(NamedTuple):
     seen: np.ndarray  # [place], bool: in training
     images: torch.Tensor  # [look * place, 3, height, width]
     codes: np.ndarray  # [look, place, latent]
-    affine: np.ndarray  # [look, place, latent], of the best affine map from seen places
+    slope: np.ndarray  # [2, latent], of the best affine map from seen places to codes
+    affine: np.ndarray  # [look, place, latent], what it makes of the places
 
 
-def moved(vae: VAE, world: World) -> Moved:
-    """Eight sprites of a world at each place of a lattice over [0.15, 0.85]².
+def moved(vae: VAE, world: World, shown: FactorSet | None = None) -> Moved:
+    """Eight sprites of a world, its shapes in turn, at each place of a lattice over [0.15, 0.85]².
 
     They stand there whatever the world says of places and of what depends on them. A place is seen
-    that is no farther than 0.03 from one of 20,000 draws of training. The affine map has one slope
-    for all sprites, and starts at each sprite's mean.
+    that is no farther than 0.03 from one of 20,000 draws of `shown`, which is the world's training
+    if it is None. The affine map has one slope for all sprites, and starts at each sprite's mean.
     """
     looks = world.train.sample(LOOKS, generator(SCORES, 1))
+    for factor in world.train.factors:
+        if isinstance(factor, Choice):
+            looks[factor.name] = torch.tensor(factor.values).repeat(LOOKS)[:LOOKS].float()
     line = torch.linspace(0.15, 0.85, SIDE)
     places = torch.stack(torch.meshgrid(line, line, indexing="xy"), dim=-1).reshape(-1, 2)
     factors = {name: column.repeat_interleave(len(places)) for name, column in looks.items()}
     factors |= {name: places[:, axis].repeat(LOOKS) for axis, name in enumerate("xy")}
     images = world.draw(factors)
-    drawn = world.train.sample(20_000, generator(SCORES, 2))
+    drawn = (world.train if shown is None else shown).sample(20_000, generator(SCORES, 2))
     seen = cKDTree(torch.stack([drawn["x"], drawn["y"]], dim=1)).query(places)[0] < 0.03
 
     codes = encode(vae, images)[0].reshape(LOOKS, len(places), -1)
     start = codes[:, seen].mean(axis=1, keepdims=True)
     design = places.numpy() - places[seen].numpy().mean(axis=0)
-    slope = np.linalg.lstsq(design[seen], (codes - start)[:, seen].mean(axis=0))[0]  # [2, latent]
-    return Moved(places.numpy(), seen, images, codes, start + design @ slope)
+    slope = np.linalg.lstsq(design[seen], (codes - start)[:, seen].mean(axis=0))[0]
+    return Moved(places.numpy(), seen, images, codes, slope, start + design @ slope)
 
 
 def plane(vae: VAE, world: World) -> dict[str, float]:
     """How flat the codes of places are, and what is left of that where none was seen in training.
 
     sheet: R² of one sheet, of any form, for all sprites of `moved`; what varies is the code of one
-    sprite as it moves. flat: R² of the affine map, on seen places. folded: share of folded cells,
-    in each sprite's principal plane. unseen: share of places that are. And three errors, root mean
-    squares over sprites and seen places, each with its ratio, the same over unseen places divided
-    by it, NaN where all is seen: code, the distance of the code from the affine map's; picture, of
-    the reconstruction, summed over pixels and channels; drawn, the same of what is drawn from the
-    affine map's code.
+    sprite as it moves. flat: of the affine map, on seen places, for the axis that it serves worse:
+    what it explains of the moves along x, or y, over this and all that it leaves. folded: share of
+    folded cells, in each sprite's principal plane. unseen: share of places that are.
+
+    Then errors, root mean squares over sprites and places that are seen, or unseen; where all are
+    seen, those that the world `quadrant` holds out stand for the unseen ones, as a control. code:
+    distance of the code from the affine map's, over that of seen codes from their mean. picture: of
+    the reconstruction, summed over pixels and channels. drawn: the same, of what is drawn from the
+    affine map's code. And the shares of pictures of unseen places that are right: with one blob,
+    within two pixels of its place. They are NaN where a sprite is too small to be a blob.
     """
-    places, seen, images, codes, affine = moved(vae, world)
+    places, seen, images, codes, slope, affine = moved(vae, world)
     steps = codes - codes[:, seen].mean(axis=1, keepdims=True)
-    total, off = np.square(steps[:, seen]).sum(), np.square(codes - affine)
     around = np.square(steps - steps.mean(axis=0))[:, seen].sum()
+    off = np.square(codes - affine)[:, seen].sum()
+    moves = LOOKS * np.square(places[seen] - places[seen].mean(axis=0)).sum(axis=0)  # [2]
+    along = moves * np.square(slope).sum(axis=1)
     lattice = places.reshape(SIDE, SIDE, 2)
     folded = [folded_cells(principal_plane(code.reshape(SIDE, SIDE, -1), lattice))
               for code in codes]
-
-    def error(codes: np.ndarray) -> np.ndarray:
-        """Squared error of what is drawn of codes, for each place, [P]."""
-        wrong = np.square(decode(vae, codes.reshape(len(images), -1)) - images.numpy())
-        return wrong.sum(axis=(1, 2, 3)).reshape(LOOKS, -1).mean(axis=0)
-
-    errors = {"code": off.sum(axis=2).mean(axis=0), "picture": error(codes),
-              "drawn": error(affine)}
-    return {
-        "sheet": float(1 - around / total), "flat": float(1 - off[:, seen].sum() / total),
+    found = {
+        "sheet": float(1 - around / np.square(steps[:, seen]).sum()),
+        "flat": float((along / (along + off)).min()),
         "folded": float(np.mean(folded) / (SIDE - 1) ** 2), "unseen": float(1 - seen.mean()),
-        **{name: float(square[seen].mean() ** 0.5) for name, square in errors.items()},
-        **{f"{name}_ratio": float("nan") if seen.all()
-           else error_ratio(square[seen], square[~seen]) ** 0.5 for name, square in errors.items()},
     }
+    if seen.all():
+        _, seen, _, _, _, affine = moved(vae, world, WORLDS["quadrant"].train)
+    spread = np.square(codes - codes[:, seen].mean(axis=1, keepdims=True))[:, seen].sum(axis=2)
+    errors = {"code": np.square(codes - affine).sum(axis=2) / spread.mean()}  # [look, place]
+    rights = {}
+    for name, those in (("picture", codes), ("drawn", affine)):
+        pictures = decode(vae, those.reshape(len(images), -1))
+        errors[name] = np.square(pictures - images.numpy()).sum(axis=(1, 2, 3)).reshape(LOOKS, -1)
+        rights[f"{name}_right"] = _right(images.numpy(), pictures, np.tile(~seen, LOOKS))
+    for name, square in errors.items():
+        for where, some in (("seen", seen), ("unseen", ~seen)):
+            found[f"{name}_{where}"] = float(square[:, some].mean() ** 0.5)
+    return found | rights
+
+
+def _right(images: np.ndarray, pictures: np.ndarray, some: np.ndarray) -> float:
+    """The share of some pictures that show one blob within two pixels of where the image has it."""
+    truth, drawn = find_blobs(images[some]), find_blobs(pictures[some])
+    if (truth.count != 1).any():
+        return float("nan")
+    with np.errstate(invalid="ignore"):
+        near = np.linalg.norm(truth.centroid - drawn.centroid, axis=1) <= 2
+    return float(((drawn.count == 1) & near).mean())
 
 
 def answers(rows: pd.DataFrame) -> pd.DataFrame:
     """What the protocol asks, answered: a line per condition, with its question's answer.
 
-    rows: of results/sprites.csv, both decoders with the same seeds in every world. A condition
-    holds if the whole 95% interval of a mean over seeds is what it must be. A question's answer is
-    "yes" if all its conditions hold, else "not shown".
+    rows: of results/sprites.csv. A condition holds if the number of every seed is what it must be,
+    which for a difference would happen by luck in 1 case of 32. A question's answer is "yes" if all
+    its conditions hold, else "not shown", also where a run has no score. ValueError for a pair of
+    decoders that were trained at different precision.
     """
-    rows = rows.assign(**{f"log_{name}": np.log(rows[f"{name}_ratio"])
-                          for name in ("drawn", "code", "picture")})
+    if (rows.groupby(["world", "seed"]).precision.nunique() > 1).any():
+        raise checks.refused("rows", "of one precision in each world and seed", rows.precision)
+    rows = rows.assign(log_left=np.log(1 - rows.explained), **{
+        f"log_{name}": np.log(rows[f"{name}_unseen"]) for name in ("drawn", "code", "picture")})
+    seeds = sorted({job["seed"] for job in JOBS["sprites"]})
+
+    def of(decoder: str, score: str, world: str) -> pd.Series:
+        """A score by seed, NaN where there is none."""
+        runs = rows[(rows.world == world) & (rows.decoder == decoder)]
+        return runs.set_index("seed")[score].reindex(seeds)
 
     def sb_minus_deconv(score: str, world: str) -> pd.Series:
-        return tables.difference(rows[rows.world == world], score).droplevel("cpu").sort_index()
+        return of("sbd", score, world) - of("deconv", score, world)
 
-    sb = rows[(rows.world == "sprites") & (rows.decoder == "sbd")]
-    small, large = (sb_minus_deconv("explained", world) for world in ("small", "large"))
     asked = [
         ("better pictures", "reconstruction, SB minus DeConv",
          sb_minus_deconv("reconstruction", "sprites"), "<", 0),
         ("disentangled", "MIG, SB minus DeConv", sb_minus_deconv("MIG", "sprites"), ">", 0),
-        ("a plane of places", "flat, SB", sb.flat, ">", 0.9),
+        ("a plane of places", "flat, SB", of("sbd", "flat", "sprites"), ">", 0.9),
         ("a plane of places", "flat, SB minus DeConv", sb_minus_deconv("flat", "sprites"), ">", 0),
-        ("small objects", "unexplained, DeConv minus SB, small minus large", small - large, ">", 0),
+        ("small objects", "log of the unexplained, SB minus DeConv, small minus large",
+         sb_minus_deconv("log_left", "small") - sb_minus_deconv("log_left", "large"), "<", 0),
         *(("dependent factors", f"flat, SB minus DeConv, {world}",
            sb_minus_deconv("flat", world), ">", 0) for world in ("hue-of-place", "triangle")),
-        *((f"unseen: {what}", f"log of the {name} ratio, SB minus DeConv",
+        *((f"unseen: {what}", f"log of the {name} error there, SB minus DeConv",
            sb_minus_deconv(f"log_{name}", "quadrant"), "<", 0)
           for what, name in (("drawing", "drawn"), ("encoding", "code"), ("both", "picture"))),
     ]
-    lines = []
-    for question, measure, values, side, bound in asked:
-        found = intervals.mean(values)
-        lines.append({"question": question, "measure": measure, "mean": found.value,
-                      "low": found.low, "high": found.high, "seeds": found.count,
-                      "must be": f"{side} {bound:g}",
-                      "holds": all(SIDES[side](end, bound) for end in (found.low, found.high))})
-    table = pd.DataFrame(lines)
+    table = pd.DataFrame([
+        {"question": question, "measure": measure, "mean": values.mean(skipna=False),
+         "least": values.min(skipna=False), "most": values.max(skipna=False),
+         "must be": f"{side} {bound:g}", "holds": bool(SIDES[side](values, bound).all())}
+        for question, measure, values, side, bound in asked
+    ])
     every = table.groupby("question")["holds"].transform("all")
     table["answer"] = np.where(every, "yes", "not shown")
     if rows[rows.world == "small"].groupby("decoder").explained.mean().max() < 0.5:
