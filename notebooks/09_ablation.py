@@ -188,8 +188,8 @@ Picture(
 # *way to full size* decides about the pattern. It is there wherever transposed convolutions are,
 # with kernels of 3, 4 and 5 and also behind a broadcast, and dozens of times weaker elsewhere. It
 # decides about sharpness, too: nearly all runs that are sharper than every DeConv run belong to
-# decoders that never upsample. That holds for a linear start, too, in the one run that we have of
-# it, whose code is bent and mixes.
+# decoders that never upsample. That holds for a linear start, too, in all runs of
+# `linear64-width22`, whose codes are bent and mix.
 #
 # The lone blue mark above the line is a run of `broadcast8-deconv` with one color whose R² is too
 # low. No cell of it is folded:

@@ -46,6 +46,14 @@ def test_what_is_written_is_read_to_five_digits(results):
     assert tables.studies() == ["toy"] == [path.stem for path in results.iterdir()]
 
 
+def test_rows_of_other_processors_stay(results):
+    tables.write("toy", [row(0, kl=1.0, cpu="a"), row(1, kl=2.0, cpu="b"), row(2, kl=3.0, cpu="b")])
+    tables.write("toy", [row(1, kl=4.0, cpu="b"), row(1, kl=5.0, cpu="c")])
+    found = tables.read("toy", "quick")
+    assert list(zip(found.cpu, found.seed, found.kl, strict=True)) == [
+        ("a", 0, 1.0), ("b", 1, 4.0), ("c", 1, 5.0)]
+
+
 def test_read_takes_the_rows_of_one_preset_and_loop(results):
     tables.write("toy", [row(0), row(1, loop="plain"), row(2, preset="blog"), row(3)])
     assert list(tables.read("toy", "quick").seed) == [0, 3]
@@ -132,12 +140,10 @@ def test_committed_scores_are_of_the_runs_of_their_study(study):
     found = pd.read_csv(RESULTS / f"{study}.csv")
     defaults = {"loop": "ours", "decoder_variance": 0.3, "beta": 1.0}
     jobs = [defaults | job for job in run.STUDIES[study]]
-    rows = found[list(jobs[0])].to_dict("records")
-    if study in ("seeds", "apart"):  # of several processors, and not yet all of them
-        assert all(row in jobs for row in rows)
-        assert not found.duplicated(["cpu", "seed", "decoder"]).any()
-    else:
-        assert rows == jobs
+    for cpu, runs in found.groupby("cpu"):
+        rows = runs[list(jobs[0])].to_dict("records")
+        # Five seeds of Intel are older than the other five.
+        assert rows == (jobs[:10] if study == "seeds" and "Intel" in cpu else jobs)
     epochs = {job["preset"]: TRAINING[job["preset"]]["epochs"] for job in jobs}
     assert (found.epochs == found.preset.map(epochs)).all()
     numbers = found.select_dtypes("number").drop(columns=LATER, errors="ignore")
