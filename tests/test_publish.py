@@ -22,22 +22,22 @@ def rows(**deconv_kl):
 
 
 def test_the_typical_seed_is_the_one_nearest_to_all_others():
-    assert typical(rows(s0=1.0, s3=2.0, s5=9.0)) == 3
-    assert typical(rows(s0=8.0, s3=2.0, s5=9.0)) == 0
+    assert typical(rows(s0=1.0, s3=2.0, s5=9.0)) == ("a", 3)
+    assert typical(rows(s0=8.0, s3=2.0, s5=9.0)) == ("a", 0)
 
 
 def test_every_score_weighs_the_same_whatever_its_unit():
     table = rows(s0=1.0, s1=2.0, s2=3.0)
     table["folded"] = 1e6 * (table.seed == 1)  # far out in one score, in the middle of another
     table["mixing"] = 1e-6 * (table.seed == 1)
-    assert typical(table) == 0
-    assert typical(rows(s0=0.01, s3=0.02, s5=0.09), ["kl"]) == 3
+    assert typical(table) == ("a", 0)
+    assert typical(rows(s0=0.01, s3=0.02, s5=0.09), ["kl"]) == ("a", 3)
 
 
 def test_of_the_seeds_whose_weights_were_kept_the_one_nearest_to_all():
     table = rows(s0=1.0, s3=2.0, s5=9.0)
     lost = rows(s0=8.0, s1=8.5, s2=9.0).assign(cpu="b", readout=float("nan"))
-    assert typical(pd.concat([table, lost])) == 5
+    assert typical(pd.concat([table, lost])) == ("a", 5)
 
 
 @pytest.mark.parametrize("drop", [lambda t: t[t.seed < 2], lambda t: t[t.decoder == "sbd"],
@@ -50,7 +50,13 @@ def test_too_few_seeds_or_scores_are_refused(drop):
 def test_a_seed_is_typical_by_the_scores_that_are_asked_for():
     table = rows(s0=1.0, s3=2.0, s5=9.0)
     table["readout"] = table.seed.map({0: 1.0, 3: 9.0, 5: 2.0})
-    assert typical(table, ["kl"]) == 3 and typical(table, ["readout"]) == 5
+    assert typical(table, ["kl"]) == ("a", 3) and typical(table, ["readout"]) == ("a", 5)
+
+
+def test_a_pair_is_published_where_it_was_trained(monkeypatch):
+    monkeypatch.setattr(tables, "read", lambda study, preset: rows(s0=1.0, s3=2.0, s5=9.0))
+    with pytest.raises(SystemExit, match="^seed 3 is typical as it was trained on a: publish it"):
+        publish.main()
 
 
 @pytest.mark.parametrize("studies", [["sprites"], []])
@@ -67,6 +73,7 @@ def test_the_typical_pair_is_published_and_one_of_each_world_that_is_shown(
     monkeypatch.setattr(publish, "torch", SimpleNamespace(
         set_num_threads=threads.append, from_numpy=torch.from_numpy))
     monkeypatch.setattr(publish, "RUNS", tmp_path)
+    monkeypatch.setattr(publish, "cpu_name", lambda: "a")
     monkeypatch.setattr(tables, "read", lambda study, preset: rows(s0=1.0, s3=2.0, s5=9.0))
     monkeypatch.setattr(tables, "read_all", lambda study: every)
     monkeypatch.setattr(tables, "studies", lambda: studies)

@@ -72,7 +72,7 @@ def test_a_study_that_is_not_there_is_told(given):
 def times(factor: int) -> dict:
     if factor == 7:
         raise AssertionError("done before")
-    return {"factor": factor, "threefold": 3 * factor}
+    return {"factor": factor, "threefold": 3 * factor, "cpu": "a"}
 
 
 def test_the_table_has_a_row_per_job_in_their_order(monkeypatch, tmp_path):
@@ -86,9 +86,10 @@ def test_the_table_has_a_row_per_job_in_their_order(monkeypatch, tmp_path):
     monkeypatch.setitem(run.STUDIES, "toy", jobs[:2])
     path = tmp_path / "rows" / f"{store.key(times, jobs[1])}.json"
     path.parent.mkdir()
-    path.write_text('{"factor": 7, "threefold": 21}', encoding="utf-8")
+    path.write_text('{"factor": 7, "threefold": 21, "cpu": "a"}', encoding="utf-8")
     run.main("toy")
-    assert tables.read_all("toy").to_numpy().tolist() == [[9, 27], [7, 21]]
+    assert tables.read_all("toy").to_numpy().tolist() == [[9, 27, "a"], [7, 21, "a"]]
     monkeypatch.setitem(run.STUDIES, "toy", jobs)
     run.main("toy", "tcp://a")
-    assert tables.read_all("toy").to_numpy().tolist() == [[9, 27], [7, 21], [5, 15]]
+    assert tables.read_all("toy").to_numpy().tolist() == [
+        [9, 27, "a"], [7, 21, "a"], [5, 15, "a"]]

@@ -63,9 +63,16 @@ def rounded(row: dict[str, float]) -> dict[str, float]:
 
 
 def write(study: str, rows: list[dict]) -> None:
-    """Replace a study's committed scores; a kill leaves the old ones whole."""
-    table = pd.DataFrame(rows).to_csv(index=False, float_format=DIGITS, lineterminator="\n")
-    files.write(RESULTS / f"{study}.csv", table.encode())
+    """Put scores into a study's table, where those of other processors stay.
+
+    rows: each with its cpu. A kill leaves the old table whole.
+    """
+    table = pd.DataFrame(rows)
+    if study in studies():
+        old = read_all(study)
+        table = pd.concat([old[~old.cpu.isin(table.cpu)], table])
+    text = table.to_csv(index=False, float_format=DIGITS, lineterminator="\n")
+    files.write(RESULTS / f"{study}.csv", text.encode())
 
 
 def by_seed(rows: pd.DataFrame, score: str) -> pd.DataFrame:
