@@ -21,8 +21,8 @@
 # has learned anything. A kernel that overlaps evenly does not prevent this, because neighboring
 # pixels are still written by different weights. Training removes nearly all of the pattern. What is
 # left is there in every seed of our DeConv decoder, and next to nothing of it in any Spatial
-# Broadcast decoder (SB decoder). In most places it is weaker than the smallest step of brightness
-# that a screen can show.
+# Broadcast decoder (SB decoder). What all its pictures share of it is weaker than the smallest step
+# of brightness that a screen can show.
 #
 # A **decoder** draws a picture from a few numbers, the picture's **code**. Together with the
 # encoder that finds the code it makes up a **VAE** (variational autoencoder). Our two decoders
@@ -177,8 +177,9 @@ Picture(
 #
 # To put a number on it, we ask how strong the pattern is that *all* pictures of a decoder repeat
 # every $p$ pixels. Its standard deviation is given in **gray levels**, the 255 steps from black to
-# white that a screen can show. The last column says which share of all variance in the pictures
-# this pattern is.
+# white that a screen can show. A board of two neighboring levels, the least that a screen can show,
+# has half a level. The last column says which share of all variance in the pictures this pattern
+# is.
 
 # %%
 untrained = pd.DataFrame({
@@ -278,15 +279,15 @@ for name, pictures in shown.items():
     for part, values in levels.items():
         rows[NAMES[name], part] = {
             "windows": len(values), "median, gray levels": f"{np.median(values):.1f}",
-            "share of at least one level": f"{np.mean(values >= 1):.0%}",
+            "share of at least half a level": f"{np.mean(values >= 0.5):.0%}",
         }
 pd.DataFrame(rows).T
 
 # %% [markdown]
 # Inside the discs, DeConv's pattern is stronger than in the mean, and stronger than the SB
 # decoder's. (That one is not zero, so a part of what we measure here is no pattern, perhaps error
-# that reaches in from the edge of the disc.) In most windows it still stays below the single gray
-# level that a screen could show.
+# that reaches in from the edge of the disc.) About half of the windows reach half a gray level, the
+# least that a screen can show.
 #
 # ## When does training remove it?
 #
@@ -317,14 +318,15 @@ spans.map(two_digits).rename(index=NAMES)
 #   checkerboard even where the kernel overlaps evenly.
 # * Only training can make the four draw alike. Most of that happens in the first epoch, and a
 #   difference is left after 150.
-# * The trained DeConv decoder's pattern is easy to measure, next to absent from the SB decoder and
-#   nearly everywhere too faint to see.
+# * The trained DeConv decoder's pattern is easy to measure, next to absent from the SB decoder.
+#   What all pictures share of it is too faint for a screen, and inside the discs half of it is
+#   hardly more.
 #
 # **The claims.** The post says that transposed convolutions leave checkerboard artifacts, which we
 # split in two. Is the pattern stronger than with an SB decoder of the same seed? And does what all
-# pictures share of it, every 2 pixels, reach one gray level, the least that a screen can show? (The
-# gray levels themselves were measured in the later runs only, so there are fewer of them than in
-# the table above.)
+# pictures share of it, every 2 pixels, reach half a gray level, the least that a screen can show?
+# (The gray levels themselves were measured in the later runs only, so there are fewer of them than
+# in the table above.)
 
 # %% tags=["nbval-check-output"]
 seeds = tables.read("seeds", "blog")

@@ -74,8 +74,8 @@ def fixed_pattern(images: np.ndarray, period: int) -> float:
 def gray_levels(images: np.ndarray, period: int) -> float:
     """The standard deviation of the fixed pattern, on a screen's scale from 0 to 255.
 
-    images [N, channels, height, width] with black 0 and white 1, as in fixed_pattern. A screen
-    shows whole levels.
+    images [N, channels, height, width] with black 0 and white 1, as in fixed_pattern. The least
+    that a screen shows is a board of two neighboring levels, which has 0.5.
     """
     (images,) = checks.pictures(images=(images, MANY))
     share = fixed_pattern(images, period)
