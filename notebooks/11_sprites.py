@@ -94,12 +94,13 @@ Picture(
 # ## Five worlds that differ in one thing
 #
 # If you compare two worlds that differ in many things, you never know which of them mattered. So
-# our other worlds are all made of discs with a place and a hue, and each of them differs from the
-# first in one thing:
+# our other worlds are all made of discs with a place and a hue, and each of them changes one thing
+# about the first:
 #
 # * **large** is the one that the others are compared with;
 # * **small** has discs of 4 pixels across instead of 12;
-# * **hue-of-place** ties the hue to `x`, so that the two are never seen apart;
+# * **hue-of-place** ties the hue to `x`, so that the two are never seen apart, and no hue is seen
+#   twice;
 # * **triangle** shows only places with `x + y < 1`, so that `x` tells something of `y`;
 # * **quadrant** never shows the lower right quarter, and belongs to
 #   [the notebook on places never seen](12_generalization.ipynb).
@@ -143,13 +144,14 @@ pd.DataFrame({name: disentanglement.report(code, factors)
 # If you read the columns, you see what each score is blind to:
 #
 # * A **turned** code has lost nothing. Scores that look at single latents fall, such as MIG, SAP,
-#   MCC and InfoM. The affine R², which asks whether the factors are an affine map of the code, does
-#   not. (An affine map is a linear one and an offset.)
+#   MCC and InfoM. The affine readout R², which asks whether the factors are an affine map of the
+#   code, does not. (An affine map is a linear one and an offset.)
 # * A **duplicated** latent brings MIG and SAP down to zero, because they measure the gap to the
 #   second best latent.
-# * A **folded** code has lost something, and MIG does not notice, nor does the R² of the sum, which
-#   asks whether the code is a sum of one function of each factor, of any form. What does is InfoE,
-#   which asks whether the factors can be read linearly, or the affine R².
+# * A **folded** code has lost something, and MIG does not notice, nor does the R² of a sum of
+#   curves, which asks whether the code is a sum of one function of each factor, of any form. What
+#   does is InfoE,
+# which asks whether the factors can be read linearly, or the affine readout R².
 # * **Noise** scores well above zero in modularity, InfoM and InfoC, because shares of next to
 #   nothing can be large. So never show them without InfoE beside them.
 #

@@ -26,9 +26,9 @@
 # **decoder** draws the picture from them. We compare two of these decoders. DeConv doubles a small
 # map step by step. The Spatial Broadcast decoder (SB decoder) copies the code to every pixel and
 # appends the pixel's coordinates. The SB decoder has one rule for all pixels, so it may know how to
-# draw where nothing was ever drawn. DeConv has learned each place by heart. But both have the same
-# *encoder*, which has not seen these places, either. This is why we must ask about the two halves
-# one by one.
+# draw where nothing was ever drawn. DeConv has other weights for other places, and may have to
+# learn each of them. But both have the same *encoder*, which has not seen these places, either.
+# This is why we must ask about the two halves one by one.
 #
 # ---
 
@@ -97,10 +97,9 @@ Picture(
 # A lower error may come from being better everywhere, so we show the error over the seen places
 # beside it, and the ratio of the two. A ratio alone would mislead, since a decoder that is wrong
 # where it was trained has little left to lose: if it only draws black, its ratio is about 1. As a
-# control we show the same split in *large*, where nothing was held out. The error of pixels would
-# rather have no disc than one that is half of its width away, so we also count the pictures with
-# one blob within two pixels of its place. We show *triangle*, too, and judge nothing by all of
-# these.
+# control we show the same split in *large*, where nothing was held out. The error of pixels
+# punishes a misplaced disc more than a missing one, so we also count the pictures with one blob
+# within two pixels of its place. We show *triangle*, too, and judge nothing by all of these.
 #
 # Settings, seeds and what counts as a yes are those of the other notebook, which also shows the
 # function that measures this.

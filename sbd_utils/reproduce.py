@@ -185,15 +185,17 @@ def to_text(facts: dict) -> str:
     counts = Counter(row["verdict"] for row in facts["claims"])
     tally = ", ".join(f"{counts[verdict]} {verdict}" for verdict in claims.VERDICTS)
     text = (
-        f"# The claims\n\nPython {facts['python']}, {versions}; {facts['cpu']}.\n\n"
+        "# The claims\n\nThey are judged on the committed runs, whose tables say where each was "
+        f"trained. Computed with Python {facts['python']}, {versions}.\n\n"
         f"Of {len(facts['claims'])} claims: {tally}.\n\n"
         f"{claims.table(facts['claims']).to_markdown(index=False)}\n"
     )
     if facts["draws"]:
         text += (
             f"\n# The runs of the preset `{facts['preset']}`\n\n"
-            f"{facts['wall_seconds'] // 60} minutes in all, less what earlier calls had trained. "
-            f"`place` says where a new run lies in the range of the committed seeds.\n\n"
+            f"{facts['wall_seconds'] // 60} minutes in all on {facts['cpu']}, less what earlier "
+            "calls had trained. `place` says where a new run lies in the range of the committed "
+            "seeds. A few scores of so many lie outside by chance, one in six or so.\n\n"
             f"{pd.DataFrame(facts['draws']).to_markdown(index=False)}\n"
         )
     return text

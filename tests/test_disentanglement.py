@@ -66,7 +66,7 @@ def test_the_docstring_promises_what_a_change_does(change):
     ("plane turned by 45°", "inform|InfoE|R²", "MIG|SAP|Factor|mod|DCI dis|DCI com|InfoM|InfoC"),
     ("duplicated", "Factor|mod|DCI dis|InfoM|MCC|R²", "MIG|SAP|DCI com|InfoC"),
     ("ten dead latents", "MIG|SAP|Factor|DCI|Info|MCC|R²", "mod"),
-    ("plane folded", "MIG|Factor|mod|InfoM|InfoC|R² of the sum", "SAP|inform|InfoE|MCC|affine"),
+    ("plane folded", "MIG|Factor|mod|InfoM|InfoC|sum of curves", "SAP|inform|InfoE|MCC|affine"),
     ("x bent", "Factor|mod|DCI|InfoM|InfoC|sum", "none"),
     ("x split over two", "Factor|mod|DCI dis|inform|InfoM|InfoE|MCC|R²", "MIG|SAP|InfoC"),
     ("other order and signs", "MIG|SAP|Factor|mod|DCI|Info|MCC|R²", "none"),
@@ -85,7 +85,7 @@ def test_a_collapsed_code_scores_0_everywhere():
 def test_scores_that_are_not_defined_are_nan():
     scores = report(PURE, {"shape": FACTORS["shape"]})
     assert list(scores.index[scores.isna()]) == [
-        "modularity", "DCI disentanglement", "InfoM", "affine R²"]
+        "modularity", "DCI disentanglement", "InfoM", "affine readout R²"]
 
 
 def test_ten_digits_score_as_in_disentanglement_lib():
@@ -123,7 +123,7 @@ def test_correlated_factors_lower_some_scores_and_raise_others():
     assert both.filter(regex="DCI|InfoE|MCC|R²|Factor").min() > 0.98
     assert both["SAP"] < 0.5 and both["InfoM"] < 0.8 and both["InfoC"] < 0.8 and both["MIG"] < 0.9
     assert once["MCC"] == pytest.approx(0.9, abs=0.01)  # (1 + 0.8) / 2
-    assert once["affine R²"] == pytest.approx(0.82, abs=0.01)  # (1 + 0.64) / 2
+    assert once["affine readout R²"] == pytest.approx(0.82, abs=0.01)  # (1 + 0.64) / 2
 
 
 def test_hand_made_codes_are_what_their_names_say():

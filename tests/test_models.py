@@ -48,6 +48,8 @@ def test_shapes(decoder, image_size, latent_dim):
     mu, log_var = vae.encode(x)
     assert mu.shape == log_var.shape == (2, latent_dim)
     assert vae.decode(mu).shape == x.shape
+    # What a reader would pull the geometry of the picture back with.
+    assert torch.func.jvp(vae.decode, (mu,), (mu,))[1].shape == x.shape
     reconstruction, kl = vae.loss_terms(x, torch.randn(2, latent_dim))
     assert reconstruction.shape == kl.shape == (2,)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sbd_utils.studies import sprites
+from sbd_utils.studies import sprites, tables
 from sbd_utils.training.loop import TrainConfig
 from sbd_utils.worlds.sprites import WORLDS, World
 
@@ -211,7 +211,7 @@ def test_a_run_that_diverged_is_a_row_without_scores(monkeypatch, capsys):
 
     monkeypatch.setattr(sprites, "load_or_train", diverges)
     job = {"world": "large", "decoder": "sbd", "seed": 1}
-    assert sprites.train_and_score(**job) == job
+    assert sprites.train_and_score(**job) == {**job, "cpu": sprites.cpu_name()}
     assert "epoch 7" in capsys.readouterr().err
 
 
@@ -241,6 +241,16 @@ def test_jobs_are_the_protocols():
     assert {job["seed"] for job in jobs} == set(range(5))
     assert {job["world"] for job in jobs} == set(WORLDS)
     assert len(pilot) == 4 and {job["seed"] for job in pilot} == {100, 101}
+
+
+@pytest.mark.parametrize("study", sorted(set(tables.studies()) & set(sprites.JOBS)))
+def test_committed_scores_are_of_the_jobs_of_their_study(study):
+    found = tables.read_all(study)
+    jobs = found[["world", "decoder", "seed"]].to_dict("records")
+    whole = [job for job in sprites.JOBS[study] if job["world"] in set(found.world)]
+    assert jobs == whole  # a world that was not trained yet has no run at all
+    assert (found.images == sprites.EPOCHS * sprites.EPOCH).all()
+    assert found.precision.notna().all() and found.unseen.between(0, 1).all()
 
 
 def rows(to=()):
@@ -323,6 +333,14 @@ def test_a_run_without_scores_leaves_the_others_their_answers():
         assert {found.pop(name) for name in ("better pictures", "disentangled",
                                              "a plane of places")} == {"not shown"}
         assert set(found.values()) == {"yes"}
+
+
+def test_a_seed_of_two_processors_is_one_seed():
+    table = rows()
+    again = table[one_run(table)].assign(MIG=0.05)
+    found = sprites.answers(pd.concat([table, again])).xs("disentangled").iloc[0]
+    assert found["least"] == pytest.approx((0.6 + 0.05) / 2 - 0.2) and found.answer == "yes"
+    assert answered(pd.concat([table, again.assign(MIG=np.nan)]))["disentangled"] == "not shown"
 
 
 def test_a_pair_of_two_precisions_is_refused():

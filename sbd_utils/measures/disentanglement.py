@@ -14,8 +14,8 @@ What each score ignores (=), what lowers it (-), and what it ignores in a perfec
     InfoE                  =         =            =       -      =        =            =
     InfoC                  -         =            =       =      -        -            =
     MCC                    -         =            =       -      -        =            =
-    affine R²              =         =            =       -      =        =            =
-    R² of the sum          =         =            ~       ~      =        =            =
+    affine readout R²      =         =            =       -      =        =            =
+    R² of a sum of curves  =         =            ~       ~      =        =            =
 
 Turned: two latents, by 45°. Stretched: by factors up to six; one that is 20 times as wide as others
 makes them dead to the FactorVAE score, InfoM and InfoC. Bent: each latent z becomes exp(3 z).
@@ -56,10 +56,10 @@ def report(
     >>> codes = np.column_stack([  # here goes what your encoder says of your images, [N, latents]
     ...     factors["x"], np.sin(around), np.cos(around), factors["shape"] == "disc"])
     >>> scores = disentanglement.report(codes, factors, periods={"hue": 1.0})
-    >>> print(scores[["MCC", "affine R²", "InfoM"]].round(1).to_string())
-    MCC          1.0
-    affine R²    1.0
-    InfoM        1.0
+    >>> print(scores[["MCC", "affine readout R²", "InfoM"]].round(1).to_string())
+    MCC                  1.0
+    affine readout R²    1.0
+    InfoM                1.0
 
     Raises ValueError for fewer than 50 codes, fewer than two latents, labels of fewer than five
     codes each, or where no factor varies; warns of CorrelatedFactors.
@@ -74,7 +74,8 @@ def report(
             "MIG": mig(*given), "SAP": sap(*given), "FactorVAE score": factor_vae_score(*given),
             "modularity": modularity(*given),
             **{f"DCI {name}": value for name, value in dci(*given).items()}, **infomec(*given),
-            "MCC": mcc(*given), "affine R²": affine_r2(*given), "R² of the sum": sum_r2(*given),
+            "MCC": mcc(*given), "affine readout R²": affine_r2(*given),
+            "R² of a sum of curves": sum_r2(*given),
         })
 
 

@@ -72,7 +72,9 @@ class VAE(nn.Module):
         """Codes [batch, latent_dim] to images [batch, 3, image_size, image_size], not clamped."""
         if not isinstance(z, torch.Tensor) or z.dtype != torch.float32:
             raise checks.refused("z", f"a float32 tensor, [batch, {self.latent_dim}]", z)
-        checks.arrays(z=(z, f"batch {self.latent_dim}"))
+        checks.shaped("z", z, None, self.latent_dim)
+        if not len(z) or not z.isfinite().all():
+            raise checks.refused("z", "codes, one at least, without NaN or infinity", z)
         return self.decoder(z)
 
     def reconstruct(self, x: torch.Tensor) -> torch.Tensor:

@@ -19,7 +19,7 @@ from sbd_utils.models.vae import VAE
 from sbd_utils.settings import RUNS
 from sbd_utils.studies.store import provenance
 from sbd_utils.training.loop import Run, TrainConfig, TrainingDivergedError, load_or_train, progress
-from sbd_utils.training.speed import hand_back_memory
+from sbd_utils.training.speed import cpu_name, hand_back_memory
 from sbd_utils.training.stream import Stream, generator
 from sbd_utils.worlds.factors import Choice, FactorSet
 from sbd_utils.worlds.sprites import WORLDS, World
@@ -54,7 +54,7 @@ def train_and_score(world: str, decoder: str, seed: int) -> dict:
         run = trained(**job)
     except TrainingDivergedError as error:
         print(error, file=sys.stderr)
-        return job
+        return {**job, "cpu": cpu_name()}
     row = {
         **job, "images": EPOCH * len(run.history),
         "reconstruction": run.history.reconstruction[-1],
@@ -192,9 +192,9 @@ def answers(rows: pd.DataFrame) -> pd.DataFrame:
     seeds = sorted({job["seed"] for job in JOBS["sprites"]})
 
     def of(decoder: str, score: str, world: str) -> pd.Series:
-        """A score by seed, NaN where there is none."""
+        """A score by seed, its mean over processors; NaN where one of them has none."""
         runs = rows[(rows.world == world) & (rows.decoder == decoder)]
-        return runs.set_index("seed")[score].reindex(seeds)
+        return runs.groupby("seed")[score].agg(lambda runs: runs.mean(skipna=False)).reindex(seeds)
 
     def sb_minus_deconv(score: str, world: str) -> pd.Series:
         return of("sbd", score, world) - of("deconv", score, world)
