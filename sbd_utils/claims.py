@@ -24,7 +24,7 @@ class Claim:
     says: the assertion, in words. source: who says it, and where. measure: what the number is, and
     unit: the few words that follow it. side: "<", "≤", ">", "≥" or "=". size: how large the source
     says that the number is, from and to, if it does. untestable: why it cannot be judged here, if
-    so. recorded: the verdict that is expected.
+    so. over: what the interval's count is of. recorded: the verdict that is expected.
     """
 
     id: str
@@ -37,9 +37,10 @@ class Claim:
     recorded: str
     size: tuple[float, float] | None = None
     untestable: str = ""
+    over: str = "seeds"
 
     def __post_init__(self):
-        for name in ("id", "says", "source", "measure", "unit", "untestable"):
+        for name in ("id", "says", "source", "measure", "unit", "untestable", "over"):
             checks.kind(name, getattr(self, name), str)
         checks.one_of("side", self.side, SIDES)
         checks.number("bound", self.bound)
@@ -137,7 +138,7 @@ def measured(row: dict, unit: bool = False) -> str:
     value = f"{value} {LEDGER[row['claim']].unit}" if unit else value
     if row["count"] == 1:
         return value
-    return f"{value} ({low} to {high}, {row['count']} runs)"
+    return f"{value} ({low} to {high}, {row['count']} {LEDGER[row['claim']].over})"
 
 
 def format_value(value: float) -> str:
@@ -219,7 +220,7 @@ LEDGER = {
         Claim("coordconv-generalizes", "CoordConv solves tasks of coordinates perfectly",
               "post, from Liu et al.", "share of right places in a quadrant held out, "
               "classification, over all sizes, depths, kernels and seeds of CoordConv",
-              "of the places right", "≥", 0.99, "not reproduced"),
+              "of the places right", "≥", 0.99, "not reproduced", over="runs"),
         Claim("coordconv-fewer", "CoordConv needs 10 to 100 times fewer parameters",
               "post, from Liu et al.", "parameters of the smallest network without coordinates, "
               "over those of the smallest CoordConv, that come to 95% in classification, uniform "

@@ -91,7 +91,7 @@ def test_numbers_are_said_in_three_digits_or_more_near_one(value, said):
 def test_report_marks_a_surprise_and_carries_its_rows():
     report = Report(check("toy", Estimate(9, 8.1234, 1234.5, 10)), check("toy", exactly(2.5)),
                     check("under-30-min", exactly(44)))
-    lines = ("toy: larger than claimed, 9 (8.12 to 1,234, 10 runs)\n"
+    lines = ("toy: larger than claimed, 9 (8.12 to 1,234, 10 seeds)\n"
              "toy: reproduced, 2.5; recorded was larger than claimed\n"
              "under-30-min: not testable here, it needs a K80 GPU")
     assert report.verdicts() == lines
@@ -104,7 +104,7 @@ def test_report_marks_a_surprise_and_carries_its_rows():
     }
     table = claims.table(report.rows)
     assert table.iloc[0].to_dict() == {
-        "claim": "a beats b", "result": "a over b: 9 (8.12 to 1,234, 10 runs)",
+        "claim": "a beats b", "result": "a over b: 9 (8.12 to 1,234, 10 seeds)",
         "verdict": "larger than claimed", "threshold": "> 1; claimed 2 to 4", "source": "here",
         "id": "toy",
     }

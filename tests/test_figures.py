@@ -257,7 +257,8 @@ def test_moves(names, latent_dim):
 
 @sets_of_names
 def test_seed_spread(names):
-    rows = pd.DataFrame({"decoder": np.repeat(names, 5), "kl": np.arange(5.0 * len(names)),
+    rows = pd.DataFrame({"decoder": np.repeat(names, 5), "seed": [0, 1, 2, 3, 4] * len(names),
+                         "kl": np.arange(5.0 * len(names)),
                          "mixing": [1, *[np.nan] * 4] * len(names)})
     figure = charts.seed_spread(rows, {"kl": "KL", "mixing": "share"}, {"kl": 1.5})
     assert [axes.get_title() for axes in figure.axes] == ["KL", "share"]
@@ -273,7 +274,7 @@ def test_seed_spread(names):
         span, interval = kl.collections[2 * place:2 * place + 2]
         assert_allclose(span.get_segments()[0][:, 1], [5 * place, 5 * place + 4])
         low, high = interval.get_segments()[0][:, 1]
-        assert 5 * place < low < 5 * place + 2 < high < 5 * place + 4
+        assert (low, high) == (5 * place, 5 * place + 4)  # of few seeds
         assert interval.get_linewidth() > span.get_linewidth()
     assert_allclose(kl.lines[-1].get_ydata(), 1.5)
     assert kl.lines[-1].get_linestyle() == ":" and len(mixing.lines) == len(names)
@@ -284,6 +285,10 @@ def test_seed_spread(names):
     assert [line.get_ydata()[0] for line in kl.lines if line.get_linestyle() == "--"] == [9]
     only = rows.assign(mixing=rows.mixing.where(rows.decoder == names[0]))
     assert len(charts.seed_spread(only, {"mixing": "share"}).axes[0].lines) == 1
+    twice = pd.concat([rows, rows[rows.seed == 4]])
+    again, = charts.seed_spread(twice, {"kl": "KL"}).axes
+    circle = next(line for line in again.lines if line.get_markerfacecolor() == "white")
+    assert circle.get_ydata()[0] == 2  # a seed with two runs counts once
 
 
 @sets_of_names

@@ -129,12 +129,14 @@ def seed_spread(
 ) -> Figure:
     """One panel per score, one dot per run, the decoders apart.
 
-    Beside the dots a thin line spans their range, and a thick one the interval of their mean.
-    rows: scores as `studies.tables.read` gives them. panels: score to its axis label. bounds: score
-    to the threshold that its claim has, drawn as a dotted line. most: to the highest that it can
-    be, where a reader might not know, drawn as a dashed line.
+    Beside the dots a thin line spans their range, and a thick one the interval of their mean, in
+    which a seed counts once, by the mean of its runs. rows: scores as `studies.tables.read` gives
+    them. panels: score to its axis label. bounds: score to the threshold that its claim has, drawn
+    as a dotted line. most: to the highest that it can be, where a reader might not know, drawn as a
+    dashed line.
     """
-    checks.mapping("panels", panels, of=str), checks.table("rows", rows, ["decoder"], panels)
+    checks.mapping("panels", panels, of=str)
+    checks.table("rows", rows, ["decoder", "seed"], panels)
     bounds, most = ({} if lines is None else lines for lines in (bounds, most))
     for name, lines in (("bounds", bounds), ("most", most)):
         checks.kind(name, lines, Mapping)
@@ -147,14 +149,15 @@ def seed_spread(
         figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
     ):
         for place, (decoder, (color, _)) in zip(places, names.items(), strict=True):
-            values = rows.loc[rows.decoder == decoder, score].dropna()
+            runs = rows[rows.decoder == decoder].dropna(subset=score)
+            values = runs[score]
             if values.empty:
                 continue
             offsets = np.linspace(-0.2, 0.2, len(values)) if len(values) > 1 else 0
             axes.plot(place - 0.1 + offsets, values, "o", ms=5, alpha=0.8, color=color, mew=0)
             axes.vlines(place + 0.28, values.min(), values.max(), color=color, lw=1)
-            if len(values) > 1:
-                spread = mean(values)
+            if runs.seed.nunique() > 1:
+                spread = mean(runs.groupby("seed")[score].mean())
                 axes.vlines(place + 0.28, spread.low, spread.high, color=color, lw=4)
                 axes.plot(place + 0.28, spread.value, "o", ms=5, color="white", mec=color)
         if score in bounds:
