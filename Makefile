@@ -30,11 +30,9 @@ lint: .venv/ready ## check the style of package, tests and notebook sources
 notebooks: .venv/ready ## re-execute every notebook on the published runs; results/ and README follow
 	SBD_PRESET=published $(BIN)/python -m sbd_utils.reproduce
 
-# --update keeps the cell ids. Always executed: a changed source keeps its stale outputs.
+# One of them, always executed: a changed source keeps its stale outputs.
 notebooks/%.ipynb: notebooks/%.py .venv/ready FORCE
-	$(BIN)/jupytext --quiet --to ipynb --update $<
-	SBD_PRESET=published $(BIN)/jupyter nbconvert --log-level=WARN --execute --inplace --to notebook \
-	  --ExecutePreprocessor.record_timing=False --ExecutePreprocessor.coalesce_streams=True $@
+	SBD_PRESET=published $(BIN)/python -m sbd_utils.reproduce $<
 
 study: .venv/ready ## train what a study lacks, write results/NAME.csv (NAME=seeds, ...; CLUSTER=tcp://... on Dask)
 	$(if $(CLUSTER),@"$(or $(PYTHON),python3)" -I tools/environment.py $(and $(PYTHON),chosen) cluster)

@@ -35,8 +35,10 @@ PACKAGES = ("torch", "numpy", "scipy", "pandas", "scikit-learn", "pillow", "matp
 POPULATIONS = {"blog": "seeds", "quick": "early"}  # preset to the study of the same training
 
 
-def main() -> int:
+def main(*only: str) -> int:
     """Run every notebook under SBD_PRESET; 0, or 1 where one fails, or 130 where one is stopped.
+
+    only: sources that are all to be run, after which no claim is told.
 
     Under `published` the notebooks are executed in place, and README and results/ follow them; a
     preset that trains has a folder of its own under results/, and tells where its runs lie.
@@ -45,7 +47,7 @@ def main() -> int:
     start, name = time.time(), preset()
     target = RESULTS if name == "published" else RESULTS / name
     folder = NOTEBOOKS if name == "published" else target / "notebooks"
-    sources = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.py"))
+    sources = [Path(path) for path in only] or sorted(NOTEBOOKS.glob("[0-9][0-9]_*.py"))
     rows, draws = [], []
     try:
         if name != "published":
@@ -63,6 +65,8 @@ def main() -> int:
     except KeyboardInterrupt:
         print("\nStopped. The same command goes on from here.", file=sys.stderr)
         return 130
+    if only:
+        return 0
     facts = {
         "preset": name, "cpu": cpu_name(), "threads": torch.get_num_threads(),
         "python": platform.python_version(),
@@ -219,4 +223,4 @@ def update_readme(path: Path, rows: list[dict]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*sys.argv[1:]))

@@ -102,6 +102,16 @@ def test_the_published_notebooks_are_executed_in_place_and_the_readme_follows(fo
                     f"{reproduce.MARKS[1]}\nz\n") and "| claim" in text
 
 
+def test_one_notebook_is_executed_with_its_figures_and_no_claims(folder, monkeypatch):
+    monkeypatch.setenv("SBD_PRESET", "published")
+    for name in ("01_good", "02_good"):
+        (folder / "notebooks" / f"{name}.py").write_text(GOOD, encoding="utf-8")
+    assert reproduce.main(str(folder / "notebooks" / "02_good.py")) == 0
+    assert [path.name for path in (folder / "notebooks").glob("*.ipynb")] == ["02_good.ipynb"]
+    assert (folder / "results" / "figures" / "dot.png").read_bytes() == PNG
+    assert not list(folder.rglob("claims.*"))
+
+
 @pytest.mark.parametrize("preset", ["quick", "blog"])
 def test_reproduce_writes_claims_figures_and_where_its_runs_lie(
     folder, capsys, monkeypatch, preset
