@@ -12,6 +12,7 @@ from contextlib import closing
 
 import jupytext
 import nbformat
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -31,6 +32,7 @@ from sbd_utils.studies import tables
 from sbd_utils.training import published
 from sbd_utils.training.loop import TrainConfig
 from sbd_utils.worlds.circles import COLORS, make_sprites
+from tests.test_dsprites import layout
 
 SOURCES = sorted(NOTEBOOKS.glob("*.py"))
 START, END = (mark.strip() for mark in MARKS)
@@ -244,6 +246,19 @@ def test_the_lines_of_the_readme_for_ones_own_images_run(tmp_path):
     env = os.environ | {"SBD_RUNS": str(tmp_path / "runs"), "TORCH_COMPILE_DISABLE": "1"}
     subprocess.run([sys.executable, "-W", "error", "-c", lines], cwd=tmp_path, env=env, check=True)
     assert {path.name for path in tmp_path.iterdir()} == {"runs", "traversals.png"}
+
+
+def test_the_lines_of_the_readme_for_streams_run(tmp_path):
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    _, lines, *_ = re.findall(r"^```python\n(.*?)^```", readme, re.M | re.S)
+    for long, short in (("epochs=50", "epochs=1"), ("4096", "32")):
+        assert long in lines
+        lines = lines.replace(long, short)
+    [name] = re.findall(r"dsprites_\w+\.npz", lines)
+    np.savez(tmp_path / name, **layout())
+    env = os.environ | {"SBD_RUNS": str(tmp_path / "runs"), "TORCH_COMPILE_DISABLE": "1"}
+    subprocess.run([sys.executable, "-W", "error", "-c", lines], cwd=tmp_path, env=env, check=True)
+    assert len(list((tmp_path / "runs").glob("sbd-seed0-*"))) == 2
 
 
 def test_citation_names_the_paper_the_post_and_the_version():
