@@ -51,7 +51,8 @@ class Cluster:
         self.scheduler = self.start(
             "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0",
             "--no-dashboard", "--scheduler-file", str(self.file), before=before)
-        self.wait(self.file.exists)
+        # It is there before it is written.
+        self.wait(lambda: self.file.exists() and self.file.read_text(encoding="utf-8"))
         self.address = json.loads(self.file.read_text(encoding="utf-8"))["address"]
 
     def start(self, *arguments: str, before: str = "", **changes: str) -> subprocess.Popen:
