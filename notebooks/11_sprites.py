@@ -44,7 +44,7 @@ from sbd_utils.figures.pictures import image_grid
 from sbd_utils.figures.style import Picture
 from sbd_utils.measures import disentanglement
 from sbd_utils.measures.information import ACTIVE
-from sbd_utils.studies import sprites
+from sbd_utils.studies import sprites, tables
 from sbd_utils.training.loop import TrainConfig
 from sbd_utils.worlds.factors import Interval
 from sbd_utils.worlds.sprites import SHAPES, WORLDS
@@ -179,11 +179,44 @@ scores[["MIG", "MCC", "InfoE"]].round(1) + 0.0
 # If you look at results first, you will always find a score by which your favorite wins. We
 # therefore wrote down what we ask and when we call it a yes, and committed it before the seeds ran.
 # Only a **pilot** comes before, in two of the worlds with a seed of its own each. It fixes two
-# settings. At the post's variance of 0.3 both decoders came to rest when their sprites had the
-# right place and size, but were still gray. We lowered the variance of the decoder, which gives the
-# pictures more weight against the KL term, until both learned colors. And the pilot fixes how long
-# to train: if the reconstruction term of one of its runs at the new variance falls by more than 5%
-# over the last ten epochs, we train longer. These are the settings:
+# settings: the decoder's variance, which says how much the pictures weigh against the KL term, and
+# how long to train. *Fall* is by how much the reconstruction term fell over the last ten epochs.
+
+# %% tags=["nbval-check-output"]
+pilot = tables.read_all("pilot").set_index(["world", "decoder_variance", "decoder"])
+pilot["fall"] = 1 - pilot.reconstruction / pilot.reconstruction_before
+pilot[["seed", "epochs", "explained", "active", "fall"]].rename(columns={
+    "explained": "explained share of the variance", "active": "latents in use"}).round(3)
+
+# %% [markdown]
+# We had said that we would train longer if one of the runs at the smaller variance fell by more
+# than 5%. One did, the SB decoder in *large*, so the study takes half as many epochs again as the
+# pilot, which is what our budget allows. Why did we leave the post's variance of 0.3? Compare the
+# explained shares with those of drawings that know some of the factors, and have the mean of the
+# others:
+
+
+# %% tags=["nbval-check-output"]
+def explained_without(*names: str) -> float:
+    """What drawings explain that know all factors of *sprites* but these."""
+    images, factors = world.sample(200, torch.Generator().manual_seed(0))
+    mean = torch.zeros_like(images)
+    for seed in range(1, 51):
+        others = world.train.sample(len(images), torch.Generator().manual_seed(seed))
+        mean += world.draw(factors | {name: others[name] for name in names}) / 50
+    return float(1 - (images - mean).square().sum() / (images - images.mean(dim=0)).square().sum())
+
+
+print(f"place and size: {explained_without('h', 's', 'v', 'shape', 'angle'):.2f}")
+print(f"place, size and color: {explained_without('shape', 'angle'):.2f}")
+steps = sprites.EPOCHS * sprites.EPOCH // TrainConfig(precision="float32").batch_size
+print(f"we train for {steps:,} steps, and the paper, by the post, for 1.5 million")
+
+# %% [markdown]
+# At 0.3 both decoders explain about as much as drawings that know place and size only, and at the
+# smaller variance about as much as drawings that know the color, too. Shape and angle seem to
+# remain unknown in our budget, which is far below the paper's. So what we compare is how the two
+# code place, size and color, while shape and angle vary as well. These are the settings:
 
 # %% tags=["nbval-check-output"]
 print(f"worlds: {', '.join(WORLDS)}; decoders: {', '.join(sprites.DECODERS)}")
