@@ -17,9 +17,11 @@
 # %% [markdown]
 # # Give both decoders sprites of eight factors
 #
-# **Takeaway.** The post's discs have a place and a color. The paper's sprites also have a shape, a
-# size, an angle and three numbers for their color. In this notebook you meet such worlds, the
-# scores that the field measures a code by, and what we asked before we trained anything.
+# **Takeaway.** The discs of the
+# [post](https://borea17.github.io/paper_summaries/spatial_broadcast_decoder) that the other
+# notebooks start from have a place and a color. The paper's sprites also have a shape, a size, an
+# angle and three numbers for their color. In this notebook you meet such worlds, the scores that
+# the field measures a code by, and what we asked before we trained anything.
 #
 # A **VAE** (variational autoencoder) encodes a picture as a few numbers, its **code**, and a
 # **decoder** draws the picture from them. We compare two: DeConv, which doubles a small map step by
@@ -53,7 +55,7 @@ from sbd_utils.worlds.sprites import SHAPES, WORLDS
 # ## A world is a set of factors
 #
 # A world says which factors vary, and over which set. From this set you can draw as many pictures
-# as you like, so no model ever sees the same one twice. The largest of our worlds varies everything
+# as you like, so no model ever sees the same one twice. The richest of our worlds varies everything
 # that its pictures are made of:
 
 # %% tags=["nbval-check-output"]
@@ -65,10 +67,10 @@ pd.DataFrame([
 ]).set_index("factor")
 
 # %% [markdown]
-# Places and colors have the ranges of Spriteworld's COBRA configuration, which the paper's first
-# author published. The colors are given by hue, saturation and value (`h`, `s`, `v`). Hue and angle
-# go around, so that both ends of their range are the same. The shapes are those of the data set
-# dSprites, and the range of the scale is ours.
+# Places and colors have the ranges of the COBRA configuration of Spriteworld, the tool that the
+# paper's first author published. The colors are given by hue, saturation and value (`h`, `s`, `v`).
+# Hue and angle go around, so that both ends of their range are the same. The shapes are those of
+# the data set dSprites, and the range of the scale is ours.
 #
 # In the figure, each row moves one factor through its range and leaves the others alone.
 
@@ -99,8 +101,7 @@ Picture(
 #
 # * **large** is the one that the others are compared with;
 # * **small** has discs of 4 pixels across instead of 12;
-# * **hue-of-place** ties the hue to `x`, so that the two are never seen apart, and no hue is seen
-#   twice;
+# * **hue-of-place** makes the hue a function of `x`, so that each hue belongs to one `x` only;
 # * **triangle** shows only places with `x + y < 1`, so that `x` tells something of `y`;
 # * **quadrant** never shows the lower right quarter, and belongs to
 #   [the notebook on places never seen](12_generalization.ipynb).
@@ -148,10 +149,9 @@ pd.DataFrame({name: disentanglement.report(code, factors)
 #   code, does not. (An affine map is a linear one and an offset.)
 # * A **duplicated** latent brings MIG and SAP down to zero, because they measure the gap to the
 #   second best latent.
-# * A **folded** code has lost something, and MIG does not notice, nor does the R² of a sum of
-#   curves, which asks whether the code is a sum of one function of each factor, of any form. What
-#   does is InfoE,
-# which asks whether the factors can be read linearly, or the affine readout R².
+# * A **folded** code has lost something. MIG hardly falls, and the R² of a sum of curves, which
+#   asks whether the code is a sum of one function of each factor, stays at 1. Scores of what can be
+#   read linearly fall further, such as InfoE and the affine readout R².
 # * **Noise** scores well above zero in modularity, InfoM and InfoC, because shares of next to
 #   nothing can be large. So never show them without InfoE beside them.
 #
@@ -191,9 +191,9 @@ pilot[["seed", "epochs", "explained", "active", "fall"]].rename(columns={
 # %% [markdown]
 # We had said that we would train longer if one of the runs at the smaller variance fell by more
 # than 5%. One did, the SB decoder in *large*, so the study takes half as many epochs again as the
-# pilot, which is what our budget allows. Why did we leave the post's variance of 0.3? Compare the
-# explained shares with those of drawings that know some of the factors, and have the mean of the
-# others:
+# pilot, which is what our budget allows. Why not the post's variance of 0.3? Compare the explained
+# shares with those of pictures that are made of the right values of some factors, and averaged over
+# the others:
 
 
 # %% tags=["nbval-check-output"]
@@ -213,10 +213,11 @@ steps = sprites.EPOCHS * sprites.EPOCH // TrainConfig(precision="float32").batch
 print(f"we train for {steps:,} steps, and the paper, by the post, for 1.5 million")
 
 # %% [markdown]
-# At 0.3 both decoders explain about as much as drawings that know place and size only, and at the
-# smaller variance about as much as drawings that know the color, too. Shape and angle seem to
-# remain unknown in our budget, which is far below the paper's. So what we compare is how the two
-# code place, size and color, while shape and angle vary as well. These are the settings:
+# At 0.3 both decoders explain about as much as pictures that are right in place and size only, and
+# at the smaller variance about as much as those that are right in color, too. So we take the
+# smaller one. Shape and angle seem to remain unknown in our budget, which is far below the paper's.
+# If so, we mostly compare how the two code place, size and color, and shape and angle add little to
+# the MIG of either. These are the settings:
 
 # %% tags=["nbval-check-output"]
 print(f"worlds: {', '.join(WORLDS)}; decoders: {', '.join(sprites.DECODERS)}")
@@ -230,14 +231,16 @@ print(f"scores: on {sprites.SCORED} new images, the same for all runs; places: {
 
 # %% [markdown]
 # Both decoders see the same images in the same order, if world and seed are the same. Codes are the
-# means of the encoder's posterior. The scores of codes leave out dead latents, those whose mean
-# varies with a variance below 0.01, since MIG would count the faintest trace of a factor in them.
-# For pictures we take the seed that is typical of its world, by the rule of `make publish`. For
-# each question we compare the two decoders in the same world and seed. The answer is **yes** if all
-# five seeds lie on the side that the question names. (If there were no difference, that would
-# happen by luck in 1 case of 32. Each question is judged alone, so of so many one may come out
-# right by luck.) If not, the answer is **not shown**. Every run counts, also one that fails: where
-# a run diverges, or uses fewer than two latents, it has no scores, and the answer is not shown.
+# means of the encoder's posterior. The scores of codes leave out dead latents, whose mean has a
+# variance below 0.01. Those of the table above are noise, but in a dead latent of a VAE a faint
+# trace of a factor may be left, and MIG would count it in full. For pictures we take the seed that
+# is typical of its world, by the rule of `make publish`. For each question we compare the two
+# decoders in the same world and seed. The answer is **yes** if all five seeds lie on the side that
+# the question names. (If there were no difference, that would happen by luck in 1 case of 32. Each
+# question is judged alone, so of so many one may come out right by luck.) If not, the answer is
+# **not shown**. Every run counts, also one that fails: a run that diverges has no scores, one that
+# uses fewer than two latents has none of its code, and a question that needs them is answered by
+# *not shown*.
 #
 # 1. **Does the SB decoder reconstruct the sprites better?** The reconstruction term in the last
 #    epoch, in nats per image: SB minus DeConv is below zero in *sprites*.
@@ -247,15 +250,15 @@ print(f"scores: on {sprites.SCORED} new images, the same for all runs; places: {
 #    and judge nothing by them.
 # 3. **Is place still a plane when color and form vary?** We move eight sprites over the places, the
 #    shapes in turn, and fit one affine map from place to code, with the same slope for all of them
-# and a start for each. If $V_a$ is the sum of squares that the map explains of the moves along axis
-# $a$, and $R$ the sum that it leaves of all moves, *flat* is the smaller $V_a / (V_a + R)$ of both
-# axes. It is 1 for a plane, and near zero where one axis is lost. It is above 0.9 for SB in
-# *sprites*, and SB minus
-#    DeConv is above zero.
-# 4. **Is the gap larger for small objects?** We take the share of the pictures' variance that is
-#    left unexplained, SB's over DeConv's. This ratio is smaller in *small* than in *large* of the
-#    same seed. (We take a ratio, since an error of a tenth of a pixel is a larger share of a small
-#    disc, whoever makes it.) If neither decoder explains half of the variance in *small*, the
+# and an offset for each. For each axis $a$, let $V_a$ be the variation of the codes that the map
+# explains by it, and $R$ all that the map leaves unexplained. *Flat* is $V_a / (V_a + R)$ for the
+# worse axis, which is 1 for a plane, and near zero where one axis is lost. The answer is yes if it
+# is above 0.9 for SB in *sprites*, and SB minus DeConv is above zero.
+# 4. **Is the gap larger for small objects?** This asks about pictures, not codes. We divide SB's
+#    unexplained share of the pictures' variance by DeConv's. The ratio is below one in *small*, and
+#    smaller than in *large* of the same seed. (We take a ratio, since an error of a tenth of a
+#    pixel is a larger share of a small disc, whoever makes it.) If neither decoder explains half of
+#    the variance in *small*, the
 #    question cannot be answered.
 # 5. **And if factors depend on each other?** *Flat*, SB minus DeConv, is above zero in
 #    *hue-of-place* and in *triangle*, both. In *hue-of-place* we move discs of any hue, which

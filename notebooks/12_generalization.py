@@ -18,17 +18,18 @@
 # # Draw a disc where no model has ever seen one
 #
 # **Takeaway.** If you train a model on three quarters of the plane, can it draw in the last one?
-# The paper says that the Spatial Broadcast decoder does better there. In this notebook you see how
-# we hold a region out, and what we asked before we trained anything. The results will follow here,
-# once the study has run.
+# The paper's abstract says that the Spatial Broadcast decoder generalizes better to such places. In
+# this notebook you see how we hold a region out, and what we asked before we trained anything. The
+# results will follow here, once the study has run.
 #
 # A **VAE** (variational autoencoder) encodes a picture as a few numbers, its **code**, and a
 # **decoder** draws the picture from them. We compare two of these decoders. DeConv doubles a small
 # map step by step. The Spatial Broadcast decoder (SB decoder) copies the code to every pixel and
 # appends the pixel's coordinates. The SB decoder has one rule for all pixels, so it may know how to
-# draw where nothing was ever drawn. DeConv has other weights for other places, and may have to
-# learn each of them. But both have the same *encoder*, which has not seen these places, either.
-# This is why we must ask about the two halves one by one.
+# draw where nothing was ever drawn. DeConv's first layer has weights of its own for each cell of
+# its small map, so it may have to learn each. But both have an *encoder* of the same build, trained
+# along with them, which has not seen these places, either. This is why we must ask about the two
+# halves one by one.
 #
 # ---
 
@@ -44,8 +45,8 @@ from sbd_utils.worlds.sprites import WORLDS
 # ## Sets that compose
 #
 # A world says over which set its factors vary. You can compose such sets, since `*` makes a
-# product, `|` a union and `-` takes one set out of another. The held-out places are those that
-# Spriteworld's COBRA configuration holds out, by the paper's first author.
+# product, `|` a union and `-` takes one set out of another. The held-out places are those of the
+# COBRA configuration of Spriteworld, the tool that the paper's first author published.
 
 # %% tags=["nbval-check-output"]
 places = Interval("x", 0.1, 0.9) * Interval("y", 0.1, 0.9)
@@ -99,7 +100,8 @@ Picture(
 # where it was trained has little left to lose: if it only draws black, its ratio is about 1. As a
 # control we show the same split in *large*, where nothing was held out. The error of pixels
 # punishes a misplaced disc more than a missing one, so we also count the pictures with one blob
-# within two pixels of its place. We show *triangle*, too, and judge nothing by all of these.
+# within two pixels of its place. None of these decides an answer, and neither does *triangle*,
+# which we show as well.
 #
 # Settings, seeds and what counts as a yes are those of the other notebook, which also shows the
 # function that measures this.

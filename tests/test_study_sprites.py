@@ -298,6 +298,9 @@ def test_small_objects_are_judged_by_shares():
     # Nearly half of it again: a gap that is ten times as large, and no larger as a share.
     assert answered(rows(to=to | {("small", "sbd", "explained"): 0.79}))[
         "small objects"] == "not shown"
+    # Worse by a tenth, which is less than in the large ones.
+    worse = {("small", "sbd", "explained"): 0.56, ("large", "sbd", "explained"): 0.5}
+    assert answered(rows(to=worse))["small objects"] == "not shown"
 
 
 @pytest.mark.parametrize(("question", "case", "value", "answer"), (

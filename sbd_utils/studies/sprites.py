@@ -213,6 +213,8 @@ def answers(rows: pd.DataFrame) -> pd.DataFrame:
         ("a plane of places", "flat, SB minus DeConv", sb_minus_deconv("flat", "sprites"), ">", 0),
         ("small objects", "log of the unexplained, SB minus DeConv, small minus large",
          sb_minus_deconv("log_left", "small") - sb_minus_deconv("log_left", "large"), "<", 0),
+        ("small objects", "log of the unexplained, SB minus DeConv, small",
+         sb_minus_deconv("log_left", "small"), "<", 0),
         *(("dependent factors", f"flat, SB minus DeConv, {world}",
            sb_minus_deconv("flat", world), ">", 0) for world in ("hue-of-place", "triangle")),
         *((f"unseen: {what}", f"log of the {name} error there, SB minus DeConv",
