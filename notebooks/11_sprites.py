@@ -268,5 +268,5 @@ print(f"scores: on {sprites.SCORED} new images, the same for all runs; places: {
 # The functions that measure the places and give the answers say the rest:
 
 # %%
-Code("\n\n".join(map(inspect.getsource, (sprites.moved, sprites.plane, sprites.answers))),
-     language="python")
+parts = (sprites.moved, sprites.seen_places, sprites.affine_map, sprites.plane, sprites.answers)
+Code("\n\n".join(map(inspect.getsource, parts)), language="python")

@@ -103,12 +103,12 @@ class Moved(NamedTuple):
     affine: np.ndarray  # [look, place, latent], what it makes of the places
 
 
-def moved(vae: VAE, world: World, shown: FactorSet | None = None) -> Moved:
+def moved(vae: VAE, world: World) -> Moved:
     """Eight sprites of a world, its shapes in turn, at each place of a lattice over [0.15, 0.85]².
 
     They stand there whatever the world says of places and of what depends on them. A place is seen
-    that is no farther than 0.03 from one of 20,000 draws of `shown`, which is the world's training
-    if it is None. The affine map has one slope for all sprites, and starts at each sprite's mean.
+    that is no farther than 0.03 from one of 20,000 draws of training. The affine map has one slope
+    for all sprites, and starts at each sprite's mean.
     """
     looks = world.train.sample(LOOKS, generator(SCORES, 1))
     for factor in world.train.factors:
@@ -119,14 +119,25 @@ def moved(vae: VAE, world: World, shown: FactorSet | None = None) -> Moved:
     factors = {name: column.repeat_interleave(len(places)) for name, column in looks.items()}
     factors |= {name: places[:, axis].repeat(LOOKS) for axis, name in enumerate("xy")}
     images = world.draw(factors)
-    drawn = (world.train if shown is None else shown).sample(20_000, generator(SCORES, 2))
-    seen = cKDTree(torch.stack([drawn["x"], drawn["y"]], dim=1)).query(places)[0] < 0.03
-
     codes = encode(vae, images)[0].reshape(LOOKS, len(places), -1)
+    seen = seen_places(places.numpy(), world.train)
+    return Moved(places.numpy(), seen, images, codes, *affine_map(codes, places.numpy(), seen))
+
+
+def seen_places(places: np.ndarray, shown: FactorSet) -> np.ndarray:
+    """Which places [place, 2] training sees that draws from a set of factors, bool [place]."""
+    drawn = shown.sample(20_000, generator(SCORES, 2))
+    return cKDTree(torch.stack([drawn["x"], drawn["y"]], dim=1)).query(places)[0] < 0.03
+
+
+def affine_map(
+    codes: np.ndarray, places: np.ndarray, seen: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The best affine map from seen places to codes: slope and affine, as Moved has them."""
     start = codes[:, seen].mean(axis=1, keepdims=True)
-    design = places.numpy() - places[seen].numpy().mean(axis=0)
+    design = places - places[seen].mean(axis=0)
     slope = np.linalg.lstsq(design[seen], (codes - start)[:, seen].mean(axis=0))[0]
-    return Moved(places.numpy(), seen, images, codes, slope, start + design @ slope)
+    return slope, start + design @ slope
 
 
 def plane(vae: VAE, world: World) -> dict[str, float]:
@@ -159,7 +170,8 @@ def plane(vae: VAE, world: World) -> dict[str, float]:
         "folded": float(np.mean(folded) / (SIDE - 1) ** 2), "unseen": float(1 - seen.mean()),
     }
     if seen.all():
-        _, seen, _, _, _, affine = moved(vae, world, WORLDS["quadrant"].train)
+        seen = seen_places(places, WORLDS["quadrant"].train)
+        _, affine = affine_map(codes, places, seen)
     spread = np.square(codes - codes[:, seen].mean(axis=1, keepdims=True))[:, seen].sum(axis=2)
     errors = {"code": np.square(codes - affine).sum(axis=2) / spread.mean()}  # [look, place]
     rights = {}
