@@ -54,9 +54,19 @@ def test_a_seed_is_typical_by_the_scores_that_are_asked_for():
 
 
 def test_a_pair_is_published_where_it_was_trained(monkeypatch):
+    saved = []
     monkeypatch.setattr(tables, "read", lambda study, preset: rows(s0=1.0, s3=2.0, s5=9.0))
-    with pytest.raises(SystemExit, match="^seed 3 is typical as it was trained on a: publish it"):
+    monkeypatch.setattr(tables, "studies", lambda: ["sprites"])
+    monkeypatch.setattr(tables, "read_all", lambda study: rows(s0=1.0, s1=2.0, s2=9.0).assign(
+        world="quadrant", cpu="here", **dict.fromkeys(set(publish.SCORES) - {"kl"}, 1.0)))
+    monkeypatch.setattr(publish, "torch", SimpleNamespace(set_num_threads=lambda count: None))
+    monkeypatch.setattr(publish, "cpu_name", lambda: "here")
+    monkeypatch.setattr(publish, "provenance", lambda run: {})
+    monkeypatch.setattr(publish.sprites, "trained", lambda *job: job)
+    monkeypatch.setattr(publish.published, "save", lambda name, run, facts: saved.append(run))
+    with pytest.raises(SystemExit, match="^seed 3 of circles is typical as it was trained on a: "):
         publish.main()
+    assert saved == [("quadrant", "deconv", 1), ("quadrant", "sbd", 1)]
 
 
 @pytest.mark.parametrize("studies", [["sprites"], []])

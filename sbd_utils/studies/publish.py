@@ -42,34 +42,41 @@ def typical(rows: pd.DataFrame, scores: Iterable[str] = tables.SCORES) -> tuple[
     return distances[kept].idxmin()
 
 
-def here(cpu: str, seed: int) -> int:
-    """The seed; SystemExit on another processor, where it would be another run."""
-    if cpu != cpu_name():
-        raise SystemExit(f"seed {seed} is typical as it was trained on {cpu}: publish it there")
-    return seed
-
-
 def main() -> None:
-    """Publish the typical pairs; runs are loaded, or trained again where they are missing."""
+    """Publish the typical pairs; runs are loaded, or trained again where they are missing.
+
+    A pair that is typical as it was trained on another processor would be another one here, and
+    stays as it is: SystemExit says so when the others are published.
+    """
     torch.set_num_threads(1)  # as the studies have them
-    seed = here(*typical(tables.read("seeds", "blog")))
-    images = make_sprites().images
-    for decoder in published.DECODERS:
-        config = TrainConfig(decoder, seed, **TRAINING["blog"])
-        run = load_or_train(config, images)
-        lattice = np.load(RUNS / run_name(config, images) / "lattice.npy")
-        published.save(decoder, run, provenance(run), torch.from_numpy(lattice))
-        print(f"seed {seed} of {decoder} is published", file=sys.stderr)
-    if "sprites" not in tables.studies():
-        return  # `make study NAME=sprites` comes first
-    for world, rows in tables.read_all("sprites").groupby("world"):
-        if world not in SHOWN:
+    populations = {"circles": (tables.read("seeds", "blog"), tables.SCORES)}
+    if "sprites" in tables.studies():  # else `make study NAME=sprites` comes first
+        populations |= {world: (rows, SCORES) for world, rows in
+                        tables.read_all("sprites").groupby("world") if world in SHOWN}
+    elsewhere = []
+    for world, (rows, scores) in populations.items():
+        cpu, seed = typical(rows, scores)
+        if cpu != cpu_name():
+            elsewhere.append(f"seed {seed} of {world} is typical as it was trained on {cpu}")
             continue
-        seed = here(*typical(rows, SCORES))
         for decoder in published.DECODERS:
-            run = sprites.trained(world, decoder, seed)
-            published.save(f"{world}-{decoder}", run, provenance(run))
-            print(f"seed {seed} of {decoder} in {world} is published", file=sys.stderr)
+            if world == "circles":
+                publish_circles(decoder, seed)
+            else:
+                run = sprites.trained(world, decoder, seed)
+                published.save(f"{world}-{decoder}", run, provenance(run))
+            print(f"{world}: seed {seed} of {decoder} is published", file=sys.stderr)
+    if elsewhere:
+        raise SystemExit(f"{'; '.join(elsewhere)}: publish it there")
+
+
+def publish_circles(decoder: str, seed: int) -> None:
+    """Publish a run of the study `seeds` with the way of its lattice."""
+    images = make_sprites().images
+    config = TrainConfig(decoder, seed, **TRAINING["blog"])
+    run = load_or_train(config, images)
+    lattice = np.load(RUNS / run_name(config, images) / "lattice.npy")
+    published.save(decoder, run, provenance(run), torch.from_numpy(lattice))
 
 
 if __name__ == "__main__":
