@@ -227,9 +227,10 @@ among.assign(**{"runs above it": above}).round(2).rename(index=TERMS | NAMES)
 
 # %% tags=["nbval-check-output"]
 mixing = published.load("sbd-mixing").history
+by_seed = {term: tables.difference(rows, term).groupby("seed").mean() for term in TERMS}
 with_it = {}
 for term, title in TERMS.items():
-    seeds = tables.difference(rows, term).groupby("seed").mean()  # SB minus DeConv
+    seeds = by_seed[term]  # SB minus DeConv
     one = getattr(mixing, term)[-1] - rows[rows.decoder == "deconv"][term].mean()
     with_it[f"{title}, SB minus DeConv"] = {
         "mean of the seeds": seeds.mean(), "sbd-mixing": one,
@@ -244,7 +245,6 @@ pd.DataFrame(with_it).T.round(2)
 # the whole interval of the mean lies on its side of zero.
 
 # %% tags=["nbval-check-output"]
-by_seed = {term: tables.difference(rows, term).groupby("seed").mean() for term in TERMS}
 claims.Report(*(claims.check(f"better-{term}", intervals.mean(by_seed[term])) for term in TERMS))
 
 # %% [markdown]

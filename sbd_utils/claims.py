@@ -206,8 +206,8 @@ LEDGER = {
         Claim("checkerboard-visible", "the checkerboard is an artifact that one sees",
               "post, from Odena et al.", "pattern of 2×2 pixels that all of DeConv's residuals "
               "share, gray levels of 255; two neighboring levels in turn, the least that a screen "
-              "shows, have 0.5", "gray levels (0.5 is the least that a screen shows)", "≥", 0.5,
-              "not reproduced"),
+              "shows, have 0.5", "gray levels, where 0.5 is the least that a screen shows",
+              "≥", 0.5, "not reproduced"),
         Claim("narrow-sharper", "an SB decoder with DeConv's multiply-adds draws sharper",
               "ours, notebook 09", "reconstruction term over the last of 150 epochs, SB of 22 "
               "channels minus DeConv of the same seed, nats per image", DIFFERENCE, "<", 0,
