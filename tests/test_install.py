@@ -160,6 +160,16 @@ def test_an_environment_of_another_place_or_python_is_built_anew(place, calls, m
     assert "--clear" in calls[0]
 
 
+def test_a_link_to_an_environment_of_another_place_is_refused_and_nothing_lost(place, calls):
+    theirs = place.parent / "theirs"
+    (place / ".venv").rename(theirs)
+    (place / ".venv").symlink_to(theirs)
+    (theirs / "pyvenv.cfg").write_text("command = python -m venv /theirs", encoding="utf-8")
+    with pytest.raises(SystemExit, match="is a link"):
+        environment.main([])
+    assert not calls and (theirs / "ready").exists() and (theirs / "bin" / "python").exists()
+
+
 def test_pip_sees_no_setting_but_those_of_the_network(tmp_path, monkeypatch):
     for name in [name for name in os.environ if name.startswith("PIP_")]:
         monkeypatch.delenv(name)

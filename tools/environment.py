@@ -122,6 +122,8 @@ def build(venv, chosen, extras):
         extras = extras | set(stamped(venv)[1:])
         stamp.unlink()
     else:
+        if venv.is_symlink():  # or venv would clear what it points to
+            sys.exit(f"{venv} is a link to another environment. Remove it, and type make again.")
         base = pick(chosen)
         with suppress(FileNotFoundError):  # before anything else goes: a kill comes at any time
             stamp.unlink()
