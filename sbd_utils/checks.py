@@ -153,6 +153,11 @@ def arrays(**given: tuple[object, str]) -> list[np.ndarray]:
     return found
 
 
+def doubles(**given: tuple[object, str]) -> list[np.ndarray]:
+    """As `arrays`, but all in float64: numpy's sums over float32 lose what lies beside an offset."""
+    return [array.astype(float, copy=False) for array in arrays(**given)]
+
+
 def lattices(**given: object) -> list[np.ndarray]:
     """Lattices [n, n, 2] as arrays, all of one n; ValueError unless every (n - 1) / 5 is a line."""
     found = arrays(**{name: (value, "n n 2") for name, value in given.items()})

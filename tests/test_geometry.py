@@ -66,6 +66,18 @@ def test_the_same_point_every_time_is_no_geometry(value):
     assert (fit.r2, fit.singular_ratio) == (0, 0) and (fit.offset == value).all()
 
 
+def test_rounding_is_neither_a_slope_nor_a_fold_nor_a_better_fit():
+    noise = 1e-16 * np.random.default_rng(0).standard_normal(POINTS.shape)
+    assert affine_fit(POINTS, 1 + noise).r2 == 0
+    assert folded_cells(LATTICE @ [[0.3, 0.7], [0.6, 1.4]]) == 0  # all on a line
+    assert affine_fit(POINTS + 1e6, POINTS).r2 == pytest.approx(1)
+    places = np.random.default_rng(0).standard_normal((100_000, 2))
+    codes = places + 1e4 + 2 * np.random.default_rng(1).standard_normal(places.shape)
+    for score in (lambda codes: affine_fit(places, codes).r2,
+                  lambda codes: additive_r2(codes, places, np.zeros(len(codes)))):
+        assert score(codes.astype(np.float32)) == pytest.approx(score(codes), abs=1e-3)
+
+
 @pytest.mark.parametrize("matrix", [TURN, [[1, 4], [0, 1]], [[-1, 0], [0, 1]], [[0, 0.1], [9, 0]]])
 def test_no_affine_map_folds(matrix):
     assert folded_cells(LATTICE @ np.transpose(matrix) + 3) == 0

@@ -34,12 +34,13 @@ def test_the_mean_of_a_few():
     assert mean([5, 1, 2, 3, 4, 6]).low > 1
 
 
-def test_five_values_lie_above_their_true_mean_as_often_as_is_said():
-    draws = np.random.default_rng(0).standard_normal((1000, 5))
-    bootstrap = stats.bootstrap((draws,), np.mean, axis=1, n_resamples=999, method="BCa",
-                                rng=np.random.default_rng(0)).confidence_interval
-    assert (bootstrap.low > 0).mean() == pytest.approx(0.09, abs=0.02)
-    assert (draws.min(axis=1) > 0).mean() == pytest.approx(1 / 32, abs=0.01)
+@pytest.mark.parametrize("count, bootstrap, least", [(5, 0.09, 1 / 32), (10, 0.045, 1 / 1024)])
+def test_few_values_lie_above_their_true_mean_as_often_as_is_said(count, bootstrap, least):
+    draws = np.random.default_rng(0).standard_normal((1000, count))
+    interval = stats.bootstrap((draws,), np.mean, axis=1, n_resamples=999, method="BCa",
+                               rng=np.random.default_rng(0)).confidence_interval
+    assert (interval.low > 0).mean() == pytest.approx(bootstrap, abs=0.02)
+    assert (draws.min(axis=1) > 0).mean() == pytest.approx(least, abs=0.01)
 
 
 @pytest.mark.parametrize("values", [

@@ -38,6 +38,22 @@ def test_dci_weighs_by_importance_and_a_dead_latent_has_none():
     assert weighed == pytest.approx((3 - 2 * np.log(2) / np.log(3)) / 3, abs=0.02)
 
 
+@pytest.mark.parametrize("scale, offset", [(1e-6, 0), (1e-9, 1), (1, 1e7)])
+def test_trees_see_codes_of_any_scale(scale, offset):
+    codes, factors = np.column_stack([X, LABEL]), {"x": X, "label": LABEL}
+    for score in (lambda codes: dci(codes, factors)["disentanglement"],
+                  lambda codes: sap(codes, {"label": LABEL})):
+        assert score(scale * codes + offset) == pytest.approx(score(codes), abs=0.01)
+
+
+def test_the_votes_of_few_codes_flatter_noise_as_is_said():
+    rng = np.random.default_rng(0)
+    found = [factor_vae_score(rng.normal(size=(100, 10)), {f"f{i}": column for i, column in
+                                                           enumerate(rng.uniform(size=(5, 100)))})
+             for _ in range(8)]
+    assert np.mean(found) == pytest.approx(0.33, abs=0.06)
+
+
 def test_dci_is_undefined_for_one_factor_and_one_latent():
     found = dci(X[:, None], {"x": X})
     assert np.isnan([found["disentanglement"], found["completeness"]]).all()

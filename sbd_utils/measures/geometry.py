@@ -44,13 +44,13 @@ def affine_fit(source: np.ndarray, target: np.ndarray) -> AffineFit:
 
     Raises ValueError for source points on one line.
     """
-    source, target = checks.arrays(source=(source, "N 2"), target=(target, "N 2"))
+    source, target = checks.doubles(source=(source, "N 2"), target=(target, "N 2"))
     design = np.column_stack([source, np.ones(len(source))])  # [N, 3]
-    if np.linalg.matrix_rank(design) < 3:
+    if np.linalg.matrix_rank(source - source.mean(axis=0)) < 2:
         raise checks.refused("source", "of three points at least, not all on one line", source)
     solution = np.linalg.lstsq(design, target)[0]  # [3, 2]
     variance = np.square(target - np.mean(target, axis=0)).sum()
-    if not np.ptp(target, axis=0).any():
+    if np.ptp(target, axis=0).max() <= 1e-12 * abs(target).max():  # rounding, at most
         return AffineFit(np.zeros((2, 2)), target[0], r2=0.0, singular_ratio=0.0, angle=90.0)
     matrix, offset = solution[:2].T, solution[2]
     singular = np.linalg.svd(matrix, compute_uv=False)
@@ -68,7 +68,7 @@ def folded_cells(lattice: np.ndarray) -> int:
     """How many cells of a mapped lattice [rows, columns, 2] are turned over.
 
     A smooth one-to-one map keeps the orientation of every cell; the cells with the rarer sign of
-    signed area are the folded ones.
+    signed area are the folded ones. Cells without an area have none.
     """
     (lattice,) = checks.arrays(lattice=(lattice, "rows columns 2"))
     if min(lattice.shape[:2]) < 2:
@@ -76,7 +76,8 @@ def folded_cells(lattice: np.ndarray) -> int:
     along = lattice[1:, 1:] - lattice[:-1, :-1]
     across = lattice[:-1, 1:] - lattice[1:, :-1]
     area = along[..., 0] * across[..., 1] - along[..., 1] * across[..., 0]  # twice, signed
-    return int(min((area > 0).sum(), (area < 0).sum()))
+    least = 1e-9 * max(np.square(along).sum(axis=2).max(), np.square(across).sum(axis=2).max())
+    return int(min((area > least).sum(), (area < -least).sum()))
 
 
 def informative_latents(log_var: np.ndarray) -> np.ndarray:
@@ -92,7 +93,7 @@ def additive_r2(codes: np.ndarray, places: np.ndarray, labels: np.ndarray) -> fl
     image: the two factors add up, in whatever directions of the latent space. ValueError for codes
     that are the same every time.
     """
-    codes, places = checks.arrays(codes=(codes, "N latents"), places=(places, "N 2"))
+    codes, places = checks.doubles(codes=(codes, "N latents"), places=(places, "N 2"))
     labels = checks.labels("labels", labels, len(codes))
     if not np.ptp(codes, axis=0).any():
         raise checks.refused("codes", "different", codes)
@@ -167,8 +168,8 @@ def principal_plane(codes: np.ndarray, places: np.ndarray) -> np.ndarray:
     The first two principal components, so all latents have a part in it and none is chosen. The
     plane is turned or mirrored, not stretched, until it lies as places [rows, columns, 2] do.
     """
-    codes, places = checks.arrays(codes=(codes, "rows columns latents"),
-                                  places=(places, "rows columns 2"))
+    codes, places = checks.doubles(codes=(codes, "rows columns latents"),
+                                   places=(places, "rows columns 2"))
     if codes.shape[2] < 2 or len(places) * len(places[0]) < 2:
         raise checks.refused("codes", "two at least, of two latents at least", codes)
     flat = codes.reshape(-1, codes.shape[-1])

@@ -52,7 +52,8 @@ def modularity(
     codes, found = describe(codes, factors, periods, bins)
     if len(found) < 2:
         return float("nan")
-    squared = np.square(_binned_information(codes, found, bins))  # [latents, factors]
+    shared = _binned_information(codes, found, bins)  # [latents, factors]
+    squared = np.where(shared > 1e-12, np.square(shared), 0)  # rounding is no information
     best = squared.max(axis=1)
     others = (squared.sum(axis=1) - best) / np.where(best > 0, best, 1) / (len(found) - 1)
     return float(np.where(best > 0, 1 - others, 0).mean())
@@ -68,7 +69,7 @@ def infomec(
     tells, scaled so that equal shares are 0. InfoC (compact): the same over factors. Shares are of
     the mutual information of latent and classes, by nearest neighbors, over the classes' entropy.
     Dead latents are left out; one that tells exactly nothing counts 0, but the next to nothing that
-    noise tells is shared out, too: noise has about 0.5. Correlated factors lower both.
+    noise tells is shared out, too: noise may have any value. Correlated factors lower both.
     InfoE (explicit): how much a linear model finds, on the data it was fitted to: R² of a quantity,
     or of the sine and cosine of a periodic factor; of labels, the share of their entropy that
     logistic regression takes away. Noise has about latents / N.
@@ -113,7 +114,7 @@ def kl_per_latent(mu: np.ndarray, log_var: np.ndarray) -> np.ndarray:
     each latent takes: near 0 for a dead one, whatever else it may say. Their sum, the KL term of
     the loss, knows no turning of mu alone, but a turned posterior is no longer diagonal.
     """
-    mu, log_var = checks.arrays(mu=(mu, "N latents"), log_var=(log_var, "N latents"))
+    mu, log_var = checks.doubles(mu=(mu, "N latents"), log_var=(log_var, "N latents"))
     return ((mu**2 + np.exp(log_var) - 1 - log_var) / 2).mean(axis=0)
 
 
@@ -123,7 +124,7 @@ def active_units(mu: np.ndarray) -> int:
     mu [N, latents], of a VAE with the prior N(0, 1): it is not for codes of another scale. A
     duplicated latent counts twice; turning may change the number.
     """
-    (mu,) = checks.arrays(mu=(mu, "N latents"))
+    (mu,) = checks.doubles(mu=(mu, "N latents"))
     return int((mu.var(axis=0) > ACTIVE).sum())
 
 

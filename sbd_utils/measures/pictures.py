@@ -180,6 +180,8 @@ def explained(sprites: Sprites, pictures: np.ndarray) -> float:
 def right_blobs(sprites: Sprites, pictures: np.ndarray) -> np.ndarray:
     """Which pictures show one blob, within a pixel of its place and of the right color, [N].
 
+    The color is right if the largest of red, green and blue is the same, which tells apart the
+    colors of `make_sprites` and not all that there are.
     ValueError where a sprite itself is no blob: too small or too dark.
     """
     truth, pictures = _pairs(sprites, pictures)

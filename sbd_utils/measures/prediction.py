@@ -41,6 +41,7 @@ def dci(
 
 def _forest(codes: np.ndarray, factor: Factor) -> tuple[np.ndarray, float]:
     """The importance of each latent for one factor, and how well the factor is predicted."""
+    codes = _wide(codes)
     kind = RandomForestClassifier if factor.kind == "label" else RandomForestRegressor
     forest = kind(50, max_features=None, min_samples_leaf=5, max_samples=min(2000, len(codes)),
                   oob_score=True, random_state=0)
@@ -53,6 +54,13 @@ def _forest(codes: np.ndarray, factor: Factor) -> tuple[np.ndarray, float]:
         score = r2_score(factor.numbers, forest.oob_prediction_.reshape(factor.numbers.shape),
                          multioutput="variance_weighted")
     return forest.feature_importances_, score
+
+
+def _wide(codes: np.ndarray) -> np.ndarray:
+    """Codes for trees, which work in 32 bits and take values closer than 1e-7 for equal."""
+    mean, spread = codes.mean(axis=0), codes.std(axis=0)
+    narrow = (spread > 0) & (spread < 1e-4 * np.maximum(1, abs(mean)))
+    return (codes - np.where(narrow, mean, 0)) / np.where(narrow, spread, 1)
 
 
 def _concentration(importances: np.ndarray) -> float:
@@ -92,7 +100,7 @@ def _predicted_alone(codes: np.ndarray, factor: Factor) -> np.ndarray:
             max_leaf_nodes=factor.numbers.shape[1], class_weight="balanced", random_state=0)
         return np.array([balanced_accuracy_score(
             factor.classes, tree.fit(column, factor.classes).predict(column), adjusted=True)
-            for column in codes.T[:, :, None]])
+            for column in _wide(codes).T[:, :, None]])
     moves = np.ptp(codes, axis=0) > 0
     scaled = (codes - codes.mean(axis=0)) / np.where(moves, codes.std(axis=0), 1)
     covariance = scaled.T @ (factor.numbers - factor.numbers.mean(axis=0)) / len(codes)
@@ -133,8 +141,9 @@ def factor_vae_score(
     Of 64 codes of one class of a factor, the latent whose variance shrinks most votes for the
     factor; the share of votes that a rule predicts (latent to factor, by majority of other votes).
     Quantities are held fixed within a bin only, around the circle for periodic ones. Dead latents
-    have no vote. A guess has 1 / factors, and a single factor 1. Correlated factors shrink together
-    and lower it. 0 where every latent is dead.
+    have no vote. A guess has 1 / factors, and a single factor 1; but all votes are of the same
+    codes, so that of a hundred codes noise of five factors has about 0.3. Correlated factors shrink
+    together and lower it. 0 where every latent is dead.
     """
     codes, found = describe(codes, factors, periods)
     codes = codes[:, alive(codes)]
