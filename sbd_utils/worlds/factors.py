@@ -295,6 +295,13 @@ class Minus(Part):
         if not set(self.hole.names) <= set(self.around.names):
             raise checks.refused("hole", f"a set of factors among {', '.join(self.around.names)}",
                                  self.hole.names)
+        whole = {factor.name: factor for factor in self.around.factors}
+        for part in self.hole.factors:
+            if whole[part.name] != part and getattr(part, "periodic", False) and not (
+                    whole[part.name].low <= part.low and part.high <= whole[part.name].high):
+                raise checks.refused(
+                    "hole", f"within the range of {part.name}, which goes around: a part across its "
+                    "ends is a union of two", part)
 
     def _contains(self, given):
         return self.around._contains(given) & ~self.hole._contains(given)

@@ -156,7 +156,7 @@ class World:
         factors = self.train.sample(count, generator)
         try:
             factors = {name: column.to(device) for name, column in factors.items()}
-        except (TypeError, RuntimeError) as error:
+        except (TypeError, RuntimeError, AssertionError) as error:
             raise checks.refused("device", "a device of torch that is here", device) from error
         return self.draw(factors), factors
 
