@@ -112,7 +112,7 @@ def test_traversals(names, latent_dim):
     inputs = RANDOM.uniform(size=(3, 3, 8, 8))
     drawn = {name: RANDOM.uniform(size=inputs.shape) for name in names}
     sweeps = {name: RANDOM.uniform(size=(latent_dim, *inputs.shape)) for name in names}
-    figure = pictures.traversals(inputs, drawn, sweeps, (-2, 0, 2))
+    figure = pictures.traversals(inputs, drawn, sweeps, (-2, 0, 2), start=1)
     for name, part in zip(names, figure.subfigs, strict=True):
         rows = np.array(part.axes).reshape(-1, 3)
         expected = [inputs, drawn[name], *sweeps[name]]
@@ -122,6 +122,8 @@ def test_traversals(names, latent_dim):
         assert [axes.get_ylabel() for axes in rows[:, 0]] == [
             "input", "recon-\nstruction", *(f"latent {k + 1}" for k in range(latent_dim))]
         assert [axes.get_xlabel() for axes in rows[-1]] == ["-2", "0", "2"]
+        framed = [axes.spines["top"].get_linewidth() > 2 for axes in part.axes]
+        assert framed == [index == 1 for index in range(len(framed))]
         assert (part.get_suptitle(), color(part._suptitle)) == (LABELS[name], COLORS[name])
         assert part.get_supxlabel() == "value the latent is set to"
 

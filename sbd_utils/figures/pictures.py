@@ -46,9 +46,18 @@ def image_grid(
     return figure
 
 
-def _fill_grid(figure, images, row_labels, column_labels) -> None:
+def _fill_grid(figure, images, row_labels, column_labels, gap: int = 0) -> np.ndarray:
+    """Images in a grid, whose axes are returned; gap: the rows above a small space, if any."""
     rows, columns = np.shape(images)[:2]
-    grid = figure.subplots(rows, columns, squeeze=False)
+    heights = [1] * rows
+    if gap:
+        heights.insert(gap, 0.15)
+    grid = figure.subplots(len(heights), columns, squeeze=False,
+                           gridspec_kw={"height_ratios": heights})
+    if gap:
+        for axes in grid[gap]:
+            axes.remove()
+        grid = np.delete(grid, gap, axis=0)
     for cells, pictures in zip(grid, images, strict=True):
         for axes, image in zip(cells, pictures, strict=True):
             draw_image(axes, image)
@@ -56,6 +65,7 @@ def _fill_grid(figure, images, row_labels, column_labels) -> None:
         axes.set_ylabel(label, rotation=0, ha="right", va="center")
     for axes, label in zip(grid[-1], column_labels, strict=False):
         axes.set_xlabel(label)
+    return grid
 
 
 LAYER_WORDS = {"Linear": "linear", "Unflatten": "reshape", "TransposedConv2d": "deconv",
@@ -159,12 +169,15 @@ def traversals(
     reconstructions: Mapping[str, np.ndarray],
     sweeps: Mapping[str, np.ndarray],
     values: Sequence[float],
+    start: int,
 ) -> Figure:
     """The post's figure: reconstructions above, latent traversals below, decoders side by side.
 
     inputs: [n, 3, height, width]. reconstructions: decoder to the same. sweeps: decoder to
-    [latent_dim, n, 3, height, width], one code with one latent set to each of the n values.
+    [latent_dim, n, 3, height, width], one code with one latent set to each of the n values. start:
+    the input whose code that is, from 0; it gets a frame.
     """
+    checks.whole("start", start, 0)
     given = {"inputs": (inputs, "n 3 height width"), "values": (values, "n")}
     checks.mapping("sweeps", sweeps), checks.mapping("reconstructions", reconstructions, sweeps)
     found = {}
@@ -173,6 +186,8 @@ def traversals(
         inputs, values, *found[decoder] = checks.pictures(**given, **{
             name: (reconstructions[decoder], "n 3 height width"),
             f"sweeps[{decoder!r}]": (sweeps[decoder], "latents n 3 height width")})
+    if start >= len(values):
+        raise checks.refused("start", f"below {len(values)}", start)
     cell = np.clip((8.8 / len(sweeps) - 0.9) / len(values), 0.45, 0.85)
     rows = 2 + max(map(len, sweeps.values()))
     figure = new_figure(len(sweeps) * (len(values) * cell + 0.9), rows * (cell + 0.02) + 1)
@@ -181,7 +196,9 @@ def traversals(
         drawn, swept = found[decoder]
         images = np.concatenate([inputs[None], drawn[None], swept])
         labels = ["input", "recon-\nstruction"] + [f"latent {k + 1}" for k in range(len(swept))]
-        _fill_grid(part, images, labels, [f"{value:.2g}" for value in values])
+        grid = _fill_grid(part, images, labels, [f"{value:.2g}" for value in values], gap=2)
+        for spine in grid[0, start].spines.values():
+            spine.set(color=color, linewidth=2.5)
         part.suptitle(label, color=color)
         part.supxlabel("value the latent is set to", fontsize="medium")
     return figure
