@@ -84,6 +84,7 @@ def test_the_table_has_a_row_per_job_in_their_order(monkeypatch, tmp_path):
         store.done(work, {"factor": {"tcp://a": 5}[address]})] if work is times else None)
     jobs = [{"factor": factor} for factor in (9, 7, 5)]
     monkeypatch.setitem(run.STUDIES, "toy", jobs[:2])
+    monkeypatch.setattr(tables, "JOB", ("factor",))
     path = tmp_path / "rows" / f"{store.key(times, jobs[1])}.json"
     path.parent.mkdir()
     path.write_text('{"factor": 7, "threefold": 21, "cpu": "a"}', encoding="utf-8")

@@ -46,12 +46,18 @@ def test_what_is_written_is_read_to_five_digits(results):
     assert tables.studies() == ["toy"] == [path.stem for path in results.iterdir()]
 
 
-def test_rows_of_other_processors_stay(results):
+def test_rows_of_other_jobs_and_processors_stay(results):
     tables.write("toy", [row(0, kl=1.0, cpu="a"), row(1, kl=2.0, cpu="b"), row(2, kl=3.0, cpu="b")])
     tables.write("toy", [row(1, kl=4.0, cpu="b"), row(1, kl=5.0, cpu="c")])
     found = tables.read("toy", "quick")
     assert list(zip(found.cpu, found.seed, found.kl, strict=True)) == [
-        ("a", 0, 1.0), ("b", 1, 4.0), ("c", 1, 5.0)]
+        ("a", 0, 1.0), ("b", 2, 3.0), ("b", 1, 4.0), ("c", 1, 5.0)]
+
+
+@pytest.mark.parametrize("study", tables.studies())
+def test_a_row_is_told_by_its_job_and_processor(study):
+    rows = tables.read_all(study)
+    assert not rows.duplicated(["cpu", *(name for name in tables.JOB if name in rows)]).any()
 
 
 def test_read_takes_the_rows_of_one_preset_and_loop(results):

@@ -7,6 +7,9 @@ from sbd_utils.settings import RESULTS
 from sbd_utils.worlds.circles import COLORS
 
 DIGITS = "%.5g"
+# The columns that say what a run was asked to be. With its processor, they are what a row is of.
+JOB = ("preset", "loop", "task", "split", "world", "network", "decoder", "seed", "rate",
+       "decoder_variance", "beta", "epochs")
 # What the claims on trained models rest on, with its label.
 SCORES = {
     "reconstruction": "reconstruction term, nats per image", "kl": "KL term, nats per image",
@@ -63,14 +66,14 @@ def rounded(row: dict[str, float]) -> dict[str, float]:
 
 
 def write(study: str, rows: list[dict]) -> None:
-    """Put scores into a study's table, where those of other processors stay.
+    """Put scores into a study's table, in place of those of the same job on the same processor.
 
-    rows: each with its cpu. A kill leaves the old table whole.
+    rows: each with its cpu. All other rows stay. A kill leaves the old table whole.
     """
     table = pd.DataFrame(rows)
     if study in studies():
-        old = read_all(study)
-        table = pd.concat([old[~old.cpu.isin(table.cpu)], table])
+        same = ["cpu", *(name for name in JOB if name in table)]
+        table = pd.concat([read_all(study), table]).drop_duplicates(same, keep="last")
     text = table.to_csv(index=False, float_format=DIGITS, lineterminator="\n")
     files.write(RESULTS / f"{study}.csv", text.encode())
 
