@@ -87,7 +87,7 @@ def test_the_typical_pair_is_published_and_one_of_each_world_that_is_shown(
     monkeypatch.setattr(tables, "read", lambda study, preset: rows(s0=1.0, s3=2.0, s5=9.0))
     monkeypatch.setattr(tables, "read_all", lambda study: every)
     monkeypatch.setattr(tables, "studies", lambda: studies)
-    monkeypatch.setattr(publish, "load_or_train", lambda config, images: config)
+    monkeypatch.setattr(publish, "load_or_train", lambda config, images, runs, reporter: config)
     monkeypatch.setattr(publish, "run_name", lambda config, images: config.decoder)
     monkeypatch.setattr(publish, "provenance", lambda run: {"of": run})
     monkeypatch.setattr(publish.sprites, "trained", lambda *job: trained.append(job) or job)
@@ -97,6 +97,12 @@ def test_the_typical_pair_is_published_and_one_of_each_world_that_is_shown(
         (tmp_path / decoder).mkdir()
         np.save(tmp_path / decoder / "lattice.npy", np.full(3, len(decoder)))
     publish.main()
+    np.save(tmp_path / "sbd" / "lattice.npy", np.array([0, 1, 1]))  # began without the study
+    for remove in (False, True):
+        with pytest.raises(SystemExit, match="lattice.npy lacks epochs: move .*sbd away"):
+            publish.publish_circles("sbd", 3)
+        if not remove:
+            (tmp_path / "sbd" / "lattice.npy").unlink()
     for decoder in ("deconv", "sbd"):
         run, facts, lattice = saved.pop(decoder)
         assert (run.decoder, run.seed, run.epochs) == (decoder, 3, 150)

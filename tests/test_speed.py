@@ -49,12 +49,15 @@ def square(value):
     return value**2, torch.get_num_threads()
 
 
-@pytest.mark.parametrize("processes", [True, False])
-def test_jobs_side_by_side_have_a_thread_each_and_keep_their_order(processes, monkeypatch, caplog):
+@pytest.mark.parametrize("cores, processes", [(2, True), (2, False), (1, True)])
+def test_jobs_side_by_side_have_a_thread_each_and_keep_their_order(
+    cores, processes, monkeypatch, caplog
+):
     def lock(self):
         raise PermissionError(13, "Permission denied", "/dev/shm")
 
     monkeypatch.setattr(parallel, "pick_device", lambda: CPU)
+    monkeypatch.setattr(parallel, "cpu_count", lambda: cores)
     if not processes:
         monkeypatch.setattr("multiprocessing.context.BaseContext.Lock", lock)
     jobs = [{"value": value} for value in range(3)]

@@ -10,6 +10,7 @@ from scipy.spatial.distance import pdist, squareform
 
 from sbd_utils.settings import RUNS, TRAINING
 from sbd_utils.studies import sprites, tables
+from sbd_utils.studies.run import watch
 from sbd_utils.studies.store import provenance
 from sbd_utils.training import published
 from sbd_utils.training.loop import TrainConfig, load_or_train, run_name
@@ -71,11 +72,18 @@ def main() -> None:
 
 
 def publish_circles(decoder: str, seed: int) -> None:
-    """Publish a run of the study `seeds` with the way of its lattice."""
+    """Publish a run of the study `seeds` with the way of its lattice.
+
+    SystemExit where only a part of the way was kept, as where `make reproduce` began the run.
+    """
     images = make_sprites().images
     config = TrainConfig(decoder, seed, **TRAINING["blog"])
-    run = load_or_train(config, images)
-    lattice = np.load(RUNS / run_name(config, images) / "lattice.npy")
+    run = load_or_train(config, images, RUNS, watch(config, images))
+    folder = RUNS / run_name(config, images)
+    path = folder / "lattice.npy"
+    lattice = np.load(path) if path.exists() else np.zeros((1, 1))
+    if not lattice.reshape(len(lattice), -1).any(axis=1).all():
+        raise SystemExit(f"{path} lacks epochs: move {folder} away, and the run is trained anew")
     published.save(decoder, run, provenance(run), torch.from_numpy(lattice))
 
 

@@ -1,5 +1,6 @@
 """`make study NAME=...`: train what a study lacks, score it, write results/NAME.csv."""
 
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -7,9 +8,9 @@ from itertools import product
 
 import numpy as np
 import torch
-from numpy.lib.format import open_memmap
 from tqdm import tqdm
 
+from sbd_utils import files
 from sbd_utils.measures.codes import encode
 from sbd_utils.measures.geometry import LINES
 from sbd_utils.measures.scores import score
@@ -20,7 +21,7 @@ from sbd_utils.studies.cluster import on_cluster
 from sbd_utils.studies.store import provenance
 from sbd_utils.training import published
 from sbd_utils.training.loop import Run, TrainConfig, load_or_train, progress, run_name
-from sbd_utils.training.parallel import side_by_side
+from sbd_utils.training.parallel import side_by_side, stop_on_sigterm
 from sbd_utils.training.speed import hand_back_memory
 from sbd_utils.worlds.circles import draw_sprite, make_sprites
 
@@ -93,7 +94,7 @@ def watch(config: TrainConfig, images: torch.Tensor) -> Callable[[Run], None]:
     """A reporter that tells of each epoch, and keeps in lattice.npy where places are encoded.
 
     The file holds [epochs, 11, 11, latent_dim] of float16: red circles over the post's window,
-    [0.2, 0.8]², as measure_geometry has them, after every epoch.
+    [0.2, 0.8]², as measure_geometry has them, after every epoch; 0 for one that it did not see.
     """
     path = RUNS / run_name(config, images) / "lattice.npy"
     circles = torch.stack([draw_sprite(x, y, image_size=images.shape[-1])
@@ -102,9 +103,11 @@ def watch(config: TrainConfig, images: torch.Tensor) -> Callable[[Run], None]:
     def report(run: Run) -> None:
         print(progress(run), file=sys.stderr)
         shape = (config.epochs, 11, 11, config.latent_dim)
-        kept = open_memmap(path, "r+" if path.exists() else "w+", np.float16, shape)
+        kept = np.load(path) if path.exists() else np.zeros(shape, np.float16)
         kept[len(run.history) - 1] = encode(run.vae, circles)[0].reshape(shape[1:])
-        kept.flush()
+        content = io.BytesIO()
+        np.save(content, kept)
+        files.write(path, content.getvalue())
 
     return report
 
@@ -135,4 +138,5 @@ def main(study: str, cluster: str = "") -> None:
 
 
 if __name__ == "__main__":
+    stop_on_sigterm()
     main("".join(sys.argv[1:]), os.environ.get("CLUSTER", ""))
