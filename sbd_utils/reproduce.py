@@ -7,6 +7,7 @@ import threading
 import time
 from base64 import b64decode
 from collections import Counter
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,8 +17,9 @@ import pandas as pd
 import torch
 from jupytext.combine import combine_inputs_with_outputs
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
+from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbconvert.filters import strip_ansi
+from nbformat.reader import NotJSONError
 from tqdm import tqdm
 
 from sbd_utils import claims, files
@@ -25,6 +27,7 @@ from sbd_utils.measures.scores import score
 from sbd_utils.settings import RESULTS, ROOT, RUNS, preset
 from sbd_utils.studies import tables
 from sbd_utils.training import published
+from sbd_utils.training.parallel import stop_on_sigterm
 from sbd_utils.training.speed import cpu_name
 from sbd_utils.worlds.circles import COLORS, make_sprites
 
@@ -49,6 +52,7 @@ def main(*only: str) -> int:
     folder = NOTEBOOKS if name == "published" else target / "notebooks"
     sources = [Path(path) for path in only] or sorted(NOTEBOOKS.glob("[0-9][0-9]_*.py"))
     rows, draws = [], []
+    folder.mkdir(parents=True, exist_ok=True)  # where it cannot be, not after an hour
     try:
         if name != "published":
             with _epochs_line():
@@ -59,7 +63,7 @@ def main(*only: str) -> int:
             for picture, content in figures(notebook).items():
                 files.write(target / "figures" / picture, content)
             rows += claim_rows(notebook)
-    except CellExecutionError as error:
+    except (CellExecutionError, DeadKernelError) as error:
         print(f"{source.name} failed: {strip_ansi(str(error))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -113,13 +117,12 @@ def placed(name: str) -> list[dict]:
 def run(source: Path, target: Path, label: str) -> nbformat.NotebookNode:
     """Execute a py:percent notebook, write it to target, and return it; the cells' ids stay."""
     notebook = jupytext.read(source)
-    if target.exists():
+    with suppress(FileNotFoundError, NotJSONError):  # one that another program has torn, too
         old = nbformat.read(target, as_version=4)
         notebook = combine_inputs_with_outputs(notebook, old, fmt="ipynb")
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
-    target.parent.mkdir(parents=True, exist_ok=True)
     with tqdm(total=len(notebook.cells), desc=label) as bar:
         client = NotebookClient(
             notebook, kernel_name="python3", timeout=None, record_timing=False,
@@ -131,8 +134,12 @@ def run(source: Path, target: Path, label: str) -> nbformat.NotebookNode:
         )
         try:
             client.execute()
+        except (DeadKernelError, AssertionError) as error:
+            if hasattr(client, "_async_cleanup_kernel_future"):  # Ctrl-C, which nbclient has caught
+                raise KeyboardInterrupt from error
+            raise
         finally:
-            nbformat.write(notebook, target)
+            files.write(target, (nbformat.writes(notebook) + "\n").encode())
     return notebook
 
 
@@ -223,4 +230,5 @@ def update_readme(path: Path, rows: list[dict]) -> None:
 
 
 if __name__ == "__main__":
+    stop_on_sigterm()
     sys.exit(main(*sys.argv[1:]))

@@ -112,6 +112,21 @@ def test_one_notebook_is_executed_with_its_figures_and_no_claims(folder, monkeyp
     assert not list(folder.rglob("claims.*"))
 
 
+@pytest.mark.parametrize("code, status, says", [
+    ("os.kill(os.getppid(), signal.SIGINT)", 130, "Stopped. The same command goes on from here."),
+    ("os.kill(os.getpid(), signal.SIGKILL)", 1, "01_ends.py failed: Kernel died"),
+])
+def test_a_notebook_that_is_stopped_or_dies_is_told_in_a_line(
+    code, status, says, folder, monkeypatch, capsys
+):
+    monkeypatch.setenv("SBD_PRESET", "published")
+    source = f"# %%\nimport os, signal, time\n{code}\ntime.sleep(99)\n"
+    (folder / "notebooks" / "01_ends.py").write_text(source, encoding="utf-8")
+    (folder / "notebooks" / "01_ends.ipynb").write_text("{", encoding="utf-8")  # torn
+    assert reproduce.main() == status
+    assert says in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("preset", ["quick", "blog"])
 def test_reproduce_writes_claims_figures_and_where_its_runs_lie(
     folder, capsys, monkeypatch, preset
