@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from filelock import FileLock
 from safetensors import SafetensorError, safe_open
 from safetensors import torch as safetensors
 
-from sbd_utils.settings import PRESETS, RESULTS
+from sbd_utils.settings import PRESETS, RESULTS, RUNS
 
 # What the commands wrote to results/ last, so that a test can tell what else has changed there;
 # `sha256sum --check` reads it, too.
@@ -26,7 +27,7 @@ def write(path: Path, content: bytes) -> None:
 
     Where it fails, nothing but the old file is left, and the OSError says so.
     """
-    part = path.with_name(path.name + ".part")
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with part.open("wb") as file:
@@ -47,11 +48,13 @@ def _note(name: Path, content: bytes) -> None:
     """Keep the sum of a file in results/, and drop those of files that are gone."""
     if name.parts[0] in PRESETS:  # of a reader's own trainings
         return
-    sums = read_sums() if SUMS.exists() else {}
-    sums[name.as_posix()] = hashlib.sha256(content).hexdigest()
-    lines = [f"{digest}  {name}\n" for name, digest in sorted(sums.items())
-             if (RESULTS / name).exists()]
-    write(SUMS, "".join(lines).encode())
+    RUNS.mkdir(parents=True, exist_ok=True)
+    with FileLock(RUNS / "sums.lock"):  # of two commands that end together, neither is forgotten
+        sums = read_sums() if SUMS.exists() else {}
+        sums[name.as_posix()] = hashlib.sha256(content).hexdigest()
+        lines = [f"{digest}  {name}\n" for name, digest in sorted(sums.items())
+                 if (RESULTS / name).exists()]
+        write(SUMS, "".join(lines).encode())
 
 
 def read_sums() -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,16 @@ def test_a_write_that_fails_leaves_what_was_there_and_nothing_else(
     assert caught.value.errno == errno.ENOSPC
     assert ("the file of before is as it was" in str(caught.value)) == bool(old)
     assert [item.read_bytes() for item in tmp_path.iterdir()] == ([old] if old else [])
+
+
+def test_of_two_who_write_at_once_no_sum_is_lost(tmp_path, monkeypatch):
+    for name in ("RESULTS", "RUNS"):
+        monkeypatch.setattr(files, name, tmp_path / name)
+    monkeypatch.setattr(files, "SUMS", tmp_path / "RESULTS" / "SHA256SUMS")
+    paths = [tmp_path / "RESULTS" / str(k) for k in range(40)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda path: files.write(path, b"a"), paths))
+    assert set(files.read_sums()) == {path.name for path in paths}
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
