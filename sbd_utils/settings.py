@@ -4,8 +4,9 @@ import os
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-# Checkpoints and histories, one folder a run; git ignores it. SBD_RUNS puts them elsewhere.
-RUNS = Path(os.environ.get("SBD_RUNS") or ROOT / "runs").absolute()
+# Checkpoints and histories, one folder a run; git ignores it. SBD_RUNS puts them elsewhere, a
+# relative one below ROOT wherever a notebook's kernel starts.
+RUNS = ROOT / (os.environ.get("SBD_RUNS") or "runs")
 RESULTS = ROOT / "results"
 
 # `blog` is the post's setting. `quick` stops once the geometry has settled: the DeConv plane starts
