@@ -174,8 +174,7 @@ CASES = [asdict(case) for case in _cases()]
 
 def _kept(case: Case) -> Path:
     """The path of what is kept of a training, by all that it depends on."""
-    facts = (case, STEPS[case.task], new_network(case.task, case.network), torch.__version__,
-             cpu_name())
+    facts = case, STEPS[case.task], new_network(case.task, case.network), torch.__version__
     digest = hashlib.blake2b("".join(map(repr, facts)).encode(), digest_size=6).hexdigest()
     return RUNS / "coordconv" / f"{case.network}-{case.task}-{digest}.safetensors"
 

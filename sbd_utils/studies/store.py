@@ -15,9 +15,9 @@ from sbd_utils.training.speed import cpu_name, one_thread
 
 # A row holds for the code that made it, as far as it can change a number.
 ROOMS = ("worlds", "models", "training", "measures", "studies")
-CODE = hashlib.blake2b(b"".join(
-    path.read_bytes() for room in ROOMS for path in sorted((ROOT / "sbd_utils" / room).glob("*.py"))
-)).hexdigest()
+FILES = [ROOT / "sbd_utils" / "settings.py",
+         *(path for room in ROOMS for path in sorted((ROOT / "sbd_utils" / room).glob("*.py")))]
+CODE = hashlib.blake2b(b"".join(path.read_bytes() for path in FILES)).hexdigest()
 
 
 def key(work: Callable[..., dict], job: Mapping) -> str:
