@@ -130,6 +130,22 @@ def test_changed_pins_are_installed_into_what_is_there(place, calls):
     assert (place / ".venv" / "ready").read_text(encoding="utf-8") == environment.pins()
 
 
+def test_without_a_network_what_was_complete_stays_to_be_finished(place, calls):
+    calls.append(2)  # itself the first entry, and pip's the next
+    with pytest.raises(subprocess.CalledProcessError):
+        environment.main(["site"])
+    calls.clear()
+    environment.main([])
+    assert "pip" in calls[0] and calls[0][-1] == ".[site]" and len(calls) == 2
+    calls.clear()
+    calls.append(3)  # what was installed does not work
+    with pytest.raises(subprocess.CalledProcessError):
+        environment.main(["cluster"])
+    calls.clear()
+    environment.main([])
+    assert "--clear" in calls[0]
+
+
 def test_an_extra_is_installed_once_and_stays(place, calls):
     environment.main(["site"])
     environment.main(["site"])

@@ -124,6 +124,14 @@ def dead_links(page, soup, site, anchors):
             yield address
 
 
+def test_a_folder_of_something_else_is_left_alone(site, tmp_path):
+    (tmp_path / "thesis.tex").touch()
+    done = subprocess.run([sys.executable, "tools/build_site.py", tmp_path], cwd=ROOT,
+                          capture_output=True, encoding="utf-8")
+    assert done.returncode == 1 and "holds something else than a site" in done.stderr
+    assert os.listdir(tmp_path) == ["thesis.tex"]
+
+
 def test_every_link_and_anchor_resolves_and_nothing_is_loaded_from_elsewhere(site, pages):
     anchors = {page: {tag["id"] for tag in soup.find_all(id=True)} | {""}
                for page, soup in pages.items()}

@@ -150,7 +150,7 @@ def gather(tree: Path) -> None:
     for path in RESULTS.glob("figures/geometry_*"):
         shutil.copy(path, figures)
     (tree / "notebooks").mkdir()
-    for path in NOTEBOOKS.glob("*.ipynb"):
+    for path in NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"):
         nbformat.write(page(nbformat.read(path, as_version=4)), tree / "notebooks" / path.name)
     api(tree / "api")
     made, static = tree / "made", tree / "_static"
@@ -168,7 +168,13 @@ def gather(tree: Path) -> None:
 
 
 def build(target: Path) -> None:
-    """The whole site; an error or a warning leaves the old one as it is."""
+    """The whole site; an error or a warning leaves the old one as it is.
+
+    SystemExit for a folder that holds something else than a site of ours.
+    """
+    target = target.resolve()
+    if target.exists() and any(target.iterdir()) and not (target / ".nojekyll").exists():
+        sys.exit(f"{target} holds something else than a site: name a new folder, or an empty one.")
     with TemporaryDirectory() as folder:
         tree, out = Path(folder) / "source", Path(folder) / "site"
         gather(tree)
@@ -185,7 +191,8 @@ def build(target: Path) -> None:
                 text = text.replace(before, after)
             path.write_text(text, encoding="utf-8")
         (out / ".nojekyll").touch()  # or GitHub Pages leaves out what begins with _
-        shutil.rmtree(target, ignore_errors=True)
+        if target.exists():
+            shutil.rmtree(target)
         shutil.move(out, target)
 
 

@@ -116,11 +116,14 @@ def pip_environment(python):
 
 
 def build(venv, chosen, extras):
-    """Install into an environment of this place, or into a new one; the stamp comes last."""
+    """Install into an environment of this place, or into a new one; the stamp comes last.
+
+    Where pip cannot have the network, an environment that was complete stays, to be finished later.
+    """
     python, stamp = venv / "bin" / "python", venv / "ready"
     if own(venv, chosen):
         extras = extras | set(stamped(venv)[1:])
-        stamp.unlink()
+        stamp.write_text(" ".join(["unfinished", *sorted(extras)]), encoding="utf-8")
     else:
         if venv.is_symlink():  # or venv would clear what it points to
             sys.exit(f"{venv} is a link to another environment. Remove it, and type make again.")
@@ -134,7 +137,12 @@ def build(venv, chosen, extras):
          "--constraint", "constraints.txt",
          "--editable", f".[{','.join(sorted(extras))}]" if extras else "."],
         cwd=str(ROOT), env=pip_environment(python))
-    subprocess.check_call([str(python), "-I", "-c", "import torch, sbd_utils"], env=clean())
+    try:
+        subprocess.check_call([str(python), "-I", "-c", "import torch, sbd_utils"], env=clean())
+    except subprocess.CalledProcessError:
+        with suppress(FileNotFoundError):
+            stamp.unlink()  # so broken that the next one begins anew
+        raise
     stamp.write_text(" ".join([pins(), *sorted(extras)]), encoding="utf-8")
 
 
