@@ -154,7 +154,7 @@ def arrays(**given: tuple[object, str]) -> list[np.ndarray]:
 
 
 def doubles(**given: tuple[object, str]) -> list[np.ndarray]:
-    """As `arrays`, but all in float64: numpy's sums over float32 lose what lies beside an offset."""
+    """As `arrays`, but in float64: numpy's sums over float32 lose what lies beside an offset."""
     return [array.astype(float, copy=False) for array in arrays(**given)]
 
 

@@ -83,7 +83,7 @@ def test_modularity_of_two_factors_in_each_latent_and_of_a_dead_latent():
     dead = np.column_stack([GRID, np.full(len(GRID), 0.1)])
     assert modularity(dead, PLACES) == pytest.approx(2 / 3)
     assert modularity(0 * dead, PLACES) == 0
-    x, y, z = (axis.ravel() for axis in np.mgrid[:3, :4, :5])  # z tells of neither, but for rounding
+    x, y, z = (axis.ravel() for axis in np.mgrid[:3, :4, :5])  # z tells of neither
     assert modularity(np.column_stack([x, y, z]), {"x": x, "y": y}) == pytest.approx(2 / 3)
     assert np.isnan(modularity(GRID, {"x": PLACES["x"]}))
 

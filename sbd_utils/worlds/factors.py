@@ -300,8 +300,8 @@ class Minus(Part):
             if whole[part.name] != part and getattr(part, "periodic", False) and not (
                     whole[part.name].low <= part.low and part.high <= whole[part.name].high):
                 raise checks.refused(
-                    "hole", f"within the range of {part.name}, which goes around: a part across its "
-                    "ends is a union of two", part)
+                    "hole", f"within the range of {part.name}, which goes around: a part across "
+                    "its ends is a union of two", part)
 
     def _contains(self, given):
         return self.around._contains(given) & ~self.hole._contains(given)
