@@ -146,8 +146,8 @@ pd.DataFrame(rows, columns=["color", "brightest value", "sum of squares"]).set_i
 # ## The claims
 #
 # The post says that there are 3675 images and three factors of variation. We count the *different*
-# images and the factors with more than one value. Near the end of each notebook you find such a
-# table of claims, our results and a verdict.
+# images and the factors with more than one value. Wherever we judge claims, you find such a table
+# of them, our results and a verdict.
 
 # %% tags=["nbval-check-output"]
 flat = sprites.images.numpy().reshape(len(sprites.images), -1)

@@ -114,9 +114,9 @@ tables["deconv"]
 
 # %% [markdown]
 # What must this network learn to put a disc at $x = 0.3$? A convolution does the same thing
-# everywhere, so by itself it doesn't know at which pixel it works. The linear layer has to write
-# the position into four cells, and each doubling has to refine it. A network can learn this, but
-# nothing pushes it towards a simple map from code to place.
+# everywhere, so away from the border it doesn't know at which pixel it works. The linear layer has
+# to write the position into four cells, and each doubling has to refine it. A network can learn
+# this, but none of these layers offers it a simple map from code to place.
 #
 # ## The Spatial Broadcast way: tile, and say where
 #
@@ -255,9 +255,10 @@ total.map(claims.format_value)
 #
 # The first term rewards a good reconstruction $\hat x(z)$. With $p(x \mid z) = \mathcal N(\hat
 # x(z), \sigma^2 I)$ and $\sigma^2 = 0.3$ it is $-\lVert x - \hat x \rVert^2 / 2\sigma^2$ plus a
-# constant, which we drop. We estimate it from one sample $z = \mu + e^{\frac12 \log \sigma_z^2}
-# \varepsilon$ per image. The second, the **KL term**, says how far the posterior is from a standard
-# normal distribution:
+# constant, which we drop. So the post's $\sigma^2$ sets what a squared error costs against the
+# other term. We estimate it from one sample $z = \mu + e^{\frac12 \log \sigma_z^2} \varepsilon$ per
+# image. The second, the **KL term**, says how far the posterior is from a standard normal
+# distribution:
 #
 # $$ D_{\mathrm{KL}} = -\tfrac12 \sum_k
 #    \bigl(1 + \log\sigma_{z,k}^2 - \mu_k^2 - \sigma_{z,k}^2\bigr). $$
@@ -330,7 +331,8 @@ claims.Report(claims.check("fewer-parameters", exactly(ratio)))
 
 # %% tags=["solution", "hide-input"]
 decoder = recipes.ComposedDecoder(LATENT_DIM, 64, replace(recipes.SBD, kernel=1))
-first, second, third = decoder[0], decoder[1], decoder[3]
+# The first holds the broadcast and a ReLU, too; its inputs 0 to 4 are the latents, 5 and 6 x and y.
+first, second, third = (layer for layer in decoder if isinstance(layer, nn.Conv2d))
 angles = torch.arange(16) * 2 * torch.pi / 16
 directions = torch.stack([angles.cos(), angles.sin()], dim=1)[:, :, None, None]
 with torch.no_grad():

@@ -25,7 +25,9 @@
 # **code**, and a decoder that draws the picture from them. Each of the numbers is a **latent**.
 # Training lowers the sum of two terms, both **per image**:
 #
-# * The **reconstruction term** grows with the squared error of the drawn picture.
+# * The **reconstruction term** is the squared error of the drawn picture, divided by $2 \sigma^2$
+#   with the post's *decoder variance* $\sigma^2 = 0.3$, which sets what an error costs against the
+#   other term.
 # * The **KL term** is the price of the code. For each image the encoder gives a distribution of
 #   codes, the **posterior**, and the KL term says how far it is from a standard normal one.
 #
@@ -79,7 +81,8 @@ def live_plot(color: str) -> PlotLosses:
         axes.plot(line.get_xdata(), mean, color=color)
         axes.set(title=name[2:], xlabel="step", ylabel="nats per image", ylim=(0, None))
 
-    groups = {f"{i} {title}": [term] for i, (term, title) in enumerate(TERMS.items())}  # in order
+    # livelossplot sorts its panels by name. The digit keeps our order and is cut off above.
+    groups = {f"{i} {title}": [term] for i, (term, title) in enumerate(TERMS.items())}
     return PlotLosses(groups=groups,
                       outputs=[MatplotlibPlot(figsize=(8, 3), after_subplot=style)])
 
@@ -138,8 +141,8 @@ Picture(
 # %% [markdown]
 # Follow the left panel from left to right. The SB decoder starts well, then falls *behind*, and
 # passes the DeConv decoder for good between epochs 20 and 60. In the right panel, both KL terms
-# rise steeply within five epochs. Both come down later, SB's the further, while the pictures go on
-# improving.
+# rise steeply within five epochs. Both come down later, SB's the further, and in this pair rise a
+# little again toward the end, while the pictures go on improving.
 
 # %% tags=["nbval-check-output"]
 done = [epoch for epoch in (1, 5, 20, 60, 150) if epoch <= len(runs["sbd"].history)]
@@ -170,12 +173,12 @@ print(f"steps of training: 150 epochs of {batches} batches = {150 * batches:,}")
 # %% [markdown]
 # ## More than one seed
 #
-# Two single runs may differ by luck alone, so we have trained both decoders from several **seeds**.
-# A seed fixes the first weights, the order of the images and the noise. In the next figure each dot
-# is one run after 150 epochs. Beside the dots, the thin line spans their range, the circle is the
-# mean, and the thick line is its 95% interval by the bootstrap, which resamples the seeds. (A seed
-# that we have trained on two processors counts once, with the mean of its runs.) Dots stand side by
-# side only so that none hides another.
+# Two single runs may differ by luck alone, so we have trained both decoders from ten **seeds**,
+# half of them on two processors, which makes 15 pairs. A seed fixes the first weights, the order of
+# the images and the noise. In the next figure each dot is one run after 150 epochs. Beside the
+# dots, the thin line spans their range, the circle is the mean, and the thick line is its 95%
+# interval by the bootstrap, which resamples the seeds. (In it, a seed that we have trained twice
+# counts once, with the mean of its runs.) Dots stand side by side only so that none hides another.
 
 # %%
 rows = tables.read("seeds", "blog")  # one pair of runs per seed
@@ -190,7 +193,8 @@ Picture(
 # %% [markdown]
 # In the left panel the decoders are far apart, and in the right one their ranges overlap. Each seed
 # trains a pair, one run of each decoder, so we can also count the pairs in which the SB decoder is
-# lower. We do so for a second set of runs, too, which stop after 20 epochs.
+# lower. We do so for a second set of runs, too, which stop after 20 epochs. (Of the finished runs
+# our tables keep only the last epoch.)
 
 # %% tags=["nbval-check-output"]
 counts = {}
@@ -294,7 +298,7 @@ Picture(
 
 # %% [markdown]
 # **2.** A decoder that ignores its code does best with the mean of all images. Its squared error,
-# divided by $2 \sigma^2 = 0.6$, is the height of the plateau.
+# divided by $2 \sigma^2 = 0.6$ as in the reconstruction term, is the height of the plateau.
 
 # %% tags=["solution", "hide-input", "nbval-check-output"]
 error = (images - images.mean(dim=0)).square().sum(dim=(1, 2, 3)).mean()

@@ -120,7 +120,8 @@ with_ratios(work.round(1)).rename_axis("pixels per side")
 # At its peak, a training step must hold the weights, the optimizer's two moments of each, the
 # gradients, and whatever the backward pass still needs. We run a step of 16 images under torch's
 # profiler, which sees what torch allocates, though not what the convolution library takes for
-# itself. First *eagerly*, that is without compiling anything, and in MB:
+# itself. First our own step, run *eagerly*, that is without compiling anything, in MB. (The plain
+# loop, by which we judge the post's claim, follows below.)
 
 # %%
 images = make_sprites().images
@@ -175,11 +176,11 @@ different, where = answer[0].flatten(1).T.round(decimals=3).unique(dim=0, return
 print(f"{64 * 64} pixels, {len(different)} different answers")
 
 # %% [markdown]
-# There is one answer for the interior, one for each edge and one for each corner, as on this
-# picture of 8×8 pixels:
+# There is one answer for the interior, one for each edge and one for each corner. Here are the
+# outermost rows and columns and six of those between, with a color for each answer:
 
 # %%
-ends = [0, *range(1, 7), 63]
+ends = [0, *range(1, 7), 63]  # six inner rows stand for all 62
 Picture(
     regions(where.view(64, 64)[ends][:, ends].numpy()),
     "nine_neighborhoods",
@@ -249,7 +250,9 @@ with_ratios(times.round(1))
 # %% [markdown]
 # So there is no single ratio of the two decoders' times. The SB decoder of 22 channels takes a
 # little longer than DeConv in the plain loop, and less in ours. For the post's claim we take the
-# first row, since the post trained in a plain loop, too.
+# first row, since the post trained in a plain loop, too. But it did so on a K80 GPU, and we on two
+# threads of a processor, so our ratio does not show that the post's is wrong. It says what you pay
+# here.
 #
 # Two things lie between the first row and the last, our loop and its precision. If we divide each
 # row by the next, we see what each of them gains:
@@ -297,16 +300,17 @@ Picture(
 #
 # ## How much is left?
 #
-# How far is our step from the best that this machine can do? Its rate is the number of its
-# operations over its time. Beside it we set the best rate that the widest layer of any of the three
-# decoders reaches when it runs alone. If the whole step ran at that rate, it would be faster by the
-# factor in the last column.
+# Could our step be much faster? Its rate is the number of its operations over its time, in TFLOP/s,
+# which are 10¹² operations per second. Beside it we set the best rate that the widest layer of any
+# of the three decoders reaches when it runs alone, forward only. If the whole step ran at that
+# rate, it would be faster by the factor in the last column. (A layer that is better still would
+# raise it.)
 
 # %%
 left = steps.set_index(["precision", "decoder"])[["tflops", "ceiling_tflops"]]
 left.ceiling_tflops = left.groupby("precision").ceiling_tflops.transform("max")
 left = left.assign(left=left.ceiling_tflops / left.tflops).rename(index=SHORT).round(2)
-left.columns = ["step, TFLOP/s", "best layer, TFLOP/s", "times faster at most"]
+left.columns = ["step, TFLOP/s", "best layer, TFLOP/s", "times faster at that rate"]
 left
 
 # %% [markdown]
@@ -316,8 +320,8 @@ left
 # ## How does a step grow?
 #
 # The dashed lines are the plain loop in `float32`, and the solid ones ours in the precision that it
-# takes here. Each point is the median of only a few rounds, so that only coarse differences count.
-# (More latents cannot need less time, as most lines seem to say.)
+# takes here. Each point is the median of only a few rounds, and may be off by a third: more latents
+# cannot need less time, as most lines on the right seem to say. So only coarse differences count.
 
 # %%
 growth = pd.DataFrame(BENCH["growth"]).rename(columns={"what": "panel"})
@@ -329,7 +333,7 @@ Picture(
     "cost_time_growth",
     "Three panels with log axes: milliseconds per step over image size, batch size and number of "
     "latents, for both decoders and both loops. The plain loop of DeConv and our loop of Spatial "
-    "Broadcast take nearly the same time up to 128 pixels.",
+    "Broadcast take similar times.",
 )
 
 # %% [markdown]
@@ -345,9 +349,10 @@ grown["ms"].round(1)
 
 # %% [markdown]
 # A number above 4 means that time grows faster than the pixels. In our loop it never does, because
-# the optimizer and other overhead do not depend on them. The plain loop becomes slower per pixel
-# somewhere on the way, for both decoders. Perhaps its feature maps no longer fit into the
-# processor's caches. The memory itself never grows faster than the pixels:
+# the optimizer and other overhead do not depend on them. In the plain loop one number stands out,
+# that of the SB decoder from 64 to 128 pixels; perhaps its feature maps no longer fit into the
+# processor's caches. The others are about four or less, as far as these few rounds can tell. The
+# memory itself never grows faster than the pixels:
 
 # %%
 grown["bytes"].round(1)

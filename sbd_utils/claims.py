@@ -196,7 +196,7 @@ LEDGER = {
               size=(1.5, 1.5)),
         Claim("slower", "SB trains 1.48 times as long", "post, drawbacks",
               "seconds of a plain float32 step, SB over DeConv, on results/bench.md's processor",
-              "times DeConv's", ">", 1, "larger than claimed", size=(1.48, 1.48)),
+              "times DeConv's, on a CPU", ">", 1, "larger than claimed", size=(1.48, 1.48)),
         Claim("under-30-min", "both trainings take under 30 minutes on a K80", "post, drawbacks",
               "minutes", "minutes", "<", 30, "not testable here", untestable="it needs a K80 GPU"),
         Claim("checkerboard-more", "transposed convolutions leave a checkerboard",

@@ -214,10 +214,10 @@ def test_numbers_that_the_readme_writes_as_words_are_those_of_the_results():
         long[long.upsamples].reconstruction.min())
     assert "ours took half an hour to an hour" in text
     assert tables.read("seeds", "blog").query("decoder == 'sbd'").seconds.between(1800, 3600).all()
-    assert "the SB run has the lowest reconstruction term of all" in text
+    assert "its SB run has the lowest reconstruction term of all" in text
     assert published.load("sbd").history.reconstruction[-1] == pytest.approx(
         tables.pair().reconstruction.min(), abs=1e-4)
-    assert "the DeConv run is worse than the mean of its runs in most scores" in text
+    assert "its DeConv run is worse than the mean of DeConv's runs in most scores" in text
     deconv = tables.read("seeds", "blog").query("decoder == 'deconv'")
     shown = deconv[(deconv.seed == published.load("deconv").config.seed) & deconv.readout.notna()]
     better = {"right_blob", "additive", "r2", "readout"}  # where they are high
