@@ -34,7 +34,7 @@ from sbd_utils.training.loop import TrainConfig
 from sbd_utils.worlds.circles import COLORS, make_sprites
 from tests.test_dsprites import layout
 
-SOURCES = sorted(NOTEBOOKS.glob("*.py"))
+SOURCES = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.py"))
 START, END = (mark.strip() for mark in MARKS)
 TABLE = re.compile(f"^{START}\n(.*?)^{END}$", re.S | re.M)
 MACHINE_PATH = re.compile(r"/(home|root|tmp|work)/")
@@ -127,7 +127,7 @@ def test_pins_of_environment_yml_and_constraints_are_those_of_pyproject():
 
 def test_both_forms_of_every_notebook_are_there():
     names = [path.stem for path in SOURCES]
-    assert names and names == sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
+    assert names and names == sorted(path.stem for path in NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
 
 
 @each
@@ -180,7 +180,7 @@ def test_readme_says_what_the_results_say():
 def test_counts_of_the_readme_are_a_notebooks():
     prose = " ".join(TABLE.sub("", (ROOT / "README.md").read_text(encoding="utf-8")).split())
     printed = " ".join(
-        output.text for path in NOTEBOOKS.glob("*.ipynb")
+        output.text for path in NOTEBOOKS.glob("[0-9][0-9]_*.ipynb")
         for cell in code_cells(nbformat.read(path, as_version=4)) for output in cell.outputs
         if output.output_type == "stream"
     )

@@ -33,7 +33,8 @@ GIVEN = {
 
 
 def executed():
-    return {path.stem: nbformat.read(path, as_version=4) for path in NOTEBOOKS.glob("*.ipynb")}
+    return {path.stem: nbformat.read(path, as_version=4)
+            for path in NOTEBOOKS.glob("[0-9][0-9]_*.ipynb")}
 
 
 def prose(notebook):

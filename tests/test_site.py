@@ -179,7 +179,7 @@ def test_the_landing_page_tells_what_the_readme_tells(pages):
 
 
 def test_notebooks_are_in_the_side_bar_with_a_way_to_the_next(pages):
-    names = [f"notebooks/{path.stem}.html" for path in sorted(NOTEBOOKS.glob("*.ipynb"))]
+    names = [f"notebooks/{path.stem}.html" for path in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))]
     bar = pages["index.html"].find("nav", class_="bd-docs-nav")
     assert [a["href"] for a in bar.find_all("a") if "notebooks/" in a["href"]] == names
     assert [p.get_text() for p in bar.find_all("p")][-1] == "Reference"
@@ -273,7 +273,7 @@ def test_an_address_is_needed_for_buttons_to_binder_and_colab(address, monkeypat
 
 
 def test_buttons_of_a_notebook_open_it_on_binder_and_in_colab(pages):
-    for path in NOTEBOOKS.glob("*.ipynb"):
+    for path in NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"):
         links = [a["href"] for a in pages[f"notebooks/{path.stem}.html"].find_all("a")]
         binder = "https://mybinder.org/v2/gh/someone/a-name/main?"
         assert [a for a in links if a.startswith(binder) and a.endswith(path.name)]

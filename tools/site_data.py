@@ -36,7 +36,7 @@ NINTHS = (("upper", "middle", "lower"), ("left", "center", "right"))
 
 def rows() -> list[dict]:
     """The claims, each with the notebook that judges it."""
-    judges = {row["claim"]: path.stem for path in sorted(NOTEBOOKS.glob("*.ipynb"))
+    judges = {row["claim"]: path.stem for path in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
               for row in claim_rows(nbformat.read(path, as_version=4))}
     facts = json.loads((RESULTS / "claims.json").read_text(encoding="utf-8"))
     return [row | {"notebook": judges[row["claim"]]} for row in facts["claims"]]
