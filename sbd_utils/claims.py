@@ -217,6 +217,12 @@ LEDGER = {
               AFFINE, "affine R²", ">", 0.97, "reproduced"),
         Claim("narrow-unmixed", "the latents of that decoder keep position and color apart",
               "ours, notebook 09", MIXING, MIX, "<", 0.5, "reproduced"),
+        Claim("sprites-pictures", "SB improves the reconstruction of sprites", "paper, abstract",
+              "reconstruction term in the last of 150 epochs, world sprites, SB minus DeConv of "
+              "the same seed, nats per image", DIFFERENCE, "<", 0, "not reproduced"),
+        Claim("sprites-mig", "SB improves the disentangling of sprites", "paper, abstract",
+              "MIG with 20 bins, mean over eight factors, world sprites, SB minus DeConv of the "
+              "same seed", "MIG, SB minus DeConv", ">", 0, "reproduced"),
         Claim("coordconv-generalizes", "CoordConv solves tasks of coordinates perfectly",
               "post, from Liu et al.", "share of right places in a quadrant held out, "
               "classification, over all sizes, depths, kernels and seeds of CoordConv",

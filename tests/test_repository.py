@@ -224,6 +224,9 @@ def test_numbers_that_the_readme_writes_as_words_are_those_of_the_results():
     worse = [(shown[name].item() > deconv[name].mean()) != (name in better)
              for name in tables.SCORES if name != "readout_affine"]
     assert sum(worse) > len(worse) / 2
+    plane = tables.read_all("sprites").query("world == 'sprites' and decoder == 'sbd'")
+    assert f"a straight grid, in each of {words[len(plane)]} seeds" in text
+    assert (plane.flat > 0.9).all()
     assert f"follows them exactly has an affine R² of {ceiling()}" in text
 
 
