@@ -142,7 +142,7 @@ CALLS = [
     (grids.schematic, dict(steps={"sbd": [("input", "", [5]), ("Conv2d", "3×3", [3, 8, 8])]})),
     (grids.broadcast, dict(tiled=PICTURES[0])), (grids.regions, dict(numbers=EYE)),
     (grids.traversals, dict(inputs=PICTURES[:2], reconstructions={"a": PICTURES[:2]},
-                            sweeps={"a": PICTURES[:2][None]}, values=[0.0, 1.0])),
+                            sweeps={"a": PICTURES[:2][None]}, values=[0.0, 1.0], start=1)),
     (grids.heat_maps, dict(rows={"a": {"b": EYE + 1}}, label="c", ticks=[0, 1], x_label="d",
                            log=True)),
     (circles.draw_sprite, dict(x=0.5, y=0.5, shape="circle", size=8, color="red", image_size=32)),
