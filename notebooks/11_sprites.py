@@ -26,11 +26,11 @@
 # the paper's measure. That its pictures are better, too, we cannot show.
 #
 # A **VAE** (variational autoencoder) encodes a picture as a few numbers, its **code**, and a
-# **decoder** draws the picture from them. We compare two: DeConv, which doubles a small map step by
-# step, and the Spatial Broadcast decoder (SB decoder), which copies the code to every pixel and
-# appends the pixel's coordinates. Both have the same encoder. A code is **disentangled** if each of
-# its numbers, the **latents**, goes with one of the factors that made the picture. We start from
-# the [paper](https://arxiv.org/abs/1901.07017) (Watters and others 2019), whose abstract promises
+# **decoder** draws the picture from them. We compare two, each behind an encoder of the same build.
+# DeConv doubles a small map step by step, and the Spatial Broadcast decoder (SB decoder) copies the
+# code to every pixel and appends the pixel's coordinates. A code is **disentangled** if each of its
+# numbers, the **latents**, goes with one of the factors that made the picture. We start from the
+# [paper](https://arxiv.org/abs/1901.07017) (Watters and others 2019), whose abstract promises
 # better disentangling and reconstruction, and a "particularly dramatic benefit" for small objects.
 # We could not read its tables, so we can only compare directions. Here are the results for the
 # world of sprites. Those for small discs and dependent factors will follow, once their seeds have
@@ -229,7 +229,7 @@ print(f"we train for {steps:,} steps, and the paper, by the post, for 1.5 millio
 # at the smaller variance about as much as those that are right in color, too. So we take the
 # smaller one. Shape and angle seem to remain unknown in our budget, which is far below the paper's.
 # If so, we mostly compare how the two code place, size and color, and shape and angle add little to
-# the MIG of either. These are the settings:
+# the MIG of either. The next cell lists the settings:
 
 # %% tags=["nbval-check-output"]
 print(f"worlds: {', '.join(WORLDS)}; decoders: {', '.join(sprites.DECODERS)}")
@@ -439,9 +439,9 @@ pd.DataFrame(known).T.unstack(sort=False).round(2) + 0.0
 # A forest reads the place from both codes. From SB's an affine map reads it, too, and exactly. From
 # DeConv's an affine map reads only a part of it, and no latent stands out. Both know the size, and
 # SB knows more of the hue and the saturation. DeConv knows more of the form: a forest reads the
-# angle of ellipses from its code, and not from SB's. Neither knows the brightness. So what DeConv's
-# code knows, it holds in a form that takes a forest to read. (A forest is a rough judge, and finds
-# less of the size in SB's code than the affine map does.)
+# angle of ellipses from its code, and not from SB's. Neither of the two codes knows the brightness.
+# So what DeConv's code knows, it holds in a form that takes a forest to read. (A forest is a rough
+# judge, and finds less of the size in SB's code than the affine map does.)
 #
 # ## The claims
 #
@@ -475,9 +475,10 @@ claims.Report(*(
 #    *small*?
 # 3. Make a world of your own, in which a triangle turns as it moves to the right.
 #
-# **Further reading.** Watters et al. 2019, [arXiv 1901.07017](https://arxiv.org/abs/1901.07017);
-# Locatello et al. 2019, [arXiv 1811.12359](https://arxiv.org/abs/1811.12359), train thousands of
-# models, and find that seeds matter more than most of what one changes; Hsu et al. 2023, [arXiv
+# **Further reading.** Watters and others 2019, [arXiv
+# 1901.07017](https://arxiv.org/abs/1901.07017), is the paper. Locatello and others 2019, [arXiv
+# 1811.12359](https://arxiv.org/abs/1811.12359), train thousands of models, and find that seeds
+# matter more than most of what one changes. Hsu and others 2023, [arXiv
 # 2305.18378](https://arxiv.org/abs/2305.18378), define InfoMEC.
 #
 # **Next.** [The next notebook](12_generalization.ipynb) asks about the places that training never
