@@ -134,10 +134,14 @@ def run(source: Path, target: Path, label: str) -> nbformat.NotebookNode:
         )
         try:
             client.execute()
-        except (DeadKernelError, AssertionError) as error:
-            if hasattr(client, "_async_cleanup_kernel_future"):  # Ctrl-C, which nbclient has caught
-                raise KeyboardInterrupt from error
-            raise
+        except Exception as error:
+            # After Ctrl-C nbclient cleans up twice at once, and either may fail in many ways.
+            stopping = getattr(client, "_async_cleanup_kernel_future", None)
+            if stopping is None:
+                raise
+            if stopping.done():
+                stopping.exception()  # or asyncio prints it in the end
+            raise KeyboardInterrupt from error
         finally:
             files.write(target, (nbformat.writes(notebook) + "\n").encode())
     return notebook
