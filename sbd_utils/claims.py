@@ -223,6 +223,9 @@ LEDGER = {
         Claim("sprites-mig", "SB improves the disentangling of sprites", "paper, abstract",
               "MIG with 20 bins, mean over eight factors, world sprites, SB minus DeConv of the "
               "same seed", "MIG, SB minus DeConv", ">", 0, "reproduced"),
+        Claim("held-out", "SB generalizes better to places never seen", "paper, abstract",
+              "error of the reconstructions at places held out, SB over DeConv of the same seed, "
+              "world quadrant", "times DeConv's error", "<", 1, "not reproduced"),
         Claim("coordconv-generalizes", "CoordConv solves tasks of coordinates perfectly",
               "post, from Liu et al.", "share of right places in a quadrant held out, "
               "classification, over all sizes, depths, kernels and seeds of CoordConv",

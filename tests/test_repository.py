@@ -227,6 +227,13 @@ def test_numbers_that_the_readme_writes_as_words_are_those_of_the_results():
     plane = tables.read_all("sprites").query("world == 'sprites' and decoder == 'sbd'")
     assert f"a straight grid, in each of {words[len(plane)]} seeds" in text
     assert (plane.flat > 0.9).all()
+    corner = tables.read_all("sprites").query("world == 'quadrant'")
+    right = corner[corner.decoder == "sbd"].drawn_right
+    assert f"of the last quarter where it belongs, in each of {words[len(right)]} seeds" in text
+    assert (right == 1).all()
+    errors = corner.pivot_table("picture_unseen", "seed", "decoder")
+    better = {4: "four"}[int((errors.sbd < errors.deconv).sum())]
+    assert f"the better ones in {better} of the {words[len(errors)]} seeds only" in text
     assert f"follows them exactly has an affine R² of {ceiling()}" in text
 
 
