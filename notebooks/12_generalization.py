@@ -183,8 +183,9 @@ ROWS.groupby("decoder")[[*right]].agg(["min", "mean", "max"]).rename(
 # %% [markdown]
 # From the affine map's code, the SB decoder puts every disc where it belongs, with every seed, at
 # places where training never showed one. From its encoder's code it does so in half to four fifths
-# of the pictures, and DeConv in a quarter at most. So what the SB decoder knows of the plane holds
-# beyond what it has seen, and it is the encoder that fails.
+# of the pictures, and DeConv in a quarter at most. By this count SB is ahead with every seed, but
+# we had said that the error decides. So what the SB decoder knows of the plane holds beyond what it
+# has seen, and it is the encoder that fails.
 #
 # ## See it in two models
 #
@@ -347,9 +348,9 @@ pd.DataFrame({name: error[:, unseen].mean(axis=1) ** 0.5 for name, error in erro
              index=pd.RangeIndex(1, sprites.LOOKS + 1, name="disc")).round(1)
 
 # %% [markdown]
-# **3.** The distance from the nearest seen place, in pixels. Close to
-# what was seen, SB's error is a quarter of DeConv's. It grows with the distance, and in the far
-# corner it is the larger one: a disc in a wrong place costs more than none.
+# **3.** The distance from the nearest seen place, in pixels. Close to what was seen, SB's error is
+# a quarter of DeConv's. It grows with the distance, and in the far corner it is the larger one: a
+# disc in a wrong place costs more than none.
 
 # %% tags=["solution", "hide-input", "nbval-check-output"]
 inside = found["sbd"].places[unseen] - 0.5  # [place, 2], from the corner of what is held out
