@@ -20,31 +20,26 @@
 # **Takeaway.** The discs of the
 # [post](https://borea17.github.io/paper_summaries/spatial_broadcast_decoder) that the other
 # notebooks start from have a place and a color. The paper's sprites also have a shape, a size, an
-# angle and three numbers for their color. In this notebook you meet such worlds, the scores that
-# the field measures a code by, and what we asked before we trained the seeds. With every seed the
-# code of the Spatial Broadcast decoder still holds a place as a plane, and scores better by MIG,
-# the paper's measure. That its pictures are better, too, we cannot show.
+# angle and three numbers for their color. With every seed the code of the Spatial Broadcast decoder
+# still holds a place as a plane, and scores better by MIG, the paper's measure. That its pictures
+# are better, too, we cannot show.
 #
 # A **VAE** (variational autoencoder) encodes a picture as a few numbers, its **code**, and a
 # **decoder** draws the picture from them. We compare two, each behind an encoder of the same build.
 # DeConv doubles a small map step by step, and the Spatial Broadcast decoder (SB decoder) copies the
 # code to every pixel and appends the pixel's coordinates. A code is **disentangled** if each of its
-# numbers, the **latents**, goes with one of the factors that made the picture. We start from the
-# [paper](https://arxiv.org/abs/1901.07017) (Watters and others 2019), whose abstract promises
-# better disentangling and reconstruction, and a "particularly dramatic benefit" for small objects.
-# We could not read its tables, so we can only compare directions. Here are the results for the
-# world of sprites. Those for small discs and dependent factors will follow, once their seeds have
-# run.
+# numbers, the **latents**, goes with one of the factors that made the picture. The abstract of the
+# [paper](https://arxiv.org/abs/1901.07017) (Watters and others 2019) promises better disentangling
+# and reconstruction, and a "particularly dramatic benefit" for small objects. We could not read its
+# tables, so we can only compare directions. Here are the results for the world of sprites. Those
+# for small discs and dependent factors will follow, once their seeds have run.
 #
 # ---
 
 # %%
-import inspect
-
 import numpy as np
 import pandas as pd
 import torch
-from IPython.display import Code
 
 from sbd_utils import claims
 from sbd_utils.figures import charts
@@ -66,9 +61,9 @@ from sbd_utils.worlds.sprites import SHAPES, WORLDS, World
 # %% [markdown]
 # ## A world is a set of factors
 #
-# A world says which factors vary, and over which set. From this set you can draw as many pictures
-# as you like, so no model ever sees the same one twice. The richest of our worlds varies everything
-# that its pictures are made of:
+# A world says which factors vary, and over which set. You can draw as many pictures from it as you
+# like, so no model ever sees the same one twice. Our richest world varies all that its pictures are
+# made of:
 
 # %% tags=["nbval-check-output"]
 pd.DataFrame([
@@ -107,8 +102,7 @@ Picture(
 # %% [markdown]
 # ## Five worlds that differ in one thing
 #
-# If you compare two worlds that differ in many things, you never know which of them mattered. So
-# our other worlds are all made of discs with a place and a hue, and each of them changes one thing
+# Our other worlds are all made of discs with a place and a hue, and each of them changes one thing
 # about the first:
 #
 # * **large** is the one that the others are compared with;
@@ -137,16 +131,14 @@ for name in ("large", "small"):
     print(f"a disc of {name} is {across:.0f} of {WORLDS[name].image_size} pixels across")
 
 # %% [markdown]
-# You can see that a small disc covers very few pixels, so a model that leaves it out altogether
-# pays little for it.
+# A small disc covers very few pixels, so a model that leaves it out altogether pays little for it.
 #
 # ## How would you measure a code?
 #
-# There are a dozen scores of disentanglement, and they answer different questions. The easiest way
-# to find out which is to give them codes that you made yourself. Our true factors are a place and
-# one of three shapes, and each column of the table below is one way to code them. In *turned*, two
-# latents hold sums and differences of `x` and `y`; in *folded*, a latent does not tell left from
-# right.
+# There are a dozen scores of disentanglement, and they answer different questions. To find out
+# which, we give them codes that we made ourselves. The true factors are a place and one of three
+# shapes, and each column of the table is one way to code them. In *turned*, two latents hold sums
+# and differences of `x` and `y`; in *folded*, a latent does not tell left from right.
 
 # %% tags=["nbval-check-output"]
 codes, factors = disentanglement.hand_made()
@@ -167,9 +159,9 @@ pd.DataFrame({name: disentanglement.report(code, factors)
 # * **Noise** scores well above zero in modularity, InfoM and InfoC, because shares of next to
 #   nothing can be large. So never show them without InfoE beside them.
 #
-# So no single score will do. MIG (Chen and others 2018) is the one in which the paper reports a
-# gain, and we add those that see what MIG does not. The docstrings of `measures` define each of
-# them and name its paper.
+# So no single score will do. The paper reports a gain in MIG (Chen and others 2018), and we add
+# those that see what MIG does not. The docstrings of `measures` define each of them and name its
+# paper.
 #
 # ### Score your own model
 #
@@ -188,11 +180,11 @@ scores[["MIG", "MCC", "InfoE"]].round(1) + 0.0
 # %% [markdown]
 # ## What we ask, before we train
 #
-# If you look at results first, you will always find a score by which your favorite wins. We
-# therefore wrote down what we ask and when we call it a yes, and committed it before the seeds ran.
-# Only a **pilot** comes before, in two of the worlds with a seed of its own each. It fixes two
-# settings: the decoder's variance, which says how much the pictures weigh against the KL term, and
-# how long to train. *Fall* is by how much the reconstruction term fell over the last ten epochs.
+# If you look at results first, you will always find a score by which your favorite wins. So we
+# wrote down what we ask and when we call it a yes, and committed it before the seeds ran. Only a
+# **pilot** comes before, in two of the worlds with a seed of its own each. It fixes the decoder's
+# variance, which says how much the pictures weigh against the KL term, and how long to train.
+# *Fall* is by how much the reconstruction term fell over the last ten epochs.
 
 # %% tags=["nbval-check-output"]
 pilot = tables.read_all("pilot").set_index(["world", "decoder_variance", "decoder"])
@@ -202,10 +194,9 @@ pilot[["seed", "epochs", "explained", "active", "fall"]].rename(columns={
 
 # %% [markdown]
 # We had said that we would train longer if one of the runs at the smaller variance fell by more
-# than 5%. One did, the SB decoder in *large*, so the study takes half as many epochs again as the
-# pilot, which is what our budget allows. Why not the post's variance of 0.3? Compare the explained
-# shares with those of pictures that are made of the right values of some factors, and averaged over
-# the others:
+# than 5%. One did, so the study takes half as many epochs again as the pilot, which is what our
+# budget allows. Why not the post's variance of 0.3? Compare the explained shares with those of
+# pictures that have the right values of some factors, and are averaged over the others:
 
 
 # %% tags=["nbval-check-output"]
@@ -227,9 +218,9 @@ print(f"we train for {steps:,} steps, and the paper, by the post, for 1.5 millio
 # %% [markdown]
 # At 0.3 both decoders explain about as much as pictures that are right in place and size only, and
 # at the smaller variance about as much as those that are right in color, too. So we take the
-# smaller one. Shape and angle seem to remain unknown in our budget, which is far below the paper's.
-# If so, we mostly compare how the two code place, size and color, and shape and angle add little to
-# the MIG of either. The next cell lists the settings:
+# smaller one. In our budget, which is far below the paper's, shape and angle seem to remain
+# unknown, and we mostly compare how the two code place, size and color. The next cell lists the
+# settings:
 
 # %% tags=["nbval-check-output"]
 print(f"worlds: {', '.join(WORLDS)}; decoders: {', '.join(sprites.DECODERS)}")
@@ -262,26 +253,21 @@ print(f"scores: on {sprites.SCORED} new images, the same for all runs; places: {
 #    and judge nothing by them.
 # 3. **Is place still a plane when color and form vary?** We move eight sprites over the places, the
 #    shapes in turn, and fit one affine map from place to code, with the same slope for all of them
-# and an offset for each. For each axis $a$, let $V_a$ be the variation of the codes that the map
-# explains by it, and $R$ all that the map leaves unexplained. *Flat* is $V_a / (V_a + R)$ for the
-# worse axis, which is 1 for a plane, and near zero where one axis is lost. The answer is yes if it
-# is above 0.9 for SB in *sprites*, and SB minus DeConv is above zero.
+#    and an offset for each. For each axis $a$, let $V_a$ be the variation of the codes that the map
+#    explains by it, and $R$ all that the map leaves unexplained. *Flat* is $V_a / (V_a + R)$ for
+#    the worse axis, which is 1 for a plane, and near zero where one axis is lost. The answer is yes
+#    if it is above 0.9 for SB in *sprites*, and SB minus DeConv is above zero.
 # 4. **Is the gap larger for small objects?** This asks about pictures, not codes. We divide SB's
 #    unexplained share of the pictures' variance by DeConv's. The ratio is below one in *small*, and
 #    smaller than in *large* of the same seed. (We take a ratio, since an error of a tenth of a
 #    pixel is a larger share of a small disc, whoever makes it.) If neither decoder explains half of
-#    the variance in *small*, the
-#    question cannot be answered.
+#    the variance in *small*, the question cannot be answered.
 # 5. **And if factors depend on each other?** *Flat*, SB minus DeConv, is above zero in
 #    *hue-of-place* and in *triangle*, both. In *hue-of-place* we move discs of any hue, which
 #    breaks the tie that training showed. In *triangle* we judge the places that training showed,
 #    and leave the others to [the next notebook](12_generalization.ipynb).
 #
-# The functions that measure the places and give the answers say the rest:
-
-# %%
-parts = (sprites.moved, sprites.seen_places, sprites.affine_map, sprites.plane, sprites.answers)
-Code("\n\n".join(map(inspect.getsource, parts)), language="python")
+# `sprites.plane` measures the places, and `sprites.answers` gives the answers.
 
 # %% [markdown]
 # ## What came out in the world of sprites
@@ -314,8 +300,7 @@ Picture(
 )
 
 # %% [markdown]
-# And here are the pairs, one column per seed. *Fall* is by how much the reconstruction term fell
-# over the last ten epochs.
+# And here are the pairs, one column per seed, with *fall* as in the pilot.
 
 # %% tags=["nbval-check-output"]
 pairs = ROWS.assign(fall=1 - ROWS.reconstruction / ROWS.reconstruction_before).pivot(
@@ -323,13 +308,12 @@ pairs = ROWS.assign(fall=1 - ROWS.reconstruction / ROWS.reconstruction_before).p
 pairs.astype(float).T.round(2).rename(index=NAMES | {"active": "latents in use"})
 
 # %% [markdown]
-# In two of the five pairs the SB decoder has the lower reconstruction term, and in three DeConv
-# has. DeConv uses all ten latents with every seed, and SB four to seven. The SB runs with six or
-# seven latents in use have the lowest terms among SB's, and the one with four has the highest term
-# and the highest MIG, so a high MIG does not make a good code. (A code with one latent each for
-# `x`, `y`, size, hue and saturation, and nothing else, would have a MIG of about five eighths.)
-# Several terms still fall by some percent in ten epochs, so you may see other pictures if you train
-# for longer.
+# In two of the five pairs SB has the lower reconstruction term, and in three DeConv has. DeConv
+# uses all ten latents with every seed, and SB four to seven. Of the SB runs, those with six or
+# seven latents in use have the lowest terms, and the one with four has the highest term and the
+# highest MIG, so a high MIG does not make a good code. (A code with one latent each for `x`, `y`,
+# size, hue and saturation, and nothing else, would have a MIG of about five eighths.) Several terms
+# still fall by some percent in ten epochs, so longer training may well change the pictures.
 #
 # ### The other scores
 #
@@ -374,11 +358,10 @@ Picture(
 # Both draw each sprite at the right place and size. DeConv also draws the ellipses as ellipses, at
 # the right angle, while its square and its heart, and all that SB draws, are round. (In this pair
 # DeConv's reconstruction term is much the lower one.) On the left, most rows change several things
-# at once, and in some you see no sprite, or two. On the right, three latents (1, 4 and 8) each move
-# the sprite along a straight line and change its size, until it is gone at one end. Two (3 and 6)
+# at once, and some show no sprite, or two. On the right, three latents (1, 4 and 8) each move the
+# sprite along a straight line and change its size, until it is gone at one end. Two (3 and 6)
 # change its color and leave it about where it is, and the other five do nothing. So place and size
-# share three latents, which is why MIG is low and a sum of one function per factor fits all the
-# same.
+# share three latents, which is why MIG is low.
 #
 # Now move five sprites over a straight grid of places. Each panel shows the codes of one sprite in
 # the plane along which they vary most, turned until `x` points right and `y` down. Below it is the
@@ -406,17 +389,16 @@ Picture(
 
 # %% [markdown]
 # The SB decoder's codes of places are straight grids, whatever stands there, and hardly anything is
-# left beside the plane. DeConv's need more directions than two. The plane holds less than half of
+# left beside the plane. DeConv's need more directions than two: the plane holds less than half of
 # them, and in it the lines wind and cross.
 #
 # ## What does a code know of each factor?
 #
 # We ask the same two codes in three ways. MIG asks how far the best latent is ahead of the second
 # best. The affine readout is an affine map from the code to the factor. And a random forest finds
-# any function of the code, if roughly. Each column is 1 at best, and there is no affine readout of
-# labels. Since an ellipse looks the same after half a turn, and a square after a quarter, the row
-# *angle* must be low for any code. So the last row asks for the angle of ellipses, up to half a
-# turn.
+# any function of the code, if roughly. Each column is 1 at best, and labels have no affine readout.
+# An ellipse looks the same after half a turn, and a square after a quarter, so *angle* must be low
+# for any code. The last row asks for the angle of ellipses, up to half a turn.
 
 # %% tags=["nbval-check-output"]
 images, columns = world.sample(4000, torch.Generator().manual_seed(4))
@@ -436,12 +418,11 @@ for decoder, vae in vaes.items():
 pd.DataFrame(known).T.unstack(sort=False).round(2) + 0.0
 
 # %% [markdown]
-# A forest reads the place from both codes. From SB's an affine map reads it, too, and exactly. From
-# DeConv's an affine map reads only a part of it, and no latent stands out. Both know the size, and
-# SB knows more of the hue and the saturation. DeConv knows more of the form: a forest reads the
-# angle of ellipses from its code, and not from SB's. Neither of the two codes knows the brightness.
-# So what DeConv's code knows, it holds in a form that takes a forest to read. (A forest is a rough
-# judge, and finds less of the size in SB's code than the affine map does.)
+# A forest reads the place from both codes. An affine map reads it exactly from SB's, but only in
+# part from DeConv's, in which no latent stands out either. Both know the size, and SB knows more of
+# the hue and the saturation. DeConv knows more of the form: a forest reads the angle of ellipses
+# from its code, and not from SB's. Neither of the two codes knows the brightness. (A forest is a
+# rough judge, and finds less of the size in SB's code than the affine map does.)
 #
 # ## The claims
 #
