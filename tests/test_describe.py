@@ -5,6 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
+import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.stats import norm
 
@@ -98,6 +99,17 @@ def test_too_few_codes_are_refused(measure):
         measure(CODES, {"x": X, "n": (300 * X).astype(int)})
 
 
+def test_no_measure_takes_a_quantity_for_labels():
+    with pytest.raises(ValueError, match=r"^factors\['n'\] must be floats, or labels of 2 codes"):
+        information.mig(CODES, {"n": (1e6 * X).astype(int)})
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_factors_may_be_tensors_of_any_kind(dtype):
+    x = torch.tensor(X).to(dtype).requires_grad_()
+    assert information.mig(CODES, {"x": x}) == information.mig(CODES, {"x": x.tolist()})
+
+
 @pytest.mark.parametrize("measure", [disentanglement.report, information.mig, prediction.sap])
 def test_a_gap_needs_two_latents(measure):
     with pytest.raises(ValueError, match=r"^codes must be \[N, at least 2\], got"):
@@ -141,6 +153,18 @@ def test_chance_is_no_dependence(count):
         x, y, z = rng.normal(size=(3, count))
         describe(x[:, None], {"x": x, "y": y, "z": 0.15 * x + z, "n": rng.integers(5, size=count),
                               "grid": rng.integers(32, size=count) / 31})
+
+
+@pytest.mark.parametrize("count", [50, 100])
+def test_few_codes_tell_a_strong_dependence(count):
+    seen = 0
+    for seed in range(20):
+        x, y = np.random.default_rng(seed).normal(size=(2, count))
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            describe(x[:, None], {"x": x, "y": 0.9 * x + 0.19**0.5 * y})
+        seen += len(caught)
+    assert seen == 20
 
 
 def test_a_full_grid_is_independent():

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import rankdata
 from sklearn.metrics import mutual_info_score
 
 from sbd_utils import checks
@@ -16,6 +17,8 @@ from sbd_utils import checks
 BINS = 20  # the field's usual number
 LEAST = 50  # codes that an estimator needs; the scores of noise are far from 0 even then
 PER_LABEL = 5  # codes that it needs of each label, in the mean
+CELL = 5  # codes in the mean where the classes of two factors meet, so that chance is not all
+SHUFFLES = 30  # with which about two independent pairs in a thousand warn
 
 
 class CorrelatedFactors(UserWarning):
@@ -56,7 +59,8 @@ def describe(
     A quantity of more than `bins` values, each of fewer than `bins` codes in the mean, has bins of
     one width for classes, around the circle where it is periodic; else each value is a class.
     estimated: refuse what is too little for an estimator: N below 50, or below 5 for each label.
-    Raises ValueError also where no factor varies; warns of CorrelatedFactors.
+    Raises ValueError also for labels of fewer than two codes in the mean, which are quantities, or
+    where no factor varies; warns of CorrelatedFactors.
     """
     (codes,) = checks.arrays(codes=(codes, "N latents"))
     checks.mapping("factors", factors)
@@ -90,8 +94,9 @@ def _factor(
         values = values.astype(float)
         return Factor(name, "quantity", values, _classes(values, bins, values.min(), values.max()))
     distinct, labels = np.unique(values, return_inverse=True)
-    if estimated and len(distinct) > len(labels) / PER_LABEL:
-        raise ValueError(f"factors[{name!r}] must be floats, or labels of {PER_LABEL} codes each "
+    least = PER_LABEL if estimated else 2
+    if len(distinct) > max(2, len(labels) / least):
+        raise ValueError(f"factors[{name!r}] must be floats, or labels of {least} codes each "
                          f"in the mean, got {len(distinct)} labels of {len(labels)} codes")
     return Factor(name, "label", labels, labels)
 
@@ -108,13 +113,22 @@ def _classes(values: np.ndarray, bins: int, low: float, high: float) -> np.ndarr
 def _warn_of_correlation(factors: list[Factor]) -> None:
     """Warn where two factors share as much as two normal variables of a correlation of 0.3 do.
 
-    Counts alone make some of that, so it must also be more than in ten shuffles, by far.
+    Counts alone make some of that, so it must also be more than in shuffles, by far. Of few codes
+    only few classes can tell that: here as many codes fall in each as ties allow.
     """
     rng = np.random.default_rng(0)
+    count = len(factors[0].values)
+    few = max(2, min(BINS, int((count / CELL) ** 0.5)))
+    classes = [factor.classes if factor.kind == "label" else
+               (rankdata(factor.values, "min").astype(int) - 1) * few // count
+               for factor in factors]
+    orders = [np.arange(count), *(rng.permutation(count) for _ in range(SHUFFLES))]
     for i, one in enumerate(factors):
-        for other in factors[:i]:
-            shared, *shuffled = (mutual_info_score(one.classes, classes) for classes in (
-                other.classes, *(rng.permutation(other.classes) for _ in range(10))))  # nats
+        for j, other in enumerate(factors[:i]):
+            rows, size = classes[j] * (classes[i].max() + 1), (-1, classes[i].max() + 1)
+            shared, *shuffled = (mutual_info_score(None, None, contingency=np.bincount(
+                rows + classes[i][order], minlength=rows.max() + size[1]).reshape(size))
+                for order in orders)  # nats
             chance = np.mean(shuffled)
             correlation = np.sqrt(1 - np.exp(-2 * max(0, shared - chance)))
             if correlation > 0.3 and shared > chance + 5 * np.std(shuffled):
