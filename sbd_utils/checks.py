@@ -90,16 +90,24 @@ def table(name: str, value: object, labels: Iterable, numbers: Iterable) -> None
 def labels(name: str, value: object, length: int) -> np.ndarray:
     """Values as an array [length] of texts or finite numbers; ValueError for anything else."""
     try:
-        array = np.asarray(value)
-    except ValueError as error:  # rows of different lengths
+        array = np.asarray(_on_cpu(value))
+    except (TypeError, ValueError) as error:  # rows of different lengths
         raise refused(name, f"{length} texts or numbers", value) from error
-    if array.dtype == object and all(isinstance(item, str) for item in array.flat):
-        array = array.astype(str)
-    if array.shape != (length,) or array.dtype.kind not in "biufU":
+    texts = array.dtype.kind in "OU"
+    if texts and all(isinstance(item, str) for item in np.asarray(value, object).flat):
+        array, texts = array.astype(str), False
+    if array.shape != (length,) or texts or array.dtype.kind not in "biufU":
         raise refused(name, f"{length} texts or numbers", value)
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise ValueError(f"{name} must be finite, got a NaN or an infinity")
     return array
+
+
+def _on_cpu(value: object) -> object:
+    """A tensor as an array, wherever it is; anything else as it is."""
+    if not isinstance(value, torch.Tensor):
+        return value
+    return (value.float() if value.dtype == torch.bfloat16 else value).numpy(force=True)
 
 
 def columns(name: str, value: object, names: Iterable[str]) -> dict[str, torch.Tensor]:
@@ -131,8 +139,9 @@ def arrays(**given: tuple[object, str]) -> list[np.ndarray]:
         gaps, shape = shape.startswith("?"), shape.removeprefix("?")
         wanted = f"numbers, [{', '.join(shape.split())}]"
         try:
-            value = value.numpy(force=True) if isinstance(value, torch.Tensor) else value
-            array = np.asarray(value)
+            array = np.asarray(_on_cpu(value))
+            if array.dtype == object and any(isinstance(item, str) for item in array.flat):
+                raise TypeError("texts")  # which NumPy would read as numbers
             if array.dtype not in (np.float32, np.float64):  # of those, no copy: they may be large
                 array = array.astype(float, casting="unsafe" if array.dtype == "O" else "same_kind")
         except (TypeError, ValueError) as error:  # text, or rows of different lengths

@@ -41,7 +41,8 @@ MU = np.random.default_rng(0).normal(size=(27, 3))
 PERIODS = {"x": 2.0}
 SCORED = dict(codes=np.random.default_rng(0).normal(size=(75, 2)), periods=PERIODS, factors={
     name: np.tile(SPRITES.factors[name], 3)[:75] for name in ("x", "y", "color")})
-DISCS, PLACE, GENERATOR = sprites.WORLDS["large"], sprites.PLACE, torch.Generator()
+DISCS, HELD = sprites.WORLDS["large"], sprites.WORLDS["quadrant"]
+PLACE, GENERATOR = sprites.PLACE, torch.Generator()
 RULE = rules.Rule("x < 2", ("x",), lambda x: x < 2)
 DRAWN = {name: torch.ones(2) for name in sprites.FACTORS}
 REAL = dsprites.DSprites(np.ones((9, 512), np.uint8),
@@ -159,7 +160,7 @@ CALLS = [
     (PLACE.sample, dict(count=3, generator=GENERATOR)), (PLACE.contains, dict(factors=DRAWN)),
     (sprites.draw, dict(factors=DRAWN, image_size=32)),
     (sprites.rgb, dict(h=torch.ones(2), s=torch.ones(2), v=torch.ones(2))),
-    (sprites.World, dict(name="a", train=DISCS.train, held_out=DISCS.train, fixed=DISCS.fixed,
+    (sprites.World, dict(name="a", train=HELD.train, held_out=HELD.held_out, fixed=HELD.fixed,
                          image_size=32)),
     (sprites.discs, dict(name="a", pixels=4.0, train=DISCS.train, held_out=None, image_size=32)),
     (DISCS.sample, dict(count=3, generator=GENERATOR, device="cpu")),
@@ -309,6 +310,9 @@ def test_wrong_pictures_are_told_so_too(bad, says):
     (lambda: grids.image_grid(IMAGES[None], column_labels=["a"]), "column_labels must be 2 texts"),
     (lambda: circles.make_sprites(colors=("red", "red")), "colors must be a list of different"),
     (lambda: circles.Sprites(IMAGES, SPRITES.factors), "factors['x'] must be 2 texts or numbers"),
+    (lambda: checks.labels("kind", ["disc", float("nan")], 2), "kind must be 2 texts or numbers"),
+    (lambda: checks.labels("kind", ["disc", 1], 2), "kind must be 2 texts or numbers"),
+    (lambda: checks.arrays(codes=(np.array([["1"]], object), "n m")), "codes must be numbers"),
     (lambda: circles.Sprites(IMAGES, {"x": [0, 1]}), "factors must be a mapping of x, y, shape"),
     (lambda: SPRITES.only("color"), "sprites must be of one color, got blue, green, red"),
 ])
