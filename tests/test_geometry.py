@@ -174,6 +174,7 @@ def test_affine_r2_predicts_quantities_out_of_sample_and_leaves_labels_out():
     assert affine_r2(turned, factors) == pytest.approx(1)
     assert affine_r2(turned, {"u": U, "v": V}) == affine_r2(turned, factors)
     assert affine_r2(turned[:, :1] * 0 + U[:, None], factors) == pytest.approx(0.5, abs=0.01)
+    assert affine_r2(turned * [1e4, 1e-4], factors) == pytest.approx(1)
     many = R.normal(size=(100, 50))  # fitted to, they would have an R² of a half
     assert affine_r2(many, {"u": U[:100]}) < 0
     assert np.isnan(affine_r2(turned, {"kind": KIND}))

@@ -11,7 +11,8 @@ from sklearn.linear_model import LinearRegression, Ridge
 from sklearn.metrics import r2_score
 from sklearn.model_selection import KFold, cross_val_predict
 from sklearn.neighbors import KNeighborsRegressor
-from sklearn.preprocessing import SplineTransformer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import SplineTransformer, StandardScaler
 
 from sbd_utils import checks
 from sbd_utils.measures.codes import encode
@@ -125,11 +126,14 @@ def affine_r2(
     periodic factor stands for its sine and cosine, which a code that unrolls it does not have.
     Labels have no place on a line: they are left out, and NaN is the R² of labels alone. Factors
     and periods: see measures/describe.py. No linear map of the codes changes it, unless it loses a
-    dimension. Of correlated factors one is predicted from the other's code: a false positive.
+    dimension, or all but a millionth of one. Of correlated factors one is predicted from the
+    other's code: a false positive.
     """
     codes, found = describe(codes, factors, periods)
     found = [factor.numbers for factor in found if factor.kind != "label"]
-    scores = [_held_out_r2(LinearRegression(), codes, numbers) for numbers in found]
+    # Scaled, as the regression takes directions far narrower than others for rounding.
+    fit = make_pipeline(StandardScaler(), LinearRegression())
+    scores = [_held_out_r2(fit, codes, numbers) for numbers in found]
     return float(np.mean(scores)) if scores else float("nan")
 
 
