@@ -1,6 +1,7 @@
 """All scores together: what each ignores, where they disagree, and how little is enough."""
 
 import doctest
+import time
 import warnings
 
 import numpy as np
@@ -137,3 +138,14 @@ def test_hand_made_codes_are_what_their_names_say():
 
 def test_the_example_of_the_docstring():
     assert doctest.testmod(disentanglement) == (0, 8)
+
+
+def test_ten_thousand_codes_take_seconds():
+    """Of the processor, whatever else it does; as two cores would, so twenty seconds each."""
+    rng = np.random.default_rng(0)
+    factors = {name: rng.uniform(size=10_000) for name in "abcdefg"}
+    factors["shape"] = rng.integers(3, size=10_000)
+    codes = np.column_stack([*factors.values(), *rng.normal(size=(2, 10_000))])
+    start = time.process_time()
+    report(codes + 0.3 * rng.normal(size=codes.shape), factors, {"g": 1.0})
+    assert time.process_time() - start < 40

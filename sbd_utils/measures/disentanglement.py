@@ -17,11 +17,12 @@ What each score ignores (=), what lowers it (-), and what it ignores in a perfec
     affine readout R²      =         =            =       -      =        =            =
     R² of a sum of curves  =         =            ~       ~      =        =            =
 
-Turned: two latents, by 45°. Stretched: by factors up to six; one that is 20 times as wide as others
-makes them dead to the FactorVAE score, InfoM and InfoC. Bent: each latent z becomes exp(3 z).
-Split: one latent tells of the lower half of a factor's range only, another of the upper half. Dead
-latents: noise, a thousandth as wide as the others. If they hold a trace of a factor instead, they
-count as its duplicates for MIG and modularity, so leave out what is no active unit of a VAE.
+Turned: two latents, by 45°, of thousands of codes, since a forest fitted to fewer notices it.
+Stretched: by factors up to six; one that is 20 times as wide as others makes them dead to the
+FactorVAE score, InfoM, InfoE and InfoC. Bent: each latent z becomes exp(3 z). Split: one latent
+tells of the lower half of a factor's range only, another of the upper half. Dead latents: noise, a
+thousandth as wide as the others. If they hold a trace of a factor instead, they count as its
+duplicates for MIG and modularity, so leave out what is no active unit of a VAE.
 """
 
 import warnings
@@ -62,7 +63,7 @@ def report(
     InfoM                1.0
 
     Raises ValueError for fewer than 50 codes, fewer than two latents, labels of fewer than five
-    codes each, or where no factor varies; warns of CorrelatedFactors.
+    codes in the mean, or where no factor varies; warns of CorrelatedFactors.
     """
     codes, _ = describe(codes, factors, periods)
     if codes.shape[1] < 2:

@@ -22,11 +22,14 @@ def mig(
 
     codes [N, latents], cut into equal-width bins; factors and periods: see measures/describe.py. H
     is the entropy of the sampled classes. Cap: ln(bins) / ln(K) for a factor of K equally frequent
-    classes, if that is below 1, and less where the bins do not divide K. Correlated factors close
+    classes, if that is below 1, and less where the bins do not divide K. A circle that two latents
+    code as its sine and cosine has no gap: 0 for this factor. Correlated factors close
     the gap. So do small samples, in which every latent seems to tell something, and a dead latent
     of a VAE in which a trace of a factor is left, since the bins follow the range of each latent:
-    leave out those that are no active units.
-    Raises ValueError for fewer than two latents, or where no factor varies.
+    leave out those that are no active units. A bin has one closed end, so that for a latent of
+    few values its sign may matter.
+    Raises ValueError for fewer than two latents, labels of fewer than two codes in the mean (floats
+    are quantities), or where no factor varies.
     """
     codes, found = describe(codes, factors, periods, bins, estimated=False)
     if codes.shape[1] < 2:
@@ -68,6 +71,7 @@ def infomec(
     InfoM (modular): mean over latents of the largest share that one factor has of what the latent
     tells, scaled so that equal shares are 0. InfoC (compact): the same over factors. Shares are of
     the mutual information of latent and classes, by nearest neighbors, over the classes' entropy.
+    So InfoC is low for a circle that two latents code as its sine and cosine.
     Dead latents are left out; one that tells exactly nothing counts 0, but the next to nothing that
     noise tells is shared out, too: noise may have any value. Correlated factors lower both.
     InfoE (explicit): how much a linear model finds, on the data it was fitted to: R² of a quantity,

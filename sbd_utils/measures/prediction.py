@@ -27,7 +27,8 @@ def dci(
     that is not yet 1). Informativeness: how well the trees predict what they were not fitted to, R²
     of quantities and of the sine and cosine of periodic factors, for labels the balanced accuracy,
     scaled so that a guess has 0; it may be below 0.
-    A factor that no latent tells has importances, too, as any forest finds some in noise.
+    A factor that no latent tells has importances, too, as any forest finds some in noise. A circle
+    that two latents code as its sine and cosine is not complete.
     Correlated factors lower disentanglement. NaN: disentanglement of a single factor, completeness
     of a single latent.
     """
@@ -83,8 +84,9 @@ def sap(
 
     Mean over factors of the gap between the two latents that predict it best, each alone: R² of a
     line for a quantity, balanced accuracy of one threshold fewer than labels, scaled so that a
-    guess has 0. Cap: 1, but 1/2 for a periodic factor, as a latent may be its sine or its cosine,
-    not both. Correlated factors close the gap. ValueError for fewer than two latents.
+    guess has 0. Cap: 1, but 1/2 for a periodic factor whose values are even around the circle, as a
+    latent may be its sine or its cosine, not both. Correlated factors close the gap. ValueError for
+    fewer than two latents.
     """
     codes, found = describe(codes, factors, periods)
     if codes.shape[1] < 2:
@@ -115,9 +117,9 @@ def mcc(
 
     Each factor gets a latent of its own, so that the mean of the absolute correlations is largest;
     a factor that goes without counts 0. Of a label or a periodic factor, it is the multiple
-    correlation of the latent with the indicators, or with sine and cosine: an angle that a latent
-    unrolls has 0.78, not 1. Correlated factors score high in one another's latents: a false
-    positive (arXiv 2602.24278). So does noise in small samples.
+    correlation of the latent with the indicators, or with sine and cosine: an angle, even around
+    the circle, that a latent unrolls has 0.78, not 1. Correlated factors score high in one
+    another's latents: a false positive (arXiv 2602.24278). So does noise in small samples.
     """
     codes, found = describe(codes, factors, periods)
     matrix = np.array([_correlations(codes, factor) for factor in found])  # [factors, latents]

@@ -21,7 +21,7 @@ CODE = hashlib.blake2b(b"".join(path.read_bytes() for path in FILES)).hexdigest(
 
 
 def key(work: Callable[..., dict], job: Mapping) -> str:
-    """A hash of all that a row depends on: the job, the code, and torch's version."""
+    """A hash of the job, the code and torch's version; the row says on what machine it was made."""
     facts = work.__module__, work.__qualname__, sorted(job.items()), CODE, torch.__version__
     return hashlib.blake2b(repr(facts).encode(), digest_size=8).hexdigest()
 

@@ -30,7 +30,7 @@ class TrainingDivergedError(RuntimeError):
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Everything that a run depends on; the defaults are the post's, its missing seed aside.
+    """The settings of a run; the defaults are the post's, its missing seed aside.
 
     decoder: "sbd", "deconv" or another of recipes.RECIPES.
     beta: the weight of the KL term (Higgins et al. 2017, beta-VAE).
