@@ -186,6 +186,8 @@ def test_a_small_part_is_found():
     (lambda: X - SQUARE, "hole must be a set of factors among x, got ('x', 'y')"),
     (lambda: Interval("h", 0, 1, True) - Interval("h", 0.9, 1.1, True),
      "hole must be within the range of h, which goes around"),
+    (lambda: Interval("h", 0, 1, True) - Interval("h", 0.9, 1.1),
+     "hole must be within the range of h, which goes around"),
     (lambda: Where(X, BELOW), "rule must be one of factors among x, got Rule("),
     (lambda: Dependent(SQUARE, X, HALF), "factor must be a new one, got 'x'"),
     (lambda: draw(Where(SQUARE, Rule("x", ("x",), lambda x: x))), "what 'x' gives must be bool ["),

@@ -231,6 +231,8 @@ def test_draw_names_the_bad_factor(name, bad, says):
 
 @pytest.mark.parametrize("call, says", [
     (lambda: World("a", Interval("x", 0, 1)), "train and fixed must share out shape, x, y, scale"),
+    (lambda: replace(WORLDS["large"], held_out=WORLDS["quadrant"].held_out),
+     "held_out must be apart from train"),
     (lambda: replace(WORLDS["large"], fixed=WORLDS["large"].fixed[1:]), "train and fixed must sha"),
     (lambda: replace(WORLDS["large"], fixed=(1,)), "fixed must be pairs of a factor and a number"),
     (lambda: replace(WORLDS["large"], held_out=Interval("x", 0, 1)), "held_out must be a set of x"),

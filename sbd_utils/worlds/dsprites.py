@@ -20,7 +20,7 @@ HIGHEST = (1, 3, 1, 2 * math.pi, 1, 1)  # the lowest of color and shape is 1, of
 SIDE, BLOCK = 64, 4096  # pixels; how many images are unpacked from the file at once
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DSprites:
     """All images with their factors; at eight pixels a byte, 737,280 of them take 380 MB.
 

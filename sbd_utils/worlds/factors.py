@@ -297,11 +297,11 @@ class Minus(Part):
                                  self.hole.names)
         whole = {factor.name: factor for factor in self.around.factors}
         for part in self.hole.factors:
-            if whole[part.name] != part and getattr(part, "periodic", False) and not (
+            if getattr(whole[part.name], "periodic", False) and not (
                     whole[part.name].low <= part.low and part.high <= whole[part.name].high):
                 raise checks.refused(
                     "hole", f"within the range of {part.name}, which goes around: a part across "
-                    "its ends is a union of two", part)
+                    "its ends is a union of two that do not", part)
 
     def _contains(self, given):
         return self.around._contains(given) & ~self.hole._contains(given)

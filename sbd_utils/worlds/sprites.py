@@ -145,6 +145,9 @@ class World:
             if set(self.held_out.names) != set(self.train.names):
                 raise checks.refused("held_out", f"a set of {', '.join(self.train.names)}",
                                      self.held_out.names)
+            drawn = self.held_out.sample(100, torch.Generator().manual_seed(0))
+            if self.train.contains(drawn).any():
+                raise checks.refused("held_out", "apart from train", self.held_out)
 
     def sample(
         self, count: int, generator: torch.Generator, device: torch.device | str | None = None
