@@ -173,6 +173,27 @@ def test_a_worker_that_cannot_do_the_work_is_told(start, tmp_path, arguments, ch
     assert not cluster.log()
 
 
+def test_a_worker_that_comes_later_is_asked_too(start, tmp_path):
+    cluster = start()
+    client = cluster.client("train_a_little", 40)
+    cluster.worker()
+    cluster.wait(lambda: cluster.ends())
+    cluster.worker(SBD_RUNS=str(tmp_path / "elsewhere"))
+    assert "has another SBD_RUNS than we have here" in told(client)
+    assert not (tmp_path / "elsewhere" / "rows").exists()
+
+
+def test_workers_of_unlike_precision_are_told(start, tmp_path):
+    (tmp_path / "picks").mkdir()
+    (tmp_path / "picks" / "sitecustomize.py").write_text(
+        "import os\nfrom sbd_utils.training import speed\n"
+        "speed.pick_precision = lambda device: os.environ['PICKS']\n", "utf-8")
+    cluster = start()
+    for precision in ("float32", "bfloat16"):
+        cluster.worker(before=str(tmp_path / "picks"), PICKS=precision)
+    assert "a study compares runs of one precision" in told(cluster.client("train_a_little", 40))
+
+
 def test_a_job_whose_workers_die_late_is_handed_out_again(start):
     cluster = start()
     cluster.worker("--nthreads", "1")
@@ -196,10 +217,10 @@ def test_no_scheduler_a_failing_job_and_a_deadly_one_are_told(start):
 def test_a_scheduler_that_goes_while_it_is_asked_is_told(monkeypatch):
     distributed = pytest.importorskip("distributed")
 
-    def gone(client):
+    def gone(*given):
         raise distributed.comm.CommClosedError("reset by peer")
 
     monkeypatch.setattr(distributed, "Client", lambda *given, **named: nullcontext())
-    monkeypatch.setattr("sbd_utils.studies.cluster.check", gone)
+    monkeypatch.setattr("sbd_utils.studies.cluster._hand_out", gone)
     with pytest.raises(ClusterError, match="^the scheduler at tcp://a is gone; the same"):
         list(on_cluster("tcp://a", dict, []))

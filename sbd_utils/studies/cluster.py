@@ -1,6 +1,7 @@
 """Jobs on a Dask cluster that runs already (`pip install .[cluster]`)."""
 
 import logging
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -10,6 +11,7 @@ from uuid import uuid4
 
 from sbd_utils.settings import RUNS
 from sbd_utils.studies import store
+from sbd_utils.training.loop import TrainConfig
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -37,7 +39,6 @@ def on_cluster(address: str, work: Callable[..., dict], jobs: list[Mapping]) -> 
         raise ClusterError(f"no scheduler answers at {address}: {error}") from error
     with client:
         try:
-            check(client)
             yield from _hand_out(client, work, {store.key(work, job): job for job in jobs})
         except (CancelledError, CommClosedError) as error:
             raise ClusterError(f"the scheduler at {address} is gone; the same command goes on with "
@@ -50,17 +51,23 @@ def _hand_out(
     """The keys of todo, key to job, as their jobs are done."""
     from distributed import KilledWorker, wait
 
-    waiting, running, since = deque(todo), {}, {}
+    waiting, running, since, checked = deque(todo), {}, {}, {}
     while waiting or running:
-        workers = len(client.nthreads())  # more may have come
-        while waiting and len(running) < workers:
+        workers = set(client.nthreads())  # more may have come
+        if new := workers - set(checked):
+            checked |= check(client, new)
+            if len(found := set(checked.values())) > 1:
+                raise ClusterError(f"the workers train in {' and '.join(found)}, by processor, and "
+                                   "a study compares runs of one precision: leave some out")
+        while waiting and len(running) < len(workers):
             name = waiting.popleft()
             running[name] = client.submit(partial(store.done, work), todo[name], key=name)
             since[name] = time.monotonic()
-        if not workers:
-            logging.getLogger(__name__).warning("no worker is left; waiting for one")
-            time.sleep(10)
         try:
+            if not workers:
+                logging.getLogger(__name__).warning("the scheduler has no worker; waiting for one")
+                client.wait_for_workers(1, timeout=10)
+                continue
             wait(list(running.values()), timeout=10, return_when="FIRST_COMPLETED")
         except TimeoutError:
             continue
@@ -81,12 +88,11 @@ def _hand_out(
             yield name
 
 
-def check(client: "Client") -> None:
-    """Raise ClusterError unless scheduler and workers can do what on_cluster asks of them."""
-    try:
-        client.wait_for_workers(1, timeout=60)
-    except TimeoutError as error:
-        raise ClusterError("the scheduler has had no worker for a minute") from error
+def check(client: "Client", workers: set[str]) -> dict[str, str]:
+    """At what precision each worker trains, by its address; one that has gone since is left out.
+
+    Raises ClusterError unless scheduler and workers can do what on_cluster asks of them.
+    """
     shared = RUNS / f"seen-{uuid4().hex}"
 
     # A function in a function travels by its code, so it runs where the package is missing.
@@ -98,7 +104,7 @@ def check(client: "Client") -> None:
             return f"cannot import sbd_utils ({error})"
         if code != store.CODE:
             return "has other code than we have here"
-        if name and not (RUNS / name).exists():
+        if name and not os.path.exists(RUNS / name):  # False also where it may not look
             return f"has another SBD_RUNS than we have here ({RUNS}), or does not share it"
         return ""
 
@@ -106,10 +112,15 @@ def check(client: "Client") -> None:
         shared.parent.mkdir(parents=True, exist_ok=True)
         shared.touch()
         told = {"the scheduler": client.run_on_scheduler(look, store.CODE),
-                **client.run(look, store.CODE, shared.name)}
+                **client.run(look, store.CODE, shared.name, workers=list(workers),
+                             on_error="return")}
     finally:
         shared.unlink(missing_ok=True)
     told |= {name: "must be started with --nthreads 1"
-             for name, threads in client.nthreads().items() if threads != 1}
+             for name, threads in client.nthreads().items() if name in workers and threads != 1}
+    told = {name: why for name, why in told.items() if not isinstance(why, OSError)}
     if wrong := [f"{name} {why}" for name, why in told.items() if why]:
         raise ClusterError("; ".join(wrong))
+    found = client.run(lambda: TrainConfig().precision, workers=[*workers & set(told)],
+                       on_error="return")
+    return {name: precision for name, precision in found.items() if isinstance(precision, str)}
