@@ -31,7 +31,8 @@ def side_by_side(function: Callable, jobs: Iterable[Mapping]) -> Iterator:
             yield from (function(**job) for job in jobs)
         return
     with parallel_config("loky", inner_max_num_threads=1):
-        yield from Parallel(n_jobs=cpu_count(), return_as="generator")(
+        # One job a task: after quick ones, joblib would give a process two, and leave another idle.
+        yield from Parallel(n_jobs=cpu_count(), batch_size=1, return_as="generator")(
             delayed(function)(**job) for job in jobs)
 
 
