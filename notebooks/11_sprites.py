@@ -75,9 +75,9 @@ pd.DataFrame([
 
 # %% [markdown]
 # Places and colors have the ranges of the COBRA configuration of Spriteworld, the tool that the
-# paper's first author published. The colors are given by hue, saturation and value (`h`, `s`, `v`).
-# Hue and angle go around, so that both ends of their range are the same. The shapes are those of
-# the data set dSprites, and the range of the scale is ours.
+# paper's first author published. The colors are given by hue, saturation and value (`h`, `s`, `v`),
+# where the value is the brightness. Hue and angle go around, so that both ends of their range are
+# the same. The shapes are those of the data set dSprites, and the range of the scale is ours.
 #
 # In the figure, each row moves one factor through its range and leaves the others alone.
 
@@ -103,14 +103,14 @@ Picture(
 # ## Five worlds that differ in one thing
 #
 # Our other worlds are all made of discs with a place and a hue, and each of them changes one thing
-# about the first:
+# about the first of them:
 #
 # * **large** is the one that the others are compared with;
 # * **small** has discs of 4 pixels across instead of 12;
 # * **hue-of-place** makes the hue a function of `x`, so that each hue belongs to one `x` only;
 # * **triangle** shows only places with `x + y < 1`, so that `x` tells something of `y`;
-# * **quadrant** never shows the lower right quarter, and belongs to
-#   [the notebook on places never seen](12_generalization.ipynb).
+# * **quadrant** never shows the lower right quarter, and belongs to [the notebook on places never
+#   seen](12_generalization.ipynb).
 
 # %%
 shown = []
@@ -131,14 +131,18 @@ for name in ("large", "small"):
     print(f"a disc of {name} is {across:.0f} of {WORLDS[name].image_size} pixels across")
 
 # %% [markdown]
-# A small disc covers very few pixels, so a model that leaves it out altogether pays little for it.
+# A small disc covers few pixels, so a model that leaves it out altogether pays for it a tenth of
+# what it pays for a large one (exercise 2).
 #
 # ## How would you measure a code?
 #
-# There are a dozen scores of disentanglement, and they answer different questions. To find out
-# which, we give them codes that we made ourselves. The true factors are a place and one of three
-# shapes, and each column of the table is one way to code them. In *turned*, two latents hold sums
-# and differences of `x` and `y`; in *folded*, a latent does not tell left from right.
+# There are a dozen scores of disentanglement, and they answer different questions. Most start from
+# how much each latent tells of each factor. MIG (the mutual information gap) asks how far a
+# factor's best latent is ahead of its second best, as a share of all that there is to know of the
+# factor. To find out what the others see, we give them codes that we made ourselves. The true
+# factors are a place and one of three shapes, and each column of the table is one way to code them.
+# In the *turned* plane, two latents hold sums and differences of `x` and `y`; in *folded*, a latent
+# does not tell left from right.
 
 # %% tags=["nbval-check-output"]
 codes, factors = disentanglement.hand_made()
@@ -154,10 +158,15 @@ pd.DataFrame({name: disentanglement.report(code, factors)
 # * A **duplicated** latent brings MIG and SAP down to zero, because they measure the gap to the
 #   second best latent.
 # * A **folded** code has lost something. MIG hardly falls, and the R² of a sum of curves, which
-#   asks whether the code is a sum of one function of each factor, stays at 1. Scores of what can be
-#   read linearly fall further, such as InfoE and the affine readout R².
-# * **Noise** scores well above zero in modularity, InfoM and InfoC, because shares of next to
-#   nothing can be large. So never show them without InfoE beside them.
+#   asks whether the code is a sum of one function of each factor, stays at 1. What asks how well
+#   the factors can be read falls further, by a line (SAP, MCC, InfoE, the affine readout R²) or by
+#   a forest (DCI).
+# * A **bent** latent costs a little wherever a line or bins are laid through it. A **split** one
+#   costs what asks for one latent per factor: MIG, SAP, completeness and InfoC.
+# * **Dead** latents cost modularity, which counts each of them as 0.
+# * **Noise** scores well above zero in modularity, InfoM and InfoC, and somewhat in the FactorVAE
+#   score, because shares of next to nothing can be large. So never show these without InfoE beside
+#   them.
 #
 # So no single score will do. The paper reports a gain in MIG (Chen and others 2018), and we add
 # those that see what MIG does not. The docstrings of `measures` define each of them and name its
@@ -194,9 +203,9 @@ pilot[["seed", "epochs", "explained", "active", "fall"]].rename(columns={
 
 # %% [markdown]
 # We had said that we would train longer if one of the runs at the smaller variance fell by more
-# than 5%. One did, so the study takes half as many epochs again as the pilot, which is what our
-# budget allows. Why not the post's variance of 0.3? Compare the explained shares with those of
-# pictures that have the right values of some factors, and are averaged over the others:
+# than 5%. One did, so the study takes half as many epochs again as the pilot. Why not the post's
+# variance of 0.3? Compare the explained shares with those of pictures that have the right values of
+# some factors, and are averaged over the others:
 
 
 # %% tags=["nbval-check-output"]
@@ -218,9 +227,8 @@ print(f"we train for {steps:,} steps, and the paper, by the post, for 1.5 millio
 # %% [markdown]
 # At 0.3 both decoders explain about as much as pictures that are right in place and size only, and
 # at the smaller variance about as much as those that are right in color, too. So we take the
-# smaller one. In our budget, which is far below the paper's, shape and angle seem to remain
-# unknown, and we mostly compare how the two code place, size and color. The next cell lists the
-# settings:
+# smaller one. In our budget, which is far below the paper's, not much more than place, size and
+# color seems to be learned, so this is what we mostly compare. The next cell lists the settings:
 
 # %% tags=["nbval-check-output"]
 print(f"worlds: {', '.join(WORLDS)}; decoders: {', '.join(sprites.DECODERS)}")
@@ -283,9 +291,9 @@ sprites.answers(ROWS).loc[["better pictures", "disentangled", "a plane of places
 # %% [markdown]
 # Two of the three answers are a yes. *Flat* is nearly 1 for the SB decoder with every seed, and
 # below a tenth for DeConv, so a place is still a plane when color and form vary. MIG is higher for
-# SB with every seed, too. But better pictures are **not shown**, since with some seeds DeConv's
-# reconstruction term is the lower one. In the figure each filled dot is one run, an open dot is a
-# mean, and a bar spans the runs. The dotted line is the bound of question 3.
+# SB with every seed, too. But better pictures are **not shown**: with three of the five seeds
+# DeConv has the lower reconstruction term. In the figure each filled dot is one run, an open dot is
+# a mean, and a bar spans the runs. The dotted line is the bound of question 3.
 
 # %%
 Picture(
@@ -308,12 +316,12 @@ pairs = ROWS.assign(fall=1 - ROWS.reconstruction / ROWS.reconstruction_before).p
 pairs.astype(float).T.round(2).rename(index=NAMES | {"active": "latents in use"})
 
 # %% [markdown]
-# In two of the five pairs SB has the lower reconstruction term, and in three DeConv has. DeConv
-# uses all ten latents with every seed, and SB four to seven. Of the SB runs, those with six or
-# seven latents in use have the lowest terms, and the one with four has the highest term and the
-# highest MIG, so a high MIG does not make a good code. (A code with one latent each for `x`, `y`,
-# size, hue and saturation, and nothing else, would have a MIG of about five eighths.) Several terms
-# still fall by some percent in ten epochs, so longer training may well change the pictures.
+# DeConv uses all ten latents with every seed, and SB four to seven. Of the SB runs, those with six
+# or seven latents in use have the lowest terms, and the one with four has the highest term, but
+# also the highest MIG: a code that leaves factors out may hold the others in single latents. (A
+# code with one latent each for `x`, `y`, size, hue and saturation, and nothing else, would have a
+# MIG of about five eighths.) Several terms still fall by some percent in ten epochs, so longer
+# training may well change the pictures.
 #
 # ### The other scores
 #
@@ -334,9 +342,11 @@ means.round(2).rename(columns=NAMES)
 #
 # ## What a code of sprites looks like
 #
-# We take the pair whose scores are closest to those of all five, that of seed 1. As in [the
-# notebook on traversals](04_traversals.ipynb), you see five pictures and their reconstructions, and
-# below them what happens to the one with a frame if you set one latent at a time to other values.
+# We take the pair whose scores, all in all, are the closest to those of the others, that of seed 1.
+# Its pictures are not typical: of all pairs it is the one in which DeConv's reconstruction term is
+# the lowest, and the furthest below SB's. As in [the notebook on traversals](04_traversals.ipynb),
+# you see five pictures and their reconstructions, and below them what happens to the one with a
+# frame if you set one latent at a time to other values.
 
 # %%
 vaes = {name: published.load(f"sprites-{name}").vae for name in published.DECODERS}
@@ -356,12 +366,12 @@ Picture(
 
 # %% [markdown]
 # Both draw each sprite at the right place and size. DeConv also draws the ellipses as ellipses, at
-# the right angle, while its square and its heart, and all that SB draws, are round. (In this pair
-# DeConv's reconstruction term is much the lower one.) On the left, most rows change several things
-# at once, and some show no sprite, or two. On the right, three latents (1, 4 and 8) each move the
-# sprite along a straight line and change its size, until it is gone at one end. Two (3 and 6)
-# change its color and leave it about where it is, and the other five do nothing. So place and size
-# share three latents, which is why MIG is low.
+# the right angle, while its square and its heart, and all that SB draws, are round. On the left,
+# most rows change several things at once, and some show no sprite, or two. On the right, three
+# latents (1, 4 and 8) each move the sprite along a straight line and change its size, until it is
+# gone at one end. Two (3 and 6) change its color and leave it about where it is, one of them with
+# its size, and the other five do nothing. So the two numbers of the place are spread over three
+# latents that code its size, too. This costs MIG, which asks for one latent each.
 #
 # Now move five sprites over a straight grid of places. Each panel shows the codes of one sprite in
 # the plane along which they vary most, turned until `x` points right and `y` down. Below it is the
@@ -383,22 +393,23 @@ for name, vae in vaes.items():
 Picture(
     geometry_epochs(panels, captions),
     "sprite_planes",
-    "Two rows of five panels, one per sprite. Above, the lines of DeConv's grids are wound up "
-    "around a middle; below, those of Spatial Broadcast are straight grids.", chart=True,
+    "Two rows of five panels, one per sprite. Above, the lines of DeConv's grids wind and "
+    "cross; below, those of Spatial Broadcast are straight grids.", chart=True,
 )
 
 # %% [markdown]
-# The SB decoder's codes of places are straight grids, whatever stands there, and hardly anything is
-# left beside the plane. DeConv's need more directions than two: the plane holds less than half of
-# them, and in it the lines wind and cross.
+# Here SB's codes of places are straight grids, whatever stands there, and hardly anything is left
+# beside the plane. DeConv's need more directions than two: the plane holds less than half of them,
+# and in it the lines wind and cross.
 #
 # ## What does a code know of each factor?
 #
 # We ask the same two codes in three ways. MIG asks how far the best latent is ahead of the second
-# best. The affine readout is an affine map from the code to the factor. And a random forest finds
-# any function of the code, if roughly. Each column is 1 at best, and labels have no affine readout.
-# An ellipse looks the same after half a turn, and a square after a quarter, so *angle* must be low
-# for any code. The last row asks for the angle of ellipses, up to half a turn.
+# best. The affine readout is an affine map from the code to the factor, or to its sine and cosine
+# if it goes around. And a random forest finds any function of the code, if roughly. Each column is
+# 1 at best and about 0 for a guess, and labels have no affine readout. An ellipse looks the same
+# after half a turn, and a square after a quarter, so *angle* must be low for any code. The last row
+# asks for the angle of ellipses, up to half a turn.
 
 # %% tags=["nbval-check-output"]
 images, columns = world.sample(4000, torch.Generator().manual_seed(4))
@@ -443,9 +454,9 @@ claims.Report(*(
 # **What you have seen**
 #
 # * When color, size, shape and angle vary as well, a place is still a plane in the SB decoder's
-#   code, with every seed. In DeConv's code it is wound up.
+#   code, with every seed, and in DeConv's with none.
 # * MIG is better with the SB decoder, and low for both. It asks for single latents, and misses that
-#   an affine map reads place, size and hue from the SB code.
+#   in the pair shown an affine map reads place, size and hue from the SB code.
 # * Whose pictures are better depends on the seed, after as many steps as we train.
 #
 # **On your own** (solutions below)
@@ -467,8 +478,8 @@ claims.Report(*(
 #
 # ## Solutions
 #
-# **1.** MIG loses a fifth after 5 degrees. SAP and InfoM follow after 20, MCC hardly before 45, and
-# the affine readout never.
+# **1.** MIG loses a fifth after 5 degrees. SAP and InfoM take 20 degrees to lose half as much, MCC
+# needs more, and the affine readout never falls.
 
 # %% tags=["solution", "hide-input", "nbval-check-output"]
 hand_made, factors = disentanglement.hand_made()
