@@ -93,10 +93,10 @@ def labels(name: str, value: object, length: int) -> np.ndarray:
         array = np.asarray(_on_cpu(value))
     except (TypeError, ValueError) as error:  # rows of different lengths
         raise refused(name, f"{length} texts or numbers", value) from error
-    texts = array.dtype.kind in "OU"
-    if texts and all(isinstance(item, str) for item in np.asarray(value, object).flat):
-        array, texts = array.astype(str), False
-    if array.shape != (length,) or texts or array.dtype.kind not in "biufU":
+    if array.dtype.kind in "OU":  # NumPy makes texts of numbers, too, where they stand among texts
+        mixed = not all(isinstance(item, str) for item in np.asarray(value, object).flat)
+        array = array.astype(object if mixed else str)
+    if array.shape != (length,) or array.dtype.kind not in "biufU":
         raise refused(name, f"{length} texts or numbers", value)
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise ValueError(f"{name} must be finite, got a NaN or an infinity")

@@ -125,10 +125,12 @@ def _warn_of_correlation(factors: list[Factor]) -> None:
     orders = [np.arange(count), *(rng.permutation(count) for _ in range(SHUFFLES))]
     for i, one in enumerate(factors):
         for j, other in enumerate(factors[:i]):
-            rows, size = classes[j] * (classes[i].max() + 1), (-1, classes[i].max() + 1)
-            shared, *shuffled = (mutual_info_score(None, None, contingency=np.bincount(
-                rows + classes[i][order], minlength=rows.max() + size[1]).reshape(size))
-                for order in orders)  # nats
+            width = classes[i].max() + 1
+            rows = classes[j] * width
+            counts = (np.bincount(rows + classes[i][order], minlength=rows.max() + width)
+                      for order in orders)
+            shared, *shuffled = (mutual_info_score(None, None, contingency=some.reshape(-1, width))
+                                 for some in counts)  # nats
             chance = np.mean(shuffled)
             correlation = np.sqrt(1 - np.exp(-2 * max(0, shared - chance)))
             if correlation > 0.3 and shared > chance + 5 * np.std(shuffled):

@@ -23,11 +23,11 @@ def mig(
     codes [N, latents], cut into equal-width bins; factors and periods: see measures/describe.py. H
     is the entropy of the sampled classes. Cap: ln(bins) / ln(K) for a factor of K equally frequent
     classes, if that is below 1, and less where the bins do not divide K. A circle that two latents
-    code as its sine and cosine has no gap: 0 for this factor. Correlated factors close
-    the gap. So do small samples, in which every latent seems to tell something, and a dead latent
-    of a VAE in which a trace of a factor is left, since the bins follow the range of each latent:
-    leave out those that are no active units. A bin has one closed end, so that for a latent of
-    few values its sign may matter.
+    code as its sine and cosine has no gap: 0 for this factor. Correlated factors close the gap. So
+    do small samples, in which every latent seems to tell something, and a dead latent of a VAE in
+    which a trace of a factor is left, since the bins follow the range of each latent: leave out
+    those that are no active units. A bin has one closed end, so that the sign of a latent of few
+    values may matter.
     Raises ValueError for fewer than two latents, labels of fewer than two codes in the mean (floats
     are quantities), or where no factor varies.
     """
