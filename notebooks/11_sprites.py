@@ -161,9 +161,10 @@ pd.DataFrame({name: disentanglement.report(code, factors)
 #   asks whether the code is a sum of one function of each factor, stays at 1. What asks how well
 #   the factors can be read falls further, by a line (SAP, MCC, InfoE, the affine readout R²) or by
 #   a forest (DCI).
-# * A **bent** latent costs a little wherever a line or bins are laid through it. A **split** one
-#   costs what asks for one latent per factor: MIG, SAP, completeness and InfoC.
-# * **Dead** latents cost modularity, which counts each of them as 0.
+# * A **bent** latent costs a little where bins or a line are laid through it (MIG, SAP, InfoE, the
+#   affine readout R²). A **split** one costs MIG, SAP, completeness and InfoC, which ask for one
+#   latent per factor.
+# * **Dead** latents cost modularity, which counts for each of them what noise would have.
 # * **Noise** scores well above zero in modularity, InfoM and InfoC, and somewhat in the FactorVAE
 #   score, because shares of next to nothing can be large. So never show these without InfoE beside
 #   them.
@@ -227,8 +228,8 @@ print(f"we train for {steps:,} steps, and the paper, by the post, for 1.5 millio
 # %% [markdown]
 # At 0.3 both decoders explain about as much as pictures that are right in place and size only, and
 # at the smaller variance about as much as those that are right in color, too. So we take the
-# smaller one. In our budget, which is far below the paper's, not much more than place, size and
-# color seems to be learned, so this is what we mostly compare. The next cell lists the settings:
+# smaller one. In our budget, which is far below the paper's, hardly more of the variance is
+# explained than place, size and color can explain. The next cell lists the settings:
 
 # %% tags=["nbval-check-output"]
 print(f"worlds: {', '.join(WORLDS)}; decoders: {', '.join(sprites.DECODERS)}")
@@ -290,10 +291,11 @@ sprites.answers(ROWS).loc[["better pictures", "disentangled", "a plane of places
 
 # %% [markdown]
 # Two of the three answers are a yes. *Flat* is nearly 1 for the SB decoder with every seed, and
-# below a tenth for DeConv, so a place is still a plane when color and form vary. MIG is higher for
-# SB with every seed, too. But better pictures are **not shown**: with three of the five seeds
-# DeConv has the lower reconstruction term. In the figure each filled dot is one run, an open dot is
-# a mean, and a bar spans the runs. The dotted line is the bound of question 3.
+# below a tenth for DeConv, so a place is still a plane when color and form vary (if a code ignores
+# the form, that is the easier for it). MIG is higher for SB with every seed, too. But better
+# pictures are **not shown**: with three of the five seeds DeConv has the lower reconstruction term.
+# In the figure each filled dot is one run, an open dot is a mean, and a bar spans the runs. The
+# dotted line is the bound of question 3.
 
 # %%
 Picture(
@@ -361,7 +363,7 @@ Picture(
     "Two blocks of pictures, DeConv left and Spatial Broadcast right: five inputs, their "
     "reconstructions, in which DeConv's ellipses are ellipses and all else is round, and a row per "
     "latent. On the left nearly every row changes the sprite. On the right three rows move it "
-    "along straight lines, two change its color, and five do nothing.",
+    "along straight lines, two change its color above all, and five do nothing.",
 )
 
 # %% [markdown]
@@ -369,9 +371,10 @@ Picture(
 # the right angle, while its square and its heart, and all that SB draws, are round. On the left,
 # most rows change several things at once, and some show no sprite, or two. On the right, three
 # latents (1, 4 and 8) each move the sprite along a straight line and change its size, until it is
-# gone at one end. Two (3 and 6) change its color and leave it about where it is, one of them with
-# its size, and the other five do nothing. So the two numbers of the place are spread over three
-# latents that code its size, too. This costs MIG, which asks for one latent each.
+# gone at one end, and its color a little. Two (3 and 6) change its color and leave it about where
+# it is, one of them with its size, and the other five do nothing. So the two numbers of the place
+# are spread over three latents that code other factors, too. This costs MIG, which asks for one
+# latent each.
 #
 # Now move five sprites over a straight grid of places. Each panel shows the codes of one sprite in
 # the plane along which they vary most, turned until `x` points right and `y` down. Below it is the
@@ -478,8 +481,8 @@ claims.Report(*(
 #
 # ## Solutions
 #
-# **1.** MIG loses a fifth after 5 degrees. SAP and InfoM take 20 degrees to lose half as much, MCC
-# needs more, and the affine readout never falls.
+# **1.** MIG loses a fifth after 5 degrees. SAP and InfoM lose less than that after 20, MCC hardly
+# anything before 45, and the affine readout never falls.
 
 # %% tags=["solution", "hide-input", "nbval-check-output"]
 hand_made, factors = disentanglement.hand_made()
