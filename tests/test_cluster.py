@@ -173,25 +173,29 @@ def test_a_worker_that_cannot_do_the_work_is_told(start, tmp_path, arguments, ch
     assert not cluster.log()
 
 
-def test_a_worker_that_comes_later_is_asked_too(start, tmp_path):
+# In the place of a processor that is fast at the other precision.
+OTHER = """
+from sbd_utils.training import speed
+pick, others = speed.pick_precision, {"float32": "bfloat16", "bfloat16": "float32"}
+speed.pick_precision = lambda device: others[pick(device)]
+"""
+
+
+@pytest.mark.parametrize("change, why", [
+    ("SBD_RUNS", "has another SBD_RUNS than we have here"),
+    ("before", "a study compares runs of one precision"),
+], ids=["runs", "precision"])
+def test_a_worker_that_comes_later_is_asked_too(start, tmp_path, change, why):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "sitecustomize.py").write_text(OTHER, "utf-8")
     cluster = start()
     client = cluster.client("train_a_little", 40)
     cluster.worker()
     cluster.wait(lambda: cluster.ends())
-    cluster.worker(SBD_RUNS=str(tmp_path / "elsewhere"))
-    assert "has another SBD_RUNS than we have here" in told(client)
-    assert not (tmp_path / "elsewhere" / "rows").exists()
-
-
-def test_workers_of_unlike_precision_are_told(start, tmp_path):
-    (tmp_path / "picks").mkdir()
-    (tmp_path / "picks" / "sitecustomize.py").write_text(
-        "import os\nfrom sbd_utils.training import speed\n"
-        "speed.pick_precision = lambda device: os.environ['PICKS']\n", "utf-8")
-    cluster = start()
-    for precision in ("float32", "bfloat16"):
-        cluster.worker(before=str(tmp_path / "picks"), PICKS=precision)
-    assert "a study compares runs of one precision" in told(cluster.client("train_a_little", 40))
+    cluster.worker(**{change: str(elsewhere)})
+    assert why in told(client)
+    assert not (elsewhere / "rows").exists()
 
 
 def test_a_job_whose_workers_die_late_is_handed_out_again(start):
