@@ -243,16 +243,16 @@ print(f"scores: on {sprites.SCORED} new images, the same for all runs; places: {
 
 # %% [markdown]
 # Both decoders see the same images in the same order, if world and seed are the same. Codes are the
-# means of the encoder's posterior. The scores of codes leave out dead latents, whose mean has a
-# variance below 0.01. Those of the table above are noise, but in a dead latent of a VAE a faint
-# trace of a factor may be left, and MIG would count it in full. For pictures we take the seed that
-# is typical of its world, by the rule of `make publish`. For each question we compare the two
-# decoders in the same world and seed. The answer is **yes** if all five seeds lie on the side that
-# the question names. (If there were no difference, that would happen by luck in 1 case of 32. Each
-# question is judged alone, so of so many one may come out right by luck.) If not, the answer is
-# **not shown**. Every run counts, also one that fails: a run that diverges has no scores, one that
-# uses fewer than two latents has none of its code, and a question that needs them is answered by
-# *not shown*.
+# means of the encoder's posterior. Their scores leave out dead latents, whose mean has a variance
+# below 0.01, since MIG would count the faintest trace of a factor there in full. For pictures we
+# take the seed that is typical of its world, by the rule of `make publish`.
+#
+# For each question we compare the two decoders in the same world and seed. The answer is **yes** if
+# all five seeds lie on the side that the question names. (If there were no difference, that would
+# happen by luck in 1 case of 32, and each question is judged alone.) If not, the answer is **not
+# shown**. Every run counts, also one that fails: a run that diverges has no scores, one that uses
+# fewer than two latents has none of its code, and a question that needs them is answered by *not
+# shown*.
 #
 # 1. **Does the SB decoder reconstruct the sprites better?** The reconstruction term in the last
 #    epoch, in nats per image: SB minus DeConv is below zero in *sprites*.
@@ -368,35 +368,32 @@ Picture(
 
 # %% [markdown]
 # Both draw each sprite at the right place and size. DeConv also draws the ellipses as ellipses, at
-# the right angle, while its square and its heart, and all that SB draws, are round. On the left,
-# most rows change several things at once, and some show no sprite, or two. On the right, three
-# latents (1, 4 and 8) each move the sprite along a straight line and change its size, until it is
-# gone at one end, and its color a little. Two (3 and 6) change its color and leave it about where
-# it is, one of them with its size, and the other five do nothing. So the two numbers of the place
-# are spread over three latents that code other factors, too. This costs MIG, which asks for one
-# latent each.
+# the right angle, and all else is round. On the left, most rows change several things at once, and
+# some show no sprite, or two. On the right, three latents (1, 4 and 8) each move the sprite along a
+# straight line and change its size, until it is gone at one end, and its color a little. Two (3 and
+# 6) change its color above all, and the other five do nothing. So the two numbers of the place are
+# spread over three latents that code other factors, too, and MIG asks for one latent each.
 #
-# Now move five sprites over a straight grid of places. Each panel shows the codes of one sprite in
-# the plane along which they vary most, turned until `x` points right and `y` down. Below it is the
-# R² of the best affine map from places to this plane, and how much of the codes' variance the plane
-# holds. (Each sprite gets a plane of its own here, while *flat* asks for one slope for all, so the
-# figure is the milder judge.)
+# Now move a square, an ellipse and a heart over a straight grid of places. Each panel shows the
+# codes of one sprite in the plane along which they vary most, turned until `x` points right and `y`
+# down. Below it is the R² of the best affine map from places to this plane, and how much of the
+# codes' variance the plane holds. (Each sprite gets a plane of its own here, while *flat* asks for
+# one slope for all, so the figure is the milder judge.)
 
 # %%
 panels, captions = {}, {}
 for name, vae in vaes.items():
     found, panels[name], captions[name] = sprites.moved(vae, world), {}, {}
     truth = found.places.reshape(sprites.SIDE, sprites.SIDE, 2)
-    for k, code in enumerate(found.codes[:5]):
+    for shape, code in zip(SHAPES[:3], found.codes[:3], strict=True):
         plane = principal_plane(code.reshape(*truth.shape[:2], -1), truth)
-        title = f"sprite {k + 1}: {SHAPES[k % 3]}"
         share = plane.var(axis=(0, 1)).sum() / code.var(axis=0).sum()
-        panels[name][title] = plane
-        captions[name][title] = f"R² {compare(plane, truth).fit.r2:.2f}, holds {share:.0%}"
+        panels[name][shape] = plane
+        captions[name][shape] = f"R² {compare(plane, truth).fit.r2:.2f}, holds {share:.0%}"
 Picture(
     geometry_epochs(panels, captions),
     "sprite_planes",
-    "Two rows of five panels, one per sprite. Above, the lines of DeConv's grids wind and "
+    "Two rows of three panels, one per shape. Above, the lines of DeConv's grids wind and "
     "cross; below, those of Spatial Broadcast are straight grids.", chart=True,
 )
 
