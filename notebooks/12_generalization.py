@@ -148,7 +148,9 @@ compared = pd.concat([
     for (trained_on, where), line in LINES.items()
     for runs in [ROWS[ROWS.world == trained_on]]])
 Picture(
-    charts.dots(compared, "line", "decoder", WHAT,
+    charts.dots(compared, "line", "decoder",
+                {"drawn": "drawing: error of the picture", "code": "encoding: error of the code",
+                 "picture": "both: error of the picture"},
                 ticks={"drawn": (1, 10), "code": (0.1, 1), "picture": (1, 10)}),
     "unseen_errors",
     "Three panels with four rows of dots: seen places, unseen places, and the same two in the "
