@@ -149,7 +149,8 @@ def test_grids_by_hand():
     angle = Interval("angle", 0, 2 * math.pi, periodic=True)
     torch.testing.assert_close(angle.grid(4)["angle"], torch.arange(4) * torch.pi / 2)
     counts = [(SQUARE, 25), (SQUARE - CORNER, 16), (TRIANGLE, 10), (SQUARE & CORNER, 9),
-              (TRIANGLE * SHAPE, 30), (SQUARE - CORNER | CORNER, 25), (HUED - CORNER, 16)]
+              (TRIANGLE * SHAPE, 30), (SQUARE - CORNER | CORNER, 25), (HUED - CORNER, 16),
+              (angle - Choice("angle", (0,)), 4)]
     for factors, count in counts:
         grid = factors.grid(5)
         assert {len(column) for column in grid.values()} == {count}, factors
@@ -186,8 +187,9 @@ def test_a_small_part_is_found():
     (lambda: X - SQUARE, "hole must be a set of factors among x, got ('x', 'y')"),
     (lambda: Interval("h", 0, 1, True) - Interval("h", 0.9, 1.1, True),
      "hole must be within the range of h, which goes around"),
-    (lambda: Interval("h", 0, 1, True) - Interval("h", 0.9, 1.1),
-     "hole must be within the range of h, which goes around"),
+    *((lambda part=part: Interval("h", 0, 1, True) - part,
+       "hole must be within the range of h, which goes around")
+      for part in (Interval("h", 0.9, 1.1), Choice("h", (0, 1.5)))),
     (lambda: Where(X, BELOW), "rule must be one of factors among x, got Rule("),
     (lambda: Dependent(SQUARE, X, HALF), "factor must be a new one, got 'x'"),
     (lambda: draw(Where(SQUARE, Rule("x", ("x",), lambda x: x))), "what 'x' gives must be bool ["),

@@ -297,8 +297,9 @@ class Minus(Part):
                                  self.hole.names)
         whole = {factor.name: factor for factor in self.around.factors}
         for part in self.hole.factors:
-            if getattr(whole[part.name], "periodic", False) and not (
-                    whole[part.name].low <= part.low and part.high <= whole[part.name].high):
+            ends = part.values if isinstance(part, Choice) else (part.low, part.high)
+            if whole[part.name].periodic and not (
+                    whole[part.name].low <= min(ends) and max(ends) <= whole[part.name].high):
                 raise checks.refused(
                     "hole", f"within the range of {part.name}, which goes around: a part across "
                     "its ends is a union of two that do not", part)
