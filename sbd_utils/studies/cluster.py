@@ -121,6 +121,6 @@ def check(client: "Client", workers: set[str]) -> dict[str, str]:
     told = {name: why for name, why in told.items() if not isinstance(why, OSError)}
     if wrong := [f"{name} {why}" for name, why in told.items() if why]:
         raise ClusterError("; ".join(wrong))
-    found = client.run(lambda: TrainConfig().precision, workers=[*workers & set(told)],
-                       on_error="return")
+    found = client.run(lambda: TrainConfig(compiled=False).precision,
+                       workers=[*workers & set(told)], on_error="return")
     return {name: precision for name, precision in found.items() if isinstance(precision, str)}
