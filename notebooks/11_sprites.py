@@ -106,7 +106,7 @@ Picture(
 # about the first of them:
 #
 # * **large** is the one that the others are compared with;
-# * **small** has discs of 4 pixels across instead of 12;
+# * **small** has discs of 4 pixels across, a third of those of *large*;
 # * **hue-of-place** makes the hue a function of `x`, so that each hue belongs to one `x` only;
 # * **triangle** shows only places with `x + y < 1`, so that `x` tells something of `y`;
 # * **quadrant** never shows the lower right quarter, and belongs to [the notebook on places never
@@ -124,11 +124,6 @@ Picture(
     "discs that are orange on the left and violet on the right; discs in the upper left half; "
     "discs everywhere but in the lower right quarter.",
 )
-
-# %% tags=["nbval-check-output"]
-for name in ("large", "small"):
-    across = WORLDS[name].image_size * dict(WORLDS[name].fixed)["scale"]
-    print(f"a disc of {name} is {across:.0f} of {WORLDS[name].image_size} pixels across")
 
 # %% [markdown]
 # A small disc covers few pixels, so a model that leaves it out altogether pays for it a tenth of
@@ -232,7 +227,7 @@ print(f"we train for {steps:,} steps, and the paper, by the post, for 1.5 millio
 # explained than place, size and color can explain. The next cell lists the settings:
 
 # %% tags=["nbval-check-output"]
-print(f"worlds: {', '.join(WORLDS)}; decoders: {', '.join(sprites.DECODERS)}")
+print(f"worlds: {', '.join(WORLDS)}; decoders: {', '.join(published.DECODERS)}")
 print(f"seeds: {sorted({job['seed'] for job in sprites.JOBS['sprites']})}")
 print(f"{sprites.EPOCHS} epochs of {sprites.EPOCH} new images, {sprites.LATENTS} latents")
 config = TrainConfig(precision="float32", compiled=False)

@@ -116,8 +116,7 @@ Picture(
 # within two pixels of its place. None of these decides an answer, and neither does *triangle*,
 # which we show as well.
 #
-# Settings, seeds and what counts as a yes are those of the other notebook. `sprites.plane` measures
-# this.
+# `sprites.plane` measures all of this.
 
 # %% [markdown]
 # ## What came out
@@ -231,8 +230,7 @@ Picture(
 #
 # Now look at what the two draw as the disc moves along the diagonal. We ask for it with three
 # codes: that of the encoder, that of the affine map, and the best one that we can find. The third
-# is there to be fair to DeConv, whose codes of places are no plane, so that the affine map's code
-# is a bad one for it anywhere. We did not plan it before the seeds ran. To find it, we move a code
+# is there to be fair to DeConv. We did not plan it before the seeds ran. To find it, we move a code
 # by gradient descent, so that the picture comes as close to the input as it can. We start once from
 # the encoder's code and once from the best of many random ones, and keep the better end.
 

@@ -162,7 +162,7 @@ CALLS = [
     (sprites.rgb, dict(h=torch.ones(2), s=torch.ones(2), v=torch.ones(2))),
     (sprites.World, dict(name="a", train=HELD.train, held_out=HELD.held_out, fixed=HELD.fixed,
                          image_size=32)),
-    (sprites.discs, dict(name="a", pixels=4.0, train=DISCS.train, held_out=None, image_size=32)),
+    (sprites.discs, dict(name="a", pixels=4.0, train=DISCS.train, held_out=None)),
     (DISCS.sample, dict(count=3, generator=GENERATOR, device="cpu")),
     (DISCS.draw, dict(factors=DRAWN)), (REAL.images, dict(rows=np.arange(3))),
     (REAL.sample, dict(count=3, generator=GENERATOR)),

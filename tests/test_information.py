@@ -52,20 +52,10 @@ def test_continuous_factors_are_cut_into_bins_and_others_are_not():
 NINE = np.arange(9.0)
 
 
-@pytest.mark.parametrize("codes, factors, bins, named", [
-    (NINE, {"x": NINE}, 20, "codes"), (np.ones((9, 1)), {"x": NINE}, 20, "codes"),
-    (np.full((9, 2), np.nan), {"x": NINE}, 20, "codes"),
-    (np.ones((9, 2)), {"size": np.full(9, 16)}, 20, "factors"),
-    (np.ones((9, 2)), {"size": np.full(9, 0.5)}, 20, "factors"),
-    (np.ones((9, 2)), {}, 20, "factors"),
-    (np.ones((9, 2)), {"x": NINE[1:]}, 20, r"factors\['x'\]"),
-    (np.ones((9, 2)), {"x": NINE * np.nan}, 20, r"factors\['x'\]"),
-    (np.ones((9, 2)), NINE, 20, "factors"), (np.ones((9, 2)), {"x": NINE}, 0, "bins"),
-    (np.ones((9, 2)), {"x": NINE}, 1, "bins"), (np.ones((9, 2)), {"x": NINE}, 2.5, "bins"),
-])
-def test_mig_refuses(codes, factors, bins, named):
-    with pytest.raises(ValueError, match=f"^{named} must"):
-        mig(codes, factors, bins=bins)
+@pytest.mark.parametrize("bins", [0, 1, 2.5])
+def test_mig_refuses_bins(bins):
+    with pytest.raises(ValueError, match="^bins must"):
+        mig(np.ones((9, 2)), {"x": NINE}, bins=bins)
 
 
 def test_modularity_of_two_factors_in_each_latent_and_of_a_dead_latent():

@@ -61,12 +61,11 @@ def test_the_published_run_that_mixes_is_scored_as_it_is(small, tmp_path):
     assert committed.kl == pytest.approx(mixing.history.kl[-1], rel=1e-4)
 
 
-@pytest.mark.parametrize("given", [[], ["nope"]])
-def test_a_study_that_is_not_there_is_told(given):
-    done = subprocess.run([sys.executable, "-m", "sbd_utils.studies.run", *given],
+def test_a_study_that_is_not_named_is_told():
+    done = subprocess.run([sys.executable, "-m", "sbd_utils.studies.run"],
                           capture_output=True, text=True, encoding="utf-8")
     assert done.returncode == 1 and "NAME must be one of seeds, " in done.stderr
-    assert done.stderr.endswith(f"got {''.join(given)!r}\n")
+    assert done.stderr.endswith("got ''\n")
 
 
 def times(factor: int) -> dict:

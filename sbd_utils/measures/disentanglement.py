@@ -65,9 +65,7 @@ def report(
     Raises ValueError for fewer than 50 codes, fewer than two latents, labels of fewer than five
     codes in the mean, or where no factor varies; warns of CorrelatedFactors.
     """
-    codes, _ = describe(codes, factors, periods)
-    if codes.shape[1] < 2:
-        raise checks.refused("codes", "[N, at least 2]", codes)
+    describe(codes, factors, periods)
     given = codes, factors, periods
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CorrelatedFactors)  # described once, above

@@ -30,22 +30,21 @@ LOOPS = {"ours": {}, "plain": {"precision": "float32", "compiled": False}}
 # How reconstruction is traded for the KL term, besides a variance of 0.3 and a beta of 1.
 TRADES = (*({"decoder_variance": value} for value in (0.01, 1.0)),
           *({"beta": value} for value in (0.5, 16.0)))
-DECODERS = ("deconv", "sbd")
 # What each run of a study sets: an argument of train_and_score each.
 STUDIES = {
     "seeds": [
         {"preset": "blog", "seed": seed, "decoder": decoder}
-        for seed in range(10) for decoder in DECODERS
+        for seed in range(10) for decoder in published.DECODERS
     ],
     "early": [
         {"preset": "quick", "loop": loop, "seed": seed, "decoder": decoder}
-        for loop in LOOPS for seed in range(5) for decoder in DECODERS
+        for loop in LOOPS for seed in range(5) for decoder in published.DECODERS
     ],
     "ablation": [
         {"preset": "ablation", "seed": seed, "decoder": decoder, **setting}
         for seed in range(3) for decoder, setting in (
             *((name, {}) for name in VARIANTS),
-            *((name, setting) for setting in TRADES for name in DECODERS if seed < 2),
+            *((name, setting) for setting in TRADES for name in published.DECODERS if seed < 2),
         )
     ],
     "followup": [

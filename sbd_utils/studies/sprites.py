@@ -18,20 +18,20 @@ from sbd_utils.measures.pictures import find_blobs
 from sbd_utils.models.vae import VAE
 from sbd_utils.settings import RUNS
 from sbd_utils.studies.store import provenance
+from sbd_utils.training import published
 from sbd_utils.training.loop import Run, TrainConfig, TrainingDivergedError, load_or_train, progress
 from sbd_utils.training.speed import cpu_name, hand_back_memory
 from sbd_utils.training.stream import Stream, generator
 from sbd_utils.worlds.factors import Choice, FactorSet
 from sbd_utils.worlds.sprites import WORLDS, World
 
-DECODERS = ("deconv", "sbd")
 EPOCH = 4096  # images; none is seen twice
 EPOCHS, LATENTS = 150, 10
 VARIANCE = 0.02  # of the decoder; at the post's 0.3 the sprites stay gray
 # The pilot fixed both: two worlds, with a seed each that the study does not use.
 JOBS = {
     name: [{"world": world, "decoder": decoder, "seed": seed, "decoder_variance": variance,
-            "epochs": epochs} for world, seed, variance in cases for decoder in DECODERS]
+            "epochs": epochs} for world, seed, variance in cases for decoder in published.DECODERS]
     for name, epochs, cases in (
         ("sprites", EPOCHS, [(world, seed, VARIANCE) for seed in range(5) for world in WORLDS]),
         ("pilot", 100, [("sprites", 100, 0.3), ("sprites", 100, VARIANCE),

@@ -19,7 +19,7 @@ class Stream:
     """
 
     world: World | DSprites
-    count: int = 4096
+    count: int
 
     def __post_init__(self):
         if not isinstance(self.world, (World, DSprites)):

@@ -191,12 +191,12 @@ FORM = (Choice("shape", (0, 1, 2)) * Interval("scale", 0.1, 0.2)
 
 def discs(
     name: str, pixels: float = 12, train: FactorSet = PLACE * HUE,
-    held_out: FactorSet | None = None, image_size: int = 64,
+    held_out: FactorSet | None = None,
 ) -> World:
-    """A world of vivid discs, so many pixels across, of which place and hue vary."""
-    scale = checks.positive("pixels", pixels) / checks.whole("image_size", image_size, 4)
+    """A world of vivid discs, so many of 64 pixels across, of which place and hue vary."""
+    scale = checks.positive("pixels", pixels) / 64
     fixed = {"shape": SHAPES.index("disc"), "scale": scale, "angle": 0.0, "s": 1.0, "v": 1.0}
-    return World(name, train, held_out, tuple(fixed.items()), image_size)
+    return World(name, train, held_out, tuple(fixed.items()))
 
 
 # The paper asks about form, size, dependence and held-out places. "sprites" varies all eight
