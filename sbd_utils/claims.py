@@ -223,6 +223,10 @@ LEDGER = {
         Claim("sprites-mig", "SB improves the disentangling of sprites", "paper, abstract",
               "MIG with 20 bins, mean over eight factors, world sprites, SB minus DeConv of the "
               "same seed", "MIG, SB minus DeConv", ">", 0, "reproduced"),
+        Claim("small-objects", "SB gains most with small objects", "paper, abstract",
+              "unexplained share of the pictures' variance, SB over DeConv of the same seed, world "
+              "small over world large", "times the ratio of large", "<", 1, "not testable here",
+              untestable="few runs begin to draw them"),
         Claim("held-out", "SB generalizes better to places never seen", "paper, abstract",
               "error of the reconstructions at places held out, SB over DeConv of the same seed, "
               "world quadrant", "times DeConv's error", "<", 1, "not reproduced"),

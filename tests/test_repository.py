@@ -227,6 +227,10 @@ def test_numbers_that_the_readme_writes_as_words_are_those_of_the_results():
     plane = tables.read_all("sprites").query("world == 'sprites' and decoder == 'sbd'")
     assert f"a straight grid, in each of {words[len(plane)]} seeds" in text
     assert (plane.flat > 0.9).all()
+    small = tables.read_all("sprites").query("world == 'small'").set_index("decoder").active > 0
+    sbd, runs = words[small["sbd"].sum()], words[len(small["deconv"])]
+    assert f"one of DeConv's {runs} does, and {sbd} of SB's, which miss the color" in text
+    assert small["deconv"].sum() == 1
     corner = tables.read_all("sprites").query("world == 'quadrant'")
     right = corner[corner.decoder == "sbd"].drawn_right
     assert f"of the last quarter where it belongs, in each of {words[len(right)]} seeds" in text
