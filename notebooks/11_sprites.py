@@ -148,15 +148,14 @@ pd.DataFrame({name: disentanglement.report(code, factors)
 # %% [markdown]
 # If you read the columns, you see what each score is blind to:
 #
-# * A **turned** code has lost nothing. Scores that look at single latents fall, such as MIG, SAP,
-#   MCC and InfoM. The affine readout R², which asks whether the factors are an affine map of the
-#   code, does not. (An affine map is a linear one and an offset.)
+# * A **turned** code has lost nothing, but scores that look at single latents fall, such as MIG,
+#   SAP, MCC and InfoM. The affine readout R² does not. It asks whether the factors are an affine
+#   map of the code (a linear one and an offset).
 # * A **duplicated** latent brings MIG and SAP down to zero, because they measure the gap to the
 #   second best latent.
-# * A **folded** code has lost something. MIG hardly falls, and the R² of a sum of curves, which
-#   asks whether the code is a sum of one function of each factor, stays at 1. What asks how well
-#   the factors can be read falls further, by a line (SAP, MCC, InfoE, the affine readout R²) or by
-#   a forest (DCI).
+# * A **folded** code has lost something, but MIG hardly falls, and the R² of a sum of curves, which
+#   asks whether the code is a sum of one function of each factor, stays at 1. Scores that read the
+#   factors fall further, by a line (SAP, MCC, InfoE, the affine readout R²) or by a forest (DCI).
 # * A **bent** latent costs a little where bins or a line are laid through it (MIG, SAP, InfoE, the
 #   affine readout R²). A **split** one costs MIG, SAP, completeness and InfoC, which ask for one
 #   latent per factor.
@@ -165,9 +164,8 @@ pd.DataFrame({name: disentanglement.report(code, factors)
 #   score, because shares of next to nothing can be large. So never show these without InfoE beside
 #   them.
 #
-# So no single score will do. The paper reports a gain in MIG (Chen and others 2018), and we add
-# those that see what MIG does not. The docstrings of `measures` define each of them and name its
-# paper.
+# So no single score will do. The paper reports a gain in MIG (Chen and others 2018), and we add the
+# others. The docstrings of `measures` define each of them and name its paper.
 #
 # ### Score your own model
 #
@@ -187,10 +185,10 @@ scores[["MIG", "MCC", "InfoE"]].round(1) + 0.0
 # ## What we ask, before we train
 #
 # If you look at results first, you will always find a score by which your favorite wins. So we
-# wrote down what we ask and when we call it a yes, and committed it before the seeds ran. Only a
-# **pilot** comes before, in two of the worlds with a seed of its own each. It fixes the decoder's
-# variance, which says how much the pictures weigh against the KL term, and how long to train.
-# *Fall* is by how much the reconstruction term fell over the last ten epochs.
+# committed what we ask, and when we call it a yes, before the seeds ran. Only a **pilot** comes
+# before, in two of the worlds with a seed of its own each. It fixes the decoder's variance, which
+# says how much the pictures weigh against the KL term, and how long to train. *Fall* is by how much
+# the reconstruction term fell over the last ten epochs.
 
 # %% tags=["nbval-check-output"]
 pilot = tables.read_all("pilot").set_index(["world", "decoder_variance", "decoder"])
@@ -223,9 +221,8 @@ print(f"we train for {steps:,} steps, and the paper, by the post, for 1.5 millio
 
 # %% [markdown]
 # At 0.3 both decoders explain about as much as pictures that are right in place and size only, and
-# at the smaller variance about as much as those that are right in color, too. So we take the
-# smaller one. In our budget, which is far below the paper's, hardly more of the variance is
-# explained than place, size and color can explain. The next cell lists the settings:
+# at the smaller variance about as much as those that are right in color, too, and hardly more. So
+# we take the smaller one. The next cell lists the settings:
 
 # %% tags=["nbval-check-output"]
 print(f"worlds: {', '.join(WORLDS)}; decoders: {', '.join(published.DECODERS)}")
@@ -253,8 +250,7 @@ print(f"scores: on {sprites.SCORED} new images, the same for all runs; places: {
 # 1. **Does the SB decoder reconstruct the sprites better?** The reconstruction term in the last
 #    epoch, in nats per image: SB minus DeConv is below zero in *sprites*.
 # 2. **Does it disentangle them better?** MIG with 20 bins, the mean over all eight factors: SB
-#    minus DeConv is above zero in *sprites*. (Squares and ellipses look the same after part of a
-#    turn, which bounds what any code can score for the angle.) We show the other scores beside it
+#    minus DeConv is above zero in *sprites*. We show the other scores beside it
 #    and judge nothing by them.
 # 3. **Is place still a plane when color and form vary?** We move eight sprites over the places, the
 #    shapes in turn, and fit one affine map from place to code, with the same slope for all of them
@@ -287,11 +283,11 @@ sprites.answers(ROWS).loc[["better pictures", "disentangled", "a plane of places
 
 # %% [markdown]
 # Two of the three answers are a yes. *Flat* is nearly 1 for the SB decoder with every seed, and
-# below a tenth for DeConv, so a place is still a plane when color and form vary (if a code ignores
-# the form, that is the easier for it). MIG is higher for SB with every seed, too. But better
-# pictures are **not shown**: with three of the five seeds DeConv has the lower reconstruction term.
-# In the figure each filled dot is one run, an open dot is a mean, and a bar spans the runs. The
-# dotted line is the bound of question 3.
+# below a tenth for DeConv, so a place is still a plane when color and form vary (which is easier
+# for a code that ignores the form). MIG is higher for SB with every seed, too. But better pictures
+# are **not shown**: with three of the five seeds DeConv has the lower reconstruction term. In the
+# figure each filled dot is one run, an open dot is a mean, and a bar spans the runs. The dotted
+# line is the bound of question 3.
 
 # %%
 Picture(
@@ -341,10 +337,10 @@ means.round(2).rename(columns=NAMES)
 # ## What a code of sprites looks like
 #
 # We take the pair whose scores, all in all, are the closest to those of the others, that of seed 1.
-# Its pictures are not typical: of all pairs it is the one in which DeConv's reconstruction term is
-# the lowest, and the furthest below SB's. As in [the notebook on traversals](04_traversals.ipynb),
-# you see five pictures and their reconstructions, and below them what happens to the one with a
-# frame if you set one latent at a time to other values.
+# Only its pictures are not typical: of all pairs, DeConv's reconstruction term is here the furthest
+# below SB's. As in [the notebook on traversals](04_traversals.ipynb), you see five pictures and
+# their reconstructions, and below them what happens to the one with a frame if you set one latent
+# at a time to other values.
 
 # %%
 vaes = {name: published.load(f"sprites-{name}").vae for name in published.DECODERS}
@@ -394,18 +390,16 @@ Picture(
 )
 
 # %% [markdown]
-# Here SB's codes of places are straight grids, whatever stands there, and hardly anything is left
-# beside the plane. DeConv's need more directions than two: the plane holds less than half of them,
-# and in it the lines wind and cross.
+# Here SB's codes of places are straight grids, and hardly anything is left beside the plane. Of
+# DeConv's the plane holds less than half, and in it the lines wind and cross.
 #
 # ## What does a code know of each factor?
 #
-# We ask the same two codes in three ways. MIG asks how far the best latent is ahead of the second
-# best. The affine readout is an affine map from the code to the factor, or to its sine and cosine
-# if it goes around. And a random forest finds any function of the code, if roughly. Each column is
-# 1 at best and about 0 for a guess, and labels have no affine readout. An ellipse looks the same
-# after half a turn, and a square after a quarter, so *angle* must be low for any code. The last row
-# asks for the angle of ellipses, up to half a turn.
+# We ask the same two codes in three ways: by MIG, by an affine map from the code to the factor (or
+# to its sine and cosine, if it goes around), and by a random forest, which finds any function of
+# the code, if roughly. Each column is 1 at best and about 0 for a guess, and labels have no affine
+# readout. An ellipse looks the same after half a turn, and a square after a quarter, so *angle*
+# must be low for any code. The last row asks for the angle of ellipses, up to half a turn.
 
 # %% tags=["nbval-check-output"]
 images, columns = world.sample(4000, torch.Generator().manual_seed(4))
@@ -502,10 +496,10 @@ pd.Series(first).unstack().round(1)
 # ## The claims
 #
 # The paper's abstract says that the SB decoder improves disentangling and reconstruction, and above
-# all for small objects. We judge the first two by the difference, SB minus DeConv, seed by seed.
-# With five seeds we give the range instead of an interval. *Reproduced* means that all five have
-# the paper's sign, and says nothing of its size. *Not reproduced* means that we could not show it
-# with a small part of the paper's steps. The third is not testable here, as you have seen.
+# all for small objects. We judge the first two by the difference, SB minus DeConv, seed by seed,
+# and give the range over the five seeds. *Reproduced* means that all five have the paper's sign,
+# and *not reproduced* that we could not show it with a small part of the paper's steps. The third
+# is not testable here, as you have seen.
 
 # %% tags=["nbval-check-output"]
 left = (1 - discs.set_index(["world", "decoder", "seed"]).explained).unstack(["world", "decoder"])
