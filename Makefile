@@ -1,6 +1,6 @@
 # Two commands do everything: `make reproduce` and `make test`.
 BIN := .venv/bin
-ENVIRONMENT := "$(or $(PYTHON),python3)" -I tools/environment.py $(and $(PYTHON),chosen)
+BUILD_VENV := "$(or $(PYTHON),python3)" -I tools/environment.py $(and $(PYTHON),chosen)
 # A reader's own PYTHONPATH, PYTHONHOME or PYTHONUTF8 is for other programs than these.
 unexport $(filter PYTHON%,$(.VARIABLES))
 
@@ -12,7 +12,7 @@ help: ## list the targets
 
 # Looked at every time: an environment that was moved, copied or half made is built anew.
 .venv/ready: FORCE
-	@$(ENVIRONMENT)
+	@$(BUILD_VENV)
 
 reproduce: .venv/ready ## train both VAEs anew and place them among the seeds (SBD_PRESET=quick for minutes)
 	SBD_PRESET=$(or $(SBD_PRESET),blog) $(BIN)/python -m sbd_utils.reproduce
@@ -36,7 +36,7 @@ notebooks/%.ipynb: notebooks/%.py .venv/ready FORCE
 	SBD_PRESET=published $(BIN)/python -m sbd_utils.reproduce $<
 
 study: .venv/ready ## train what a study lacks, write results/NAME.csv (NAME=seeds, ...; CLUSTER=tcp://... on Dask)
-	$(if $(CLUSTER),@$(ENVIRONMENT) cluster)
+	$(if $(CLUSTER),@$(BUILD_VENV) cluster)
 	$(BIN)/python -m sbd_utils.studies.run "$(NAME)"
 
 publish: .venv/ready ## put the weights of the typical runs of `make study` into results/published
@@ -49,7 +49,7 @@ doctor: .venv/ready ## say what this machine has and how long training takes, fo
 	$(BIN)/python -m sbd_utils.doctor
 
 site: .venv/ready ## build the web site into site/ from the executed notebooks (open site/index.html)
-	@$(ENVIRONMENT) site
+	@$(BUILD_VENV) site
 	$(BIN)/python tools/build_site.py
 
 clean: ## remove the virtual environment and what is not committed of results/, but no trained runs
