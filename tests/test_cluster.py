@@ -191,10 +191,11 @@ def test_a_worker_that_comes_later_is_asked_too(start, tmp_path, change, why):
     (elsewhere / "sitecustomize.py").write_text(OTHER, "utf-8")
     cluster = start()
     client = cluster.client("train_a_little", 40)
-    cluster.worker()
+    first = cluster.worker()
     cluster.wait(lambda: cluster.ends())
     cluster.worker(**{change: str(elsewhere)})
     assert why in told(client)
+    assert {words[2] for words in cluster.log() if words[0] == "start"} == {str(first.pid)}
     assert not (elsewhere / "rows").exists()
 
 
