@@ -446,8 +446,8 @@ small.astype(float).T.assign(mean=lambda table: table.mean(axis=1)).round(2).ren
     index=NAMES | {"active": "latents in use"}) + 0.0
 
 # %% tags=["nbval-check-output"]
-print(f"with the right place and the mean of all hues: "
-      f"{explained_without(WORLDS['small'], 'h'):.2f}")
+found = explained_without(WORLDS["small"], "h")
+print(f"with the right place and the mean of all hues: {found:.2f}")
 
 # %% [markdown]
 # Seven of the ten runs draw one and the same picture whatever they see, and use no latent. One of
@@ -455,12 +455,12 @@ print(f"with the right place and the mean of all hues: "
 # half, with two latents, which is what a picture explains that has the right place and a mean of
 # all hues. So most runs never begin to draw, and too few of them do to compare the decoders.
 #
-# Why would a run not begin? Those that do save more than a hundred nats of reconstruction for a few
-# of KL, so drawing nothing is not the better solution. One guess is that the first step is too
-# small. Suppose that a code only tells in which quarter, or sixteenth, of the places the disc is.
-# The best that a decoder can draw is then the mean of all pictures with a disc there. Here is what
-# this saves in reconstruction, in nats per image, and what it costs in KL, the logarithm of the
-# number of parts:
+# Why would a run not begin? Those that do save far more nats of reconstruction than they pay in KL,
+# so drawing nothing is not the better solution. One guess is that the first step is too small.
+# Suppose that a code only tells in which quarter, or sixteenth, of the places the disc is. The best
+# that a decoder can draw is then the mean of all pictures with a disc there. Here is what this
+# saves in reconstruction, in nats per image, and what it costs in KL, the logarithm of the number
+# of parts:
 
 # %% tags=["nbval-check-output"]
 first = {}
@@ -477,14 +477,15 @@ for name in ("large", "small"):
 pd.Series(first).unstack().round(1)
 
 # %% [markdown]
-# A quarter saves a hundred times its cost in *large*, and only twice its cost in *small*, where a
-# disc that is smeared over a quarter is next to black. So little may be lost in the noise of a code
-# that has just begun. If this is right, small discs must begin where pictures weigh more. So, after
-# the seeds had run, we trained two pairs for 50 epochs at a tenth of the variance, with which small
-# discs weigh as much as large ones did. The figure has one dot per run, and these in its last row.
+# A quarter saves more than a hundred times its cost in *large*, and only about twice its cost in
+# *small*, where a disc that is smeared over a quarter is next to black. So small a gain may drown
+# in the noise of a code that has just begun. If this is right, small discs must begin where
+# pictures weigh more. So, after the seeds had run, we trained two pairs for 50 epochs at a tenth of
+# the variance, with which small discs weigh as much as large ones did (`make study NAME=weighed`).
+# The figure has one dot per run, and these in its last row.
 
 # %%
-WEIGHED = tables.read_all("small")
+WEIGHED = tables.read_all("weighed")
 discs = pd.concat([runs.assign(line=line, unexplained=1 - runs.explained) for line, runs in {
     "large": EVERY[EVERY.world == "large"], "small": EVERY[EVERY.world == "small"],
     "small, a tenth of the variance": WEIGHED}.items()])

@@ -37,7 +37,7 @@ JOBS = {
         ("pilot", 100, [("sprites", 100, 0.3), ("sprites", 100, VARIANCE),
                         ("large", 101, VARIANCE)]),
         # After the seeds had run: small discs that weigh as much as large ones do above.
-        ("small", 50, [("small", seed, VARIANCE / 10) for seed in (0, 1)]),
+        ("weighed", 50, [("small", seed, VARIANCE / 10) for seed in (0, 1)]),
     )
 }
 SCORED = 10_000  # images, drawn for the measures
