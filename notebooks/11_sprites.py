@@ -32,8 +32,8 @@
 # [paper](https://arxiv.org/abs/1901.07017) (Watters and others 2019) promises better disentangling
 # and reconstruction, and a "particularly dramatic benefit" for small objects. We could not read its
 # tables, so we can only compare directions. Whether small objects gain more we cannot answer, since
-# most of our runs never begin to draw them. Dependent factors will follow, once their seeds have
-# run.
+# most runs of that world never begin to draw them. Dependent factors will follow, once their seeds
+# have run.
 #
 # ---
 
@@ -238,9 +238,9 @@ print(f"scores: on {sprites.SCORED} new images, the same for all runs; places: {
 # %% [markdown]
 # Both decoders see the same images in the same order, if world and seed are the same. Codes are the
 # means of the encoder's posterior. Their scores leave out dead latents, whose mean has a variance
-# below 0.01, since MIG would count the faintest trace of a factor there in full. (The dead ones
-# above hold no trace.) For pictures we take the seed that is typical of its world, by the rule of
-# `make publish`.
+# below 0.01, since MIG would count the faintest trace of a factor there in full. (The dead latents
+# of our hand-made codes hold no trace.) For pictures we take the seed that is typical of its world,
+# by the rule of `make publish`.
 #
 # For each question we compare the two decoders in the same world and seed. The answer is **yes** if
 # all five seeds lie on the side that the question names. (If there were no difference, that would
@@ -437,7 +437,8 @@ sprites.answers(EVERY).loc[["small objects"]].round(2)
 
 # %% [markdown]
 # It **cannot be answered**, since neither decoder explains half of what varies in *small*, in the
-# mean of its runs. Here are these runs, a column per seed:
+# mean of its runs. (So had `sprites.answers` read the rule before the seeds ran.) Here are these
+# runs, a column per seed:
 
 # %% tags=["nbval-check-output"]
 small = EVERY.query("world == 'small'").pivot(
@@ -494,10 +495,10 @@ Picture(
         "unexplained": "unexplained share", "active": "latents in use"},
         ticks={"unexplained": (0.01, 0.1, 1), "active": (0, 5, 10)}),
     "disc_scores",
-    "Two panels with three rows of dots. In large, all runs leave about a hundredth unexplained. "
-    "In small, one run of DeConv leaves a twentieth, with ten latents, two of Spatial Broadcast "
-    "leave half, with two, and the others leave all. At a tenth of the variance all four leave "
-    "less than a tenth.", chart=True,
+    "Two panels with three rows of dots. In large, all runs leave a hundredth or half of it "
+    "unexplained. In small, one run of DeConv leaves a twentieth, with ten latents, two of Spatial "
+    "Broadcast leave half, with two, and the others leave all. At a tenth of the variance all four "
+    "leave less than a tenth.", chart=True,
 )
 
 # %% tags=["nbval-check-output"]
@@ -534,7 +535,7 @@ claims.Report(*(
 # * MIG is better with the SB decoder, and low for both. It asks for single latents. In the pair
 #   shown, an affine map reads place, size and hue from the SB code all the same.
 # * Whose pictures are better depends on the seed, after as many steps as we train.
-# * Discs of 4 pixels are hard to begin with. Too few runs draw any to say who gains. Four runs in
+# * Few runs begin to draw discs of 4 pixels, too few to say who gains. Four runs in
 #   which the pictures weighed ten times as much all did.
 #
 # **On your own** (solutions below)

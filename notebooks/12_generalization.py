@@ -219,8 +219,8 @@ Picture(
     geometry(points, dict.fromkeys(points, ("x", "y")), unseen.reshape(square)),
     "unseen_plane",
     "Three panels: a straight grid of places, whose lower right quarter has black dots; DeConv's, "
-    "wound up, the dots all over it; and that of Spatial Broadcast, straight except in the lower "
-    "right quarter, where it is bent inward and its corner is folded.", chart=True,
+    "wound up, the dots in a band across it; and that of Spatial Broadcast, straight except in the "
+    "lower right quarter, where it is bent inward and its corner is folded.", chart=True,
 )
 
 # %% [markdown]
@@ -265,9 +265,9 @@ Picture(
     "unseen_drawn",
     "Seven rows of eight pictures, of a yellow disc on its way from the upper left to the lower "
     "right; the last four places are unseen. DeConv draws it at seen places from the encoder's and "
-    "the best code, and at the first unseen one; then discs elsewhere or nothing. Spatial "
-    "Broadcast draws it at all places from the affine map's and the best code; from the "
-    "encoder's it falls short of the corner, and grows.",
+    "the best code, and at the first unseen one; then two discs, a smudge or nothing; and nowhere "
+    "from the affine map's code. Spatial Broadcast draws it at all places from the affine map's "
+    "and the best code; from the encoder's it falls short of the corner, and grows.",
 )
 
 # %% tags=["nbval-check-output"]
@@ -317,8 +317,8 @@ claims.Report(claims.check("held-out", intervals.mean(error.sbd / error.deconv))
 # **What you have seen**
 #
 # * From a code that goes on with the plane, the SB decoder draws discs where training never showed
-#   one, with every seed. In one DeConv run, and for one disc, we found such codes only next to the
-#   border.
+#   one, with every seed. In one DeConv run, and for one disc, we searched for any codes that do so,
+#   and found them only next to the border.
 # * The encoder behind SB has not seen these places, either, and spoils a part of this.
 # * Through both halves SB's error is the lower one with four of five seeds. So we could not show
 #   that the whole model generalizes better.
