@@ -3,6 +3,7 @@
 import re
 from contextlib import suppress
 from html import escape
+from itertools import groupby
 from unicodedata import lookup
 
 from docutils import nodes
@@ -99,10 +100,12 @@ def link_terms(app: Sphinx, doctree: nodes.document, docname: str) -> None:
         return
     entries, used = glossary_entries(app), set()
     longest_first = sorted(entries, key=len, reverse=True)
-    names = "|".join(map(re.escape, longest_first))
+    names = "|".join(r"\s+".join(map(re.escape, term.split())) for term in longest_first)
     pattern = re.compile(rf"(?<![\w-])({names})s?(?![\w-])", re.I)
     target = app.builder.get_relative_uri(docname, "glossary")
     for paragraph in list(doctree.findall(nodes.paragraph)):
+        for element in list(paragraph.findall(nodes.TextElement)):
+            join_lines(element)
         for text in list(paragraph.findall(nodes.Text)):
             above, parent = text.parent, text.parent
             while parent is not None and not isinstance(parent, PLAIN):
@@ -121,6 +124,14 @@ def link_terms(app: Sphinx, doctree: nodes.document, docname: str) -> None:
                 start = match.end()
             if pieces:
                 above.replace(text, [*pieces, nodes.Text(words[start:])])
+
+
+def join_lines(element: nodes.TextElement) -> None:
+    """Make one text of those that follow on each other: MyST begins a new one with each line."""
+    pieces = [(kind, list(those)) for kind, those in groupby(element.children, type)]
+    element.clear()
+    for kind, those in pieces:
+        element.extend([nodes.Text("".join(those))] if kind is nodes.Text else those)
 
 
 def describe(app: Sphinx, pagename: str, templatename: str, context: dict, doctree) -> None:

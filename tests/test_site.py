@@ -35,7 +35,7 @@ KINDS = ("index", "play", "claims", "errata", "glossary", "api/sbd_utils.models"
          "notebooks/05_geometry", "notebooks/04_traversals", "search")
 TERMS = ("latent", "latent code", "traversal", "KL term", "reconstruction term", "decoder variance",
          "beta", "affine R²", "R² of the sum", "folded cell", "mixing latent", "checkerboard",
-         "broadcast", "coordinate channels")
+         "broadcast", "coordinate channels", "FactorVAE score", "InfoM")
 MEGABYTE = 2**20
 WAIT = "new Promise(done => setTimeout(done, {}))"
 
@@ -208,6 +208,8 @@ def test_terms_link_to_the_glossary(pages):
         assert len(links) == len(set(links)), "the first time only"
         assert links or not name.startswith("notebooks/")
         assert not soup.select("a a, code a.term, h1 a.term, h2 a.term")
+    assert any("\n" in a.get_text() for soup in pages.values() for a in soup.select("a.term")), (
+        "also where a line ends within a term")
 
 
 def test_errata_say_what_a_notebook_shows(pages):
