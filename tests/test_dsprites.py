@@ -93,7 +93,9 @@ VALUES, CLASSES, IMAGES = (layout()[key] for key in ("latents_values", "latents_
     ({"latents_values": VALUES.astype(object)}, "latents_values must be float64 [N, 6], got objec"),
     ({"latents_values": VALUES * [1, 1, 1, 2, 1, 1]}, "latents_values must have angle up to 6.283"),
     ({"latents_values": VALUES * [1, 1, 1, 1, 1, np.nan]}, "latents_values must have y up to 1"),
-    ({"latents_classes": CLASSES[::-1]}, "latents_classes must number the shapes of"),
+    ({"latents_classes": CLASSES[::-1]}, "latents_classes must number the values of shape in"),
+    ({"latents_values": VALUES[:, [0, 1, 2, 3, 5, 4]].copy("C")}, "number the values of x"),
+    ({"latents_values": VALUES[[*range(14), 15, 14, *range(16, 48)]]}, "number the values of y"),
     ({"latents_classes": CLASSES[:9]}, "latents_classes must be int64 [48, 6], got int64 [9, 6]"),
 ])
 def test_another_layout_is_refused(save, changed, says):
@@ -121,10 +123,22 @@ def test_another_file_is_refused(tmp_path, save):
     with pytest.raises(ValueError, match="^path must be .*: imgs ends early"):
         dsprites.read(tmp_path / "dsprites.npz")
     whole = save().read_bytes()
-    for cut in (whole[:len(whole) // 2], whole[:5000] + bytes(50) + whole[5050:]):
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_LZMA) as archive:
+        for key in ("imgs", "latents_values", "latents_classes"):
+            archive.writestr(f"{key}.npy", bytes(5000))
+    for cut in (whole[:len(whole) // 2], whole[:5000] + bytes(50) + whole[5050:],
+                packed.getvalue().replace(b"\x5d\x00\x00", b"\xff\xff\xff")):
         text.write_bytes(cut)
         with pytest.raises(ValueError, match=" must "):
             dsprites.read(text)
+    values = io.BytesIO()
+    np.save(values, VALUES)
+    for shape in (b"(48, 6(", b"(-8, 6)"):
+        with zipfile.ZipFile(save(latents_values=None), "a") as archive:
+            archive.writestr("latents_values.npy", values.getvalue().replace(b"(48, 6)", shape))
+        with pytest.raises(ValueError, match="^latents_values must be"):
+            dsprites.read(tmp_path / "dsprites.npz")
 
 
 @pytest.mark.parametrize("rows", [[48], [-1], [], [0.5], [[0]], "no"])

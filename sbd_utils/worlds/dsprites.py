@@ -6,6 +6,8 @@ import os
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from lzma import LZMAError
+from tokenize import TokenError
 from zipfile import BadZipFile, ZipFile
 
 import numpy as np
@@ -95,7 +97,7 @@ def read(path: str | os.PathLike) -> DSprites:
             classes = _array(archive, "latents_classes", "<i8", count, 6)
             _check_latents(values, classes)
             packed = _array(archive, "imgs", "|u1", count, SIDE, SIDE, each=_packed)
-    except (OSError, EOFError, RuntimeError, BadZipFile, zlib.error) as error:
+    except (OSError, EOFError, RuntimeError, BadZipFile, LZMAError, zlib.error) as error:
         raise ValueError(f"path must be dSprites' .npz file, got {path}: {error}") from error
     factors = dict(zip(NAMES, values.T.astype(np.float32), strict=True))
     return DSprites(packed, {name: factors[name] for name in NAMES[1:]}
@@ -111,10 +113,10 @@ def _array(
         try:
             np.lib.format.read_magic(member)
             shape, turned, found = np.lib.format.read_array_header_1_0(member)
-        except ValueError as error:
+        except (ValueError, TokenError) as error:
             raise ValueError(f"{key} must be an array, got {error}") from error
         if found != np.dtype(dtype) or turned or shape[1:] != sides or (
-            shape[0] != (count or shape[0]) or shape[0] == 0
+            shape[0] != (count or shape[0]) or shape[0] < 1
         ):
             wanted = ", ".join(map(str, (count or "N", *sides)))
             raise ValueError(f"{key} must be {np.dtype(dtype)} [{wanted}], got {found} "
@@ -139,9 +141,9 @@ def _packed(block: np.ndarray) -> np.ndarray:
 
 
 def _check_latents(values: np.ndarray, classes: np.ndarray) -> None:
-    if not np.array_equal(classes[:, 1], values[:, 1] - 1):
-        raise ValueError("latents_classes must number the shapes of latents_values")
-    for name, column, highest in zip(NAMES, values.T, HIGHEST, strict=True):
+    for name, numbers, column, highest in zip(NAMES, classes.T, values.T, HIGHEST, strict=True):
         if not (int(name in NAMES[:2]) <= column.min() <= column.max() <= highest + 1e-6):
             raise ValueError(f"latents_values must have {name} up to {highest:g}, got "
                              f"{column.min():g} to {column.max():g}")
+        if not np.array_equal(numbers, np.unique(column, return_inverse=True)[1]):
+            raise ValueError(f"latents_classes must number the values of {name} in latents_values")
