@@ -66,6 +66,7 @@ def test_equal_sets_have_equal_reprs():
     assert repr(Interval("x", 0, 1)) == repr(Interval("x", np.float64(0), np.float32(1.0)))
     assert repr(Choice("a", (1, 2.0))) == repr(Choice("a", (np.int64(1), 2)))
     assert Choice("a", (1, 2.5)).values == (1.0, 2.5)
+    assert repr(Interval("x", -0.0, 1)) == repr(X)
     assert X * (Y * SHAPE) == (X * Y) * SHAPE == Product((X, Y, SHAPE))
     assert SQUARE | (CORNER | SQUARE) == (SQUARE | CORNER) | SQUARE
 
@@ -84,6 +85,10 @@ def test_contains_by_hand():
     ring = Dependent(X, Interval("h", 0, 1, periodic=True), Rule("h = 0", ("x",), torch.zeros_like))
     edge = {"x": torch.full((3,), 0.5), "h": torch.tensor([0, 1, 0.5])}
     assert ring.contains(edge).tolist() == [True, True, False]
+    steep = Dependent(X, Interval("h", 0, 1, periodic=True), Rule("3 x", ("x",), lambda x: 3 * x))
+    far = {"x": torch.tensor([0.9, 0.9, 0.1]), "h": torch.tensor([0.5, 0.7, 0.3])}
+    assert steep.contains(far).tolist() == [False, True, True]
+    assert not X.contains({"x": torch.tensor([-1e-3])}).any()
 
 
 def test_laws_of_sets():
@@ -127,6 +132,8 @@ def test_a_restricted_part_is_uniform_and_so_are_choices():
     expected = 20_000 * area[area > 0] / area.sum()
     assert chisquare(found[area > 0], expected).pvalue > 0.01
     assert chisquare(np.bincount(draw(SHAPE, 20_000)["shape"])[[0, 1, 4]]).pvalue > 0.01
+    rounded = tuple(torch.tensor([0.1, 0.3]).tolist())  # which are not the 0.1 and 0.3 of float64
+    assert len((Choice("a", (0.1, 0.2)) | Choice("a", rounded)).grid(1)["a"]) == 3
     both = SHAPE | Choice("shape", (4, 2))
     assert chisquare(np.bincount(draw(both, 20_000)["shape"])[[0, 1, 2, 4]]).pvalue > 0.01
 
@@ -139,6 +146,19 @@ def test_a_dependent_factor_follows_and_is_not_free():
     assert not HUED.contains({**found, "h": found["h"] + 0.01}).any()
     grid = HUED.grid({"x": 3, "y": 2})
     assert grid["h"].tolist() == [0, 0, 0.25, 0.25, 0.5, 0.5]
+
+
+def test_a_rule_may_round_out_of_its_range_and_spoils_no_other_column():
+    falling = Dependent(Interval("x", 0, 0.6), Interval("h", 0.4, 1),
+                        Rule("h = 1 - x", ("x",), lambda x: 1 - x))
+    assert falling.grid(3)["h"].tolist() == pytest.approx([1, 0.7, 0.4])
+    assert falling.factor.contains(falling.grid(3)).all()
+    in_place = Where(X, Rule("x < 1/2", ("x",), lambda x: x.mul_(2) < 1))
+    assert 0.4 < draw(in_place)["x"].max() < 0.5
+    same = Dependent(X, Interval("h", 0, 1), Rule("h = x", ("x",), lambda x: x))
+    found = draw(same)
+    found["h"] += 1
+    assert found["x"].max() < 1
 
 
 def test_grids_by_hand():
@@ -176,6 +196,7 @@ def test_a_small_part_is_found():
 @pytest.mark.parametrize("call, says", [
     (lambda: Interval("x", 1, 1), "high must be above low = 1, got 1"),
     (lambda: Choice("a", (1, 1.0)), "values must be different numbers"),
+    (lambda: Choice("a", (0.1, 0.1 + 1e-10)), "values must be different numbers"),
     (lambda: Choice("a", (2**25,)), "values must be a number in"),
     (lambda: Choice("a", [1]), "values must be a tuple of numbers"),
     (lambda: X * X, "parts must be sets of different factors, got ('x', 'x')"),

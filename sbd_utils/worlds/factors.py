@@ -10,6 +10,7 @@ The operations are those of Spriteworld's factor distributions (Watters et al. 2
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from sbd_utils import checks
@@ -114,8 +115,8 @@ class Interval(FactorSet):
     def __post_init__(self):
         checks.kind("name", self.name, str)
         checks.kind("periodic", self.periodic, bool)
-        object.__setattr__(self, "low", checks.number("low", self.low))  # 0 and 0.0 are one value
-        object.__setattr__(self, "high", checks.number("high", self.high))
+        for end in ("low", "high"):  # 0, 0.0 and -0.0 are one value
+            object.__setattr__(self, end, checks.number(end, getattr(self, end)) + 0.0)
         if not self.low < self.high:
             raise checks.refused("high", f"above low = {self.low:g}", self.high)
 
@@ -150,7 +151,7 @@ class Choice(FactorSet):
             raise checks.refused("values", "a tuple of numbers", self.values)
         # float32, in which a set compares, has every whole number up to 2**24.
         values = [checks.number("values", value, -2**24, 2**24) for value in self.values]
-        if len(set(values)) < len(values):
+        if len(set(map(np.float32, values))) < len(values):
             raise checks.refused("values", "different numbers", self.values)
         if all(value.is_integer() for value in values):
             values = map(int, values)
@@ -271,8 +272,8 @@ class Union(Part):
         box = []
         for same in self._alike():
             if isinstance(same[0], Choice):
-                values = dict.fromkeys(value for one in same for value in one.values)
-                box.append(Choice(same[0].name, tuple(values)))
+                values = {np.float32(value): value for one in same for value in one.values}
+                box.append(Choice(same[0].name, tuple(values.values())))
             else:
                 box.append(Interval(same[0].name, min(one.low for one in same),
                                     max(one.high for one in same), same[0].periodic))

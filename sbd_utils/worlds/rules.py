@@ -13,8 +13,9 @@ from sbd_utils.worlds.factors import Columns, FactorSet, Interval, Part
 class Rule:
     """A function of factors that is known by its text: rules of the same text count as equal.
 
-    names: the factors that it takes, each float32 [N], in order. A run is named by the text, and
-    another process must find the function, so give it a name of its own in a module.
+    names: the factors that it takes, each float32 [N], in order. A run is named by the text, so
+    change it with the function, or the old run is loaded. Another process must find the function,
+    so give it a name of its own in a module.
     """
 
     text: str
@@ -35,7 +36,8 @@ class Rule:
             raise checks.refused("rule", f"one of factors among {', '.join(whole.names)}", self)
 
     def _apply(self, given: Columns, bools: bool) -> torch.Tensor:
-        told, like = self.function(*(given[name] for name in self.names)), given[self.names[0]]
+        like = given[self.names[0]]
+        told = self.function(*(given[name].clone() for name in self.names))
         if not isinstance(told, torch.Tensor) or told.shape != like.shape or (
             (told.dtype == torch.bool) != bools
         ):
@@ -85,11 +87,16 @@ class Dependent(FactorSet):
     def free(self):
         return self.whole.free
 
+    @property
+    def _rounding(self):
+        return 1e-5 * (self.factor.high - self.factor.low)
+
     def _follow(self, given):
         told = self.rule._apply(given, bools=False)
-        if not self.factor._contains({self.factor.name: told}).all():
+        inside = told.clamp(self.factor.low, self.factor.high)  # rounding may leave the range
+        if ((told - inside).abs() > self._rounding).any():
             raise checks.refused(f"what {self.rule.text!r} gives", f"inside {self.factor}", told)
-        return told
+        return inside
 
     def _added(self, given):
         floats = {name: column.float() for name, column in given.items()}
@@ -103,8 +110,9 @@ class Dependent(FactorSet):
         told = self.rule._apply(given, bools=False)
         apart = (given[self.factor.name] - told).abs()
         if self.factor.periodic:
+            apart = apart % span
             apart = torch.minimum(apart, span - apart)
-        return inside & self.factor._contains(given) & (apart <= 1e-5 * span)
+        return inside & self.factor._contains(given) & (apart <= self._rounding)
 
     def _grid(self, steps):
         return self._added(self.whole._grid(steps))
