@@ -5,6 +5,7 @@ import math
 import pickle
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -12,7 +13,10 @@ from PIL import Image
 from sbd_utils.worlds.factors import Choice, Interval
 from sbd_utils.worlds.sprites import (
     FACTORS,
+    FORM,
+    HUE,
     PERIODS,
+    PLACE,
     SHAPES,
     WORLDS,
     World,
@@ -204,6 +208,14 @@ def test_worlds_differ_from_large_in_what_their_names_say():
     assert (inside ^ out).all() and out.sum() == 3 * 3 * 4
 
 
+def test_equal_worlds_have_one_repr():
+    large = WORLDS["large"]
+    numbers = {name: np.float32(value) if name == "s" else int(value) if name == "angle" else value
+               for name, value in large.fixed}
+    same = World("large", large.train, None, numbers.items(), np.int64(64))
+    assert same == large and repr(same) == repr(large) and hash(same) == hash(large)
+
+
 def factors_of(**values):
     return {name: torch.tensor([value]) for name, value in values.items()}
 
@@ -238,6 +250,20 @@ def test_draw_names_the_bad_factor(name, bad, says):
     (lambda: replace(WORLDS["large"], held_out=Interval("x", 0, 1)), "held_out must be a set of x"),
     (lambda: WORLDS["large"].sample(1, torch.Generator(), "no"), "device must be a device of torc"),
     (lambda: WORLDS["large"].draw(factors_of(x=0.5, y=0.5)), "factors must be a mapping of x, y,"),
+    (lambda: WORLDS["large"].draw(factors_of(x=0.5, y=0.5, h=0.1, scale=0.9)),
+     "factors must be of x, y, h only, got ['x', 'y', 'h', 'scale']"),
+    (lambda: discs("a", train=PLACE * (HUE - Interval("h", 0.9, 1)),
+                   held_out=PLACE * Interval("h", 0.9, 1.1)),
+     "hole must be within the range of h, which goes around"),
+    (lambda: discs("a", train=Interval("x", 0.5, 0.51) * Interval("y", 0.5, 0.9) * HUE,
+                   held_out=PLACE * HUE),
+     "held_out must be apart from train"),
+    (lambda: discs("a", train=Interval("x", -1, 2) * Interval("y", 0, 1) * HUE),
+     "x of train must be from 0 to 1, got -1 to 2"),
+    (lambda: World("a", FORM * PLACE * HUE, fixed=(("s", 2), ("v", 1))), "s of fixed must be from"),
+    (lambda: discs("a", pixels=65), "scale of fixed must be from above 0 to 1, got 1.01562"),
+    (lambda: replace(WORLDS["large"], fixed=(("shape", 0.5), *WORLDS["large"].fixed[1:])),
+     "shape of fixed must be whole, got 0.5"),
     (lambda: discs("a", pixels=0), "pixels must be a number above 0"),
 ])
 def test_worlds_doors(call, says):

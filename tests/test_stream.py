@@ -75,6 +75,12 @@ def test_the_real_dsprites_stream_as_well_and_are_named_by_their_pixels():
     assert len({run_name(CONFIG, some) for some in (stream, stream, other)}) == 2
 
 
+def test_equal_streams_have_one_name_and_large_seeds_are_refused():
+    assert run_name(CONFIG, Stream(WORLD, np.int64(20))) == run_name(CONFIG, STREAM)
+    with pytest.raises(ValueError, match="^a seed of a stream must be a whole number from 0"):
+        STREAM.draw(2**32, 0)
+
+
 @pytest.mark.parametrize("wrong", [("large", 20), (WORLD, 0), (WORLD, 2.0)])
 def test_what_is_no_world_and_no_number_of_images_is_refused(wrong):
     with pytest.raises(ValueError, match="^(world|count) must be"):

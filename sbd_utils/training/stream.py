@@ -24,7 +24,7 @@ class Stream:
     def __post_init__(self):
         if not isinstance(self.world, (World, DSprites)):
             raise checks.refused("world", "a World or DSprites", self.world)
-        checks.whole("count", self.count)
+        object.__setattr__(self, "count", checks.whole("count", self.count))
 
     def __len__(self) -> int:
         return self.count
@@ -35,5 +35,10 @@ class Stream:
 
 
 def generator(*key: int) -> torch.Generator:
-    """A generator of its own for every key; manual_seed would take 32 bits and drop the rest."""
+    """A generator of its own for every key of two; manual_seed would drop all but 32 bits.
+
+    ValueError for a part of 2**32 and above, which would count as two.
+    """
+    for part in key:
+        checks.whole("a seed of a stream", part, 0, 2**32 - 1)
     return torch.Generator().manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))

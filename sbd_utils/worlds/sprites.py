@@ -19,6 +19,8 @@ PERIODS = {"square": math.pi / 2, "ellipse": math.pi, "heart": 2 * math.pi,
            "triangle": 2 * math.pi / 3, "disc": 0.0}
 SHAPES = tuple(PERIODS)
 FACTORS = ("shape", "x", "y", "scale", "angle", "h", "s", "v")
+RANGES = {"shape": (0, len(SHAPES) - 1), "x": (0, 1), "y": (0, 1), "scale": (0, 1), "s": (0, 1),
+          "v": (0, 1)}  # of what `draw` takes; angle and h go around
 PIXELS = 2**18  # computed at once: few enough for a processor's cache, enough for a GPU
 
 HEART = (7 / 24 + 3 * math.pi / 32) / (1 / 2 + math.pi / 8)  # tip to center, over the diagonal
@@ -76,12 +78,8 @@ def draw(factors: Mapping[str, torch.Tensor], image_size: int = 64) -> torch.Ten
     """
     size = checks.whole("image_size", image_size, 4)
     given = checks.columns("factors", factors, FACTORS)
-    for name, low, high in (("x", 0, 1), ("y", 0, 1), ("scale", 0, 1), ("s", 0, 1), ("v", 0, 1),
-                            ("shape", 0, len(SHAPES) - 1)):
-        least, most = map(float, given[name].aminmax())
-        if least < low or most > high or (name == "scale" and least == 0):
-            raise ValueError(f"factors[{name!r}] must be from {low} to {high}, got {least:g} "
-                             f"to {most:g}")
+    for name in RANGES:
+        _check_range(f"factors[{name!r}]", name, *map(float, given[name].aminmax()))
     if not torch.equal(given["shape"], given["shape"].round()):
         raise checks.refused("factors['shape']", "whole numbers", factors["shape"])
     table = torch.stack([given[name] for name in FACTORS])
@@ -93,6 +91,13 @@ def draw(factors: Mapping[str, torch.Tensor], image_size: int = 64) -> torch.Ten
     for part, rows in zip(images.split(count), table.split(count, dim=1), strict=True):
         _paint(part, rows, size, side)
     return images.view(-1, 3, size, size)
+
+
+def _check_range(told: str, name: str, least: float, most: float) -> None:
+    low, high = RANGES.get(name, (-math.inf, math.inf))
+    if least < low or most > high or (name == "scale" and least == 0):
+        above = "above " * (name == "scale")
+        raise ValueError(f"{told} must be from {above}{low} to {high}, got {least:g} to {most:g}")
 
 
 def _paint(images: torch.Tensor, rows: torch.Tensor, size: int, side: int) -> None:
@@ -120,7 +125,8 @@ class World:
 
     fixed: pairs of a factor and its number, those of `draw` that do not vary. A world is a value
     whose repr says all of it, so a run can be named by it. Raises ValueError where the factors of
-    train and fixed are not those of `draw`, or those held out are others than train's.
+    train and fixed are not those of `draw` or leave their ranges, or those held out are others than
+    train's, or not apart from it, by a hundred draws of each.
     """
 
     name: str
@@ -132,22 +138,36 @@ class World:
     def __post_init__(self):
         checks.kind("name", self.name, str)
         checks.kind("train", self.train, FactorSet)
-        checks.whole("image_size", self.image_size, 4)
+        size = checks.whole("image_size", self.image_size, 4)
         try:
-            fixed = [name for name, value in self.fixed if checks.number(name, value) == value]
+            fixed = tuple((name, checks.number(name, value)) for name, value in self.fixed)
         except (TypeError, ValueError) as error:
             raise checks.refused("fixed", "pairs of a factor and a number", self.fixed) from error
-        if sorted((*self.train.names, *fixed)) != sorted(FACTORS):
+        names = [name for name, _ in fixed]
+        if sorted((*self.train.names, *names)) != sorted(FACTORS):
             raise ValueError(f"train and fixed must share out {', '.join(FACTORS)}, got "
-                             f"{', '.join(self.train.names)} and {', '.join(fixed) or 'nothing'}")
+                             f"{', '.join(self.train.names)} and {', '.join(names) or 'nothing'}")
+        for one in self.train.factors:
+            ends = one.values if isinstance(one, Choice) else (one.low, one.high)
+            _check_range(f"{one.name} of train", one.name, min(ends), max(ends))
+        for name, value in fixed:
+            _check_range(f"{name} of fixed", name, value, value)
+            if name == "shape" and not value.is_integer():
+                raise checks.refused("shape of fixed", "whole", value)
+        # Worlds that are equal have one repr: a shape is whole, all others are floats.
+        fixed = tuple((name, int(value) if name == "shape" else value + 0.0)
+                      for name, value in fixed)
+        object.__setattr__(self, "image_size", size)
+        object.__setattr__(self, "fixed", fixed)
         if self.held_out is not None:
             checks.kind("held_out", self.held_out, FactorSet)
             if set(self.held_out.names) != set(self.train.names):
                 raise checks.refused("held_out", f"a set of {', '.join(self.train.names)}",
                                      self.held_out.names)
-            drawn = self.held_out.sample(100, torch.Generator().manual_seed(0))
-            if self.train.contains(drawn).any():
-                raise checks.refused("held_out", "apart from train", self.held_out)
+            self.train - self.held_out  # refuses what goes around by the ends of train
+            for one, other in ((self.train, self.held_out), (self.held_out, self.train)):
+                if one.contains(other.sample(100, torch.Generator().manual_seed(0))).any():
+                    raise checks.refused("held_out", "apart from train", self.held_out)
 
     def sample(
         self, count: int, generator: torch.Generator, device: torch.device | str | None = None
@@ -166,6 +186,8 @@ class World:
     def draw(self, factors: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Images of any values of the factors that vary, such as held-out ones or a grid."""
         given = checks.columns("factors", factors, self.train.names)
+        if len(factors) > len(given):
+            raise checks.refused("factors", f"of {', '.join(given)} only", list(factors))
         like = next(iter(given.values()))
         return draw(given | {name: torch.full_like(like, value) for name, value in self.fixed},
                     self.image_size)
