@@ -52,8 +52,8 @@ def positive(name: str, value: object, most: float = math.inf) -> float:
 
 def one_of(name: str, value: object, allowed: Collection) -> None:
     """ValueError unless the value is one of the allowed ones, and of its type."""
-    value = str(value) if isinstance(value, str) else value  # np.str_ is a text
-    if not any(type(value) is type(item) and value == item for item in allowed):
+    value, *items = (str(one) if isinstance(one, str) else one for one in (value, *allowed))
+    if not any(type(value) is type(item) and value == item for item in items):  # np.str_ is a text
         raise refused(name, f"one of {', '.join(map(str, allowed))}", value)
 
 

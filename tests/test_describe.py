@@ -65,6 +65,22 @@ def test_periodic_quantities_go_around():
     assert only(np.arange(1000) % 4 * 90, 360).classes.max() == 3  # whole numbers may go around
 
 
+def test_a_period_that_is_far_too_long_is_refused():
+    with pytest.raises(ValueError, match=r"^factors\['a'\] must vary by more than one of 20 bins"):
+        only(1 + 14 * X, 360)
+    assert only(1 + 19 * X, 360).classes.max() == 1
+
+
+def test_half_precision_is_enough_for_a_factor_that_goes_around():
+    assert_allclose(only(X.astype(np.float16), 1.0).values, X, atol=1e-3)
+
+
+def test_names_may_come_from_an_array():
+    (name,) = np.array(["hue"])
+    for period in (name, "hue"):
+        assert describe(CODES, {name: X}, {period: 1.0})[1][0].kind == "periodic"
+
+
 def test_what_does_not_vary_is_left_out():
     codes, found = describe(CODES.astype(np.float32), {"a": X, "size": np.full(1000, 8)})
     assert [factor.name for factor in found] == ["a"] and codes.dtype == np.float64
@@ -97,6 +113,8 @@ def test_too_few_codes_are_refused(measure):
         measure(CODES[:49], {"x": X[:49]})
     with pytest.raises(ValueError, match=r"^factors\['n'\] must be floats, or labels of 5 codes"):
         measure(CODES, {"x": X, "n": (300 * X).astype(int)})
+    with pytest.raises(ValueError, match="^bins must be a whole number from 2 to 30, got 31"):
+        describe(CODES[:60], {"x": X[:60]}, bins=31)
 
 
 def test_no_measure_takes_a_quantity_for_labels():

@@ -58,16 +58,17 @@ def describe(
 
     A quantity of more than `bins` values, each of fewer than `bins` codes in the mean, has bins of
     one width for classes, around the circle where it is periodic; else each value is a class.
-    estimated: refuse what is too little for an estimator: N below 50, or below 5 for each label.
-    Raises ValueError also for labels of fewer than two codes in the mean, which are quantities, or
-    where no factor varies; warns of CorrelatedFactors.
+    estimated: refuse what is too little for an estimator: N below 50, below 2 for each bin, or
+    below 5 for each label.
+    Raises ValueError also for labels of fewer than two codes in the mean, which are quantities, for
+    a periodic factor within a single bin, or where no factor varies; warns of CorrelatedFactors.
     """
     (codes,) = checks.arrays(codes=(codes, "N latents"))
     checks.mapping("factors", factors)
-    checks.whole("bins", bins, 2)
     checks.one_of("estimated", estimated, (True, False))
     if estimated and len(codes) < LEAST:
         raise checks.refused("codes", f"[at least {LEAST}, latents]", codes)
+    checks.whole("bins", bins, 2, len(codes) // 2 if estimated else 2**63 - 1)
     periods = {} if periods is None else periods
     checks.kind("periods", periods, Mapping)
     for name, period in periods.items():
@@ -88,8 +89,13 @@ def _factor(
     if period is not None:
         if values.dtype.kind not in "iuf":
             raise checks.refused(f"factors[{name!r}]", "numbers, as it has a period", values)
+        values = values.astype(np.result_type(values, np.float32), copy=False)  # not of 16 bits
         turns = np.round(values / period % 1, 6) % 1  # rounded: 0 and a whole period are one value
-        return Factor(name, "periodic", turns, _classes(turns, bins, -1e-9, 1 - 1e-9))
+        classes = _classes(turns, bins, -1e-9, 1 - 1e-9)
+        if classes.max() == 0 < np.ptp(turns):
+            raise ValueError(f"factors[{name!r}] must vary by more than one of {bins} bins of its "
+                             "period, or have none")
+        return Factor(name, "periodic", turns, classes)
     if values.dtype.kind == "f":
         values = values.astype(float)
         return Factor(name, "quantity", values, _classes(values, bins, values.min(), values.max()))
