@@ -139,6 +139,12 @@ def test_additive_r2_is_one_in_any_directions_and_loses_the_interaction():
 SCATTERED = np.random.default_rng(0).uniform(size=(2500, 2))  # [0, 1]², nowhere twice
 
 
+def test_additive_r2_needs_labels_that_repeat():
+    places = np.column_stack([X, Y])
+    with pytest.raises(ValueError, match="^labels must be of two codes each at least, in the mean"):
+        additive_r2(places**2, places, np.arange(len(X)))
+
+
 def test_readout_finds_places_in_whatever_form():
     """Also on a square that is wound into a tube, of which no affine map makes a square again."""
     angle = 1.9 * np.pi * SCATTERED[:, 0]
@@ -197,3 +203,12 @@ def test_sum_r2_takes_any_function_of_one_factor_and_none_of_two():
     assert sum_r2(half, factors) == pytest.approx(0.5, abs=0.02)
     assert sum_r2(R.normal(size=(100, 1)), {"u": U[:100], "v": V[:100]}) < 0  # not fitted to
     assert sum_r2(0 * half + 0.1, factors) == 0
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("draw", ["exponential", "lognormal", "standard_cauchy"])
+def test_sum_r2_finds_a_line_even_of_quantities_with_long_tails(draw, seed):
+    rng = np.random.default_rng(seed)
+    long, y = getattr(rng, draw)(size=100), rng.uniform(size=100)
+    codes = np.column_stack([long / long.std(), y])
+    assert sum_r2(codes, {"long": long, "y": y}) > 0.999

@@ -46,6 +46,24 @@ def test_trees_see_codes_of_any_scale(scale, offset):
         assert score(scale * codes + offset) == pytest.approx(score(codes), abs=0.01)
 
 
+@pytest.mark.parametrize("scale, offset", [(1e-8, 0), (1, 1e8), (60, 1.7e9)])
+def test_trees_see_quantities_of_any_unit(scale, offset):
+    codes = np.column_stack([X, Y])
+    found = dci(codes, {"x": scale * X + offset, "y": Y})
+    assert list(found.values()) == pytest.approx(list(dci(codes, PLACES).values()), abs=0.01)
+
+
+@pytest.mark.parametrize("offset", [0, 0.5])
+@pytest.mark.parametrize("order", [[0, 1], [1, 0]])
+def test_equal_variances_share_the_vote_whatever_the_order(offset, order):
+    """A batch of 64 lacks a label of 1% every other time, and then neither latent varies."""
+    rng = np.random.default_rng(0)
+    rare = (rng.uniform(size=3000) < 0.01).astype(int)
+    codes = np.column_stack([LABEL, rare])[:, order] + offset
+    found = factor_vae_score(codes, {"label": LABEL, "rare": rare})
+    assert found == pytest.approx(0.86, abs=0.02)
+
+
 def test_the_votes_of_few_codes_flatter_noise_as_is_said():
     rng = np.random.default_rng(0)
     found = [factor_vae_score(rng.normal(size=(100, 10)), {f"f{i}": column for i, column in

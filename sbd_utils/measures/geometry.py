@@ -92,13 +92,16 @@ def additive_r2(codes: np.ndarray, places: np.ndarray, labels: np.ndarray) -> fl
 
     codes [N, latent_dim], places [N, 2], labels [N]. 1 means code = A place + b(label) for every
     image: the two factors add up, in whatever directions of the latent space. ValueError for codes
-    that are the same every time.
+    that are the same every time, or labels of fewer than two codes in the mean.
     """
     codes, places = checks.doubles(codes=(codes, "N latents"), places=(places, "N 2"))
     labels = checks.labels("labels", labels, len(codes))
     if not np.ptp(codes, axis=0).any():
         raise checks.refused("codes", "different", codes)
-    design = np.column_stack([places, labels[:, None] == np.unique(labels)])
+    distinct = np.unique(labels)
+    if len(distinct) > max(2, len(labels) / 2):  # which would explain any code
+        raise checks.refused("labels", "of two codes each at least, in the mean", labels)
+    design = np.column_stack([places, labels[:, None] == distinct])
     left = codes - design @ np.linalg.lstsq(design, codes)[0]
     return float(1 - np.square(left).sum() / np.square(codes - codes.mean(axis=0)).sum())
 
@@ -126,8 +129,8 @@ def affine_r2(
     periodic factor stands for its sine and cosine, which a code that unrolls it does not have.
     Labels have no place on a line: they are left out, and NaN is the R² of labels alone. Factors
     and periods: see measures/describe.py. No linear map of the codes changes it, unless it loses a
-    dimension, or all but a millionth of one. Of correlated factors one is predicted from the
-    other's code: a false positive.
+    dimension, or all but a millionth of one, or the latents are nearly as many as the codes. Of
+    correlated factors one is predicted from the other's code: a false positive.
     """
     codes, found = describe(codes, factors, periods)
     found = [factor.numbers for factor in found if factor.kind != "label"]
@@ -144,7 +147,8 @@ def sum_r2(
     """How much of the codes [N, latents] is a sum of one function per factor: R², 1 at best.
 
     As additive_r2, but for any factors and any smooth functions of them: cubic splines of 10
-    pieces, which need not meet where a periodic factor begins anew, and a constant per label.
+    pieces of one width, which need not meet where a periodic factor begins anew, and a constant per
+    label. Where a quantity has few values, as in a long tail, hardly more than a line is found.
     Cross-validated, all latents together by their variance. No turning of the latent space, as by
     an orthogonal matrix, changes it. Dead latents hardly do; 0 where all are dead. Correlated
     factors let it be: it asks for a sum, not for which factor explains what.
@@ -153,10 +157,11 @@ def sum_r2(
     if not np.ptp(codes, axis=0).any():
         return 0.0
     splines = SplineTransformer(11)
-    terms = np.column_stack([
-        factor.numbers if factor.kind == "label" else splines.fit_transform(factor.values[:, None])
-        for factor in found])
-    return _held_out_r2(Ridge(0.01), terms, codes)  # ridge: a piece may have too few codes to tell
+    terms = [factor.numbers if factor.kind == "label" else
+             splines.fit_transform(factor.values[:, None]) for factor in found]
+    # Ridge, as a piece may have too few codes to tell; lines are too large for it to hold down.
+    lines = StandardScaler().fit_transform(np.column_stack([factor.values for factor in found]))
+    return _held_out_r2(Ridge(0.01), np.column_stack([*terms, 1000 * lines]), codes)
 
 
 def _held_out_r2(estimator: BaseEstimator, inputs: np.ndarray, targets: np.ndarray) -> float:

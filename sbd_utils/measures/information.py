@@ -22,12 +22,12 @@ def mig(
 
     codes [N, latents], cut into equal-width bins; factors and periods: see measures/describe.py. H
     is the entropy of the sampled classes. Cap: ln(bins) / ln(K) for a factor of K equally frequent
-    classes, if that is below 1, and less where the bins do not divide K. A circle that two latents
-    code as its sine and cosine has no gap: 0 for this factor. Correlated factors close the gap. So
-    do small samples, in which every latent seems to tell something, and a dead latent of a VAE in
-    which a trace of a factor is left, since the bins follow the range of each latent: leave out
-    those that are no active units. A bin has one closed end, so that the sign of a latent of few
-    values may matter.
+    classes, if that is below 1, and less where the bins do not divide K. A circle of many angles
+    that two latents code as its sine and cosine has no gap: 0 for this factor. Correlated factors
+    close the gap. So do small samples, in which every latent seems to tell something, and a dead
+    latent of a VAE in which a trace of a factor is left, since the bins follow the range of each
+    latent: leave out those that are no active units. A bin has one closed end, so that the sign of
+    a latent of few values may matter.
     Raises ValueError for fewer than two latents, labels of fewer than two codes in the mean (floats
     are quantities), or where no factor varies.
     """
@@ -76,8 +76,9 @@ def infomec(
     noise tells is shared out, too: noise may have any value. Correlated factors lower both.
     InfoE (explicit): how much a linear model finds, on the data it was fitted to: R² of a quantity,
     or of the sine and cosine of a periodic factor; of labels, the share of their entropy that
-    logistic regression takes away. Noise has about latents / N.
-    NaN: InfoM of a single factor, InfoC of a single latent. All are 0 where every latent is dead.
+    logistic regression takes away. Noise has about latents / N of a quantity, (K - 1) / (2 ln K)
+    times that of K labels, and may have near 1 where both are many and codes few.
+    NaN: InfoM of a single factor, InfoC of a single latent that is alive. All are 0 where none is.
     """
     codes, found = describe(codes, factors, periods, bins)
     codes = codes[:, alive(codes)]

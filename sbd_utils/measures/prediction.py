@@ -27,10 +27,11 @@ def dci(
     that is not yet 1). Informativeness: how well the trees predict what they were not fitted to, R²
     of quantities and of the sine and cosine of periodic factors, for labels the balanced accuracy,
     scaled so that a guess has 0; it may be below 0.
-    A factor that no latent tells has importances, too, as any forest finds some in noise. A circle
-    that two latents code as its sine and cosine is not complete.
-    Correlated factors lower disentanglement. NaN: disentanglement of a single factor, completeness
-    of a single latent.
+    A factor that no latent tells has importances, too, as any forest finds some in noise, and dead
+    latents get some of them, which raises disentanglement as well. A circle that two latents code
+    as its sine and cosine is not complete. Give each image once: trees that were fitted to one of
+    two that are alike have seen the other. Correlated factors lower disentanglement. NaN:
+    disentanglement of a single factor, completeness of a single latent.
     """
     codes, found = describe(codes, factors, periods)
     fitted = [_forest(codes, factor) for factor in found]
@@ -51,8 +52,10 @@ def _forest(codes: np.ndarray, factor: Factor) -> tuple[np.ndarray, float]:
         guessed = forest.oob_decision_function_.argmax(axis=1)
         score = balanced_accuracy_score(factor.classes, guessed, adjusted=True)
     else:
-        forest.fit(codes, factor.numbers.squeeze())
-        score = r2_score(factor.numbers, forest.oob_prediction_.reshape(factor.numbers.shape),
+        numbers = factor.numbers - factor.numbers.mean(axis=0)  # trees lose what is far from 0,
+        numbers /= numbers.std(axis=0).max()  # or small
+        forest.fit(codes, numbers.squeeze())
+        score = r2_score(numbers, forest.oob_prediction_.reshape(numbers.shape),
                          multioutput="variance_weighted")
     return forest.feature_importances_, score
 
@@ -145,7 +148,8 @@ def factor_vae_score(
     Quantities are held fixed within a bin only, around the circle for periodic ones. Dead latents
     have no vote. A guess has 1 / factors, and a single factor 1; but all votes are of the same
     codes, so that of a hundred codes noise of five factors has about 0.3. Correlated factors shrink
-    together and lower it. 0 where every latent is dead.
+    together and lower it. So does a latent of few exact values: where a batch lacks the rare ones,
+    it does not vary at all, and shares the vote. 0 where every latent is dead.
     """
     codes, found = describe(codes, factors, periods)
     codes = codes[:, alive(codes)]
@@ -153,20 +157,20 @@ def factor_vae_score(
         return 0.0
     codes = codes / codes.std(axis=0)
     rng = np.random.default_rng(0)
-    voters = np.array([_voters(codes, factor.classes, rng) for factor in found])  # [factors, votes]
-    learned, tested = (
-        np.array([np.bincount(row, minlength=codes.shape[1]) for row in half])
-        for half in np.split(voters, 2, axis=1))  # [factors, latents]
+    votes = np.stack([_votes(codes, factor.classes, rng) for factor in found], axis=1)
+    learned, tested = votes  # each [factors, latents]
     return float(tested[learned.argmax(axis=0), np.arange(codes.shape[1])].sum() / tested.sum())
 
 
-def _voters(codes: np.ndarray, classes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The latent of least variance in each of VOTES batches of one class, [votes]."""
+def _votes(codes: np.ndarray, classes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """How often each latent varies least in batches of one class, twice VOTES / 2, [2, latents]."""
     counts = np.bincount(classes)
     rows, starts = np.argsort(classes, kind="stable"), np.cumsum(counts) - counts
     drawn = rng.choice(classes[counts[classes] > 1], VOTES)  # of a single code, nothing varies
     places = rng.integers(0, counts[drawn], size=(BATCH, VOTES))
-    return codes[rows[starts[drawn] + places]].var(axis=0).argmin(axis=1)
+    spread = codes[rows[starts[drawn] + places]].var(axis=0)  # [votes, latents]
+    least = spread <= spread.min(axis=1, keepdims=True) + 1e-12  # equal ones share the vote
+    return (least / least.sum(axis=1, keepdims=True)).reshape(2, VOTES // 2, -1).sum(axis=1)
 
 
 def error_ratio(seen: np.ndarray, unseen: np.ndarray) -> float:
