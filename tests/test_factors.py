@@ -25,6 +25,7 @@ def half(x):
 
 
 BELOW, HALF = Rule("x + y < 1", ("x", "y"), add_below), Rule("h = x / 2", ("x",), half)
+RARE = Where(X, Rule("x < 0.01", ("x",), lambda x: x < 0.01))
 TRIANGLE = Where(SQUARE, BELOW)
 HUED = Dependent(SQUARE, Interval("h", 0, 1, periodic=True), HALF)
 SETS = [X, SHAPE, SQUARE, SQUARE * SHAPE, SQUARE - CORNER, SQUARE - X, SQUARE | CORNER,
@@ -181,7 +182,7 @@ def test_grids_by_hand():
 @pytest.mark.parametrize("factors", [
     SQUARE - SQUARE, SQUARE - X, SHAPE - SHAPE, (SQUARE - CORNER) & CORNER,
     Where(X, Rule("x > 2", ("x",), lambda x: x > 2)), (X - X) * SHAPE,
-    X - (Interval("x", 0, 0.499999) | Interval("x", 0.5, 1)),
+    X - (Interval("x", 0, 0.499999) | Interval("x", 0.5, 1)), RARE - RARE,
 ])
 def test_empty_and_nearly_empty_sets_are_refused(factors):
     with pytest.raises(ValueError, match="^a set must have something in it, got . of 1"):

@@ -210,7 +210,7 @@ class Product(FactorSet):
 class Part(FactorSet):
     """A part of the set `around`: of what is drawn there, that which the part contains.
 
-    Of their own, parts have `_contains`.
+    Of their own, parts have `_contains`, which asks `around`, too.
     """
 
     around: FactorSet
@@ -224,12 +224,14 @@ class Part(FactorSet):
         return self.around.free
 
     def _draw(self, count, generator):
-        found, tried, kept = [], 0, 0
+        found, tried, kept, box = [], 0, 0, self.around
+        while isinstance(box, Part):  # whose draws would be tried, too, again and again
+            box = box.around
         while kept < count:
             if tried >= TRIES and kept < tried / RARE:
                 raise ValueError(f"a set must have something in it, got {kept} of {tried} draws "
                                  f"inside {checks.told(self)}")
-            drawn = self.around._draw(max(count, 1024), generator)
+            drawn = box._draw(max(count, 1024), generator)
             inside = self._contains({name: column.float() for name, column in drawn.items()})
             found.append({name: column[inside] for name, column in drawn.items()})
             tried, kept = tried + len(inside), kept + int(inside.sum())
