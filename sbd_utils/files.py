@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -44,12 +45,20 @@ def write(path: Path, content: bytes) -> None:
         _note(path.relative_to(RESULTS), content)
 
 
+def lock(path: Path) -> FileLock:
+    """What one process has at a time; one that is killed leaves nothing behind.
+
+    OSError where the file system has no such locks: a file in their place would outlive a kill.
+    """
+    return FileLock(path, fallback_to_soft=False)
+
+
 def _note(name: Path, content: bytes) -> None:
     """Keep the sum of a file in results/, and drop those of files that are gone."""
     if name.parts[0] in PRESETS:  # of a reader's own trainings
         return
     RUNS.mkdir(parents=True, exist_ok=True)
-    with FileLock(RUNS / "sums.lock"):  # of two commands that end together, neither is forgotten
+    with lock(RUNS / "sums.lock"):  # of two commands that end together, neither is forgotten
         sums = read_sums() if SUMS.exists() else {}
         sums[name.as_posix()] = hashlib.sha256(content).hexdigest()
         lines = [f"{digest}  {name}\n" for name, digest in sorted(sums.items())
@@ -58,8 +67,13 @@ def _note(name: Path, content: bytes) -> None:
 
 
 def read_sums() -> dict[str, str]:
-    """SHA-256 of the files in results/ by their name there, as the commands wrote them."""
+    """SHA-256 of the files in results/ by their name there, as the commands wrote them.
+
+    DamagedFileError for a line that is none of `sha256sum`, as a merge may leave.
+    """
     lines = SUMS.read_text(encoding="utf-8").splitlines()
+    if wrong := [line for line in lines if not re.fullmatch("[0-9a-f]{64}  .+", line)]:
+        raise DamagedFileError(f"{SUMS}: not lines of sha256sum: {wrong[0]!r}")
     return {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
 
 

@@ -53,6 +53,24 @@ def test_of_two_who_write_at_once_no_sum_is_lost(tmp_path, monkeypatch):
     assert set(files.read_sums()) == {path.name for path in paths}
 
 
+def test_sums_that_a_merge_has_broken_are_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "SUMS", tmp_path / "SHA256SUMS")
+    for line in ("=======", "", "12  a.csv"):
+        (tmp_path / "SHA256SUMS").write_text(f"{64 * 'a'}  a.csv\n{line}\n", encoding="utf-8")
+        with pytest.raises(files.DamagedFileError, match="SHA256SUMS: not lines of sha256sum"):
+            files.read_sums()
+
+
+def test_a_file_system_without_locks_is_told_and_gets_no_file_in_their_place(tmp_path, monkeypatch):
+    def none(*given):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    fcntl = pytest.importorskip("fcntl")
+    monkeypatch.setattr(fcntl, "flock", none)
+    with pytest.raises(OSError, match="not implemented"), files.lock(tmp_path / "lock"):
+        pytest.fail("it has the lock")
+
+
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="Not a directory: .*file/more was not written|exists"):

@@ -1,11 +1,11 @@
 """Rows that are kept by the hash of their job."""
 
-import json
-
 import pytest
 import torch
 
 from sbd_utils.studies import store
+from sbd_utils.training import speed
+from sbd_utils.training.loop import Run, TrainConfig
 
 CALLS = []
 
@@ -54,6 +54,28 @@ def test_a_job_that_fails_leaves_no_row_and_is_done_again():
     assert store.read(store.key(fail, {"seed": 0})) is None
 
 
+def test_a_damaged_row_and_that_of_another_job_are_made_anew(runs, caplog):
+    one, other = (runs / "rows" / f"{store.done(work, {'seed': seed})}.json" for seed in (0, 1))
+    whole = one.read_bytes()
+    for content in (b"", whole[:-9], whole.replace(b"rate", b"late"), b"{}", b"\xff\n",
+                    whole.replace(b"1.0", b"1.5"), whole.splitlines()[0], other.read_bytes()):
+        one.write_bytes(content)
+        assert store.read(one.stem) is None and str(one) in caplog.text
+        caplog.clear()
+    store.done(work, {"seed": 0})
+    assert CALLS == [0, 1, 0] and one.read_bytes() == whole
+
+
+def test_provenance_is_of_the_machines_that_trained():
+    config = TrainConfig("deconv", precision="float32")
+    old = {"threads": 1, "torch": "2.6.0", "cpu": "8086"}
+    of = [store.provenance(Run(config, None, None, machines))
+          for machines in ([old], [old, old | {"cpu": "68000"}], [])]
+    assert of[0] == {"precision": "float32", **old}
+    assert of[1] == {"precision": "float32", **old, "cpu": "8086 and 68000"}
+    assert of[2] == {"precision": "float32", **speed.machine()}
+
+
 def test_a_half_written_row_is_not_there(runs, monkeypatch):
     def stop(path, content):
         path.with_suffix(".json.part").write_bytes(content[:5])
@@ -64,5 +86,4 @@ def test_a_half_written_row_is_not_there(runs, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             store.done(work, {"seed": 0})
     name = store.done(work, {"seed": 0})
-    text = (runs / "rows" / f"{name}.json").read_text(encoding="utf-8")
-    assert CALLS == [0, 0] and json.loads(text)["seed"] == 0
+    assert CALLS == [0, 0] and store.read(name)["seed"] == 0

@@ -16,7 +16,7 @@ from sbd_utils import files
 from sbd_utils.models.recipes import RECIPES
 from sbd_utils.models.vae import VAE
 from sbd_utils.settings import ROOT
-from sbd_utils.training import checkpoints, loop, speed
+from sbd_utils.training import checkpoints, speed
 from sbd_utils.training.checkpoints import CheckpointError
 from sbd_utils.training.loop import (
     History,
@@ -216,6 +216,7 @@ WEIGHT = "encoder.mu.weight"  # [5, 256]
         [1.0] * 3, [1.0] * 5, [1.0] * 3 + [float("nan")], [1.0] * 3 + [-1.0], ["1"] * 4, "1111",
     )),
     ("history", {name: [1.0] * 5 for name in GOOD}, "curves"),
+    *(("machines", wrong, "what machines") for wrong in ({}, ["8086"])),
     (f"model/{WEIGHT}", None, "does not fit"), ("model/more", torch.zeros(1), "does not fit"),
     (f"model/{WEIGHT}", torch.full((5, 256), float("nan")), "never leaves"),
     (f"model/{WEIGHT}", torch.zeros(5, 256).half(), "does not fit"),
@@ -325,9 +326,27 @@ def test_a_finished_run_is_read_where_nothing_can_be_written(whole, tmp_path, mo
     folder = tmp_path / run_name(CONFIG, IMAGES)
     folder.mkdir()
     (folder / "checkpoint.safetensors").write_bytes(whole[1].read_bytes())
-    monkeypatch.setattr(loop, "FileLock", lambda path: pytest.fail("it takes a lock"))
+    monkeypatch.setattr(files, "lock", lambda path: pytest.fail("it takes a lock"))
     monkeypatch.setattr("pathlib.Path.mkdir", lambda *args, **kw: pytest.fail("it makes a folder"))
     assert_same(load_or_train(CONFIG, IMAGES, tmp_path, never), whole[0])
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_run_says_on_what_machines_it_was_trained(told, whole, tmp_path, monkeypatch):
+    config, path = replace(CONFIG, epochs=1), tmp_path / "checkpoint.safetensors"
+    first = train(config, IMAGES, path)
+    assert first.machines == [speed.machine()]
+    tensors, facts = files.read_tensors(path)
+    if not told:  # as in a checkpoint of an earlier version
+        del facts["machines"]
+    longer = replace(config, epochs=3)
+    files.write_tensors(path, tensors, facts | {"run": run_name(longer, IMAGES)})
+    here = speed.machine()
+    monkeypatch.setattr(speed, "cpu_name", lambda: "8086")
+    seen = []
+    train(longer, IMAGES, path, lambda run: seen.append(list(run.machines)))
+    wanted = [here, here | {"cpu": "8086"}] if told else []
+    assert seen == [wanted] * 2 and train(longer, IMAGES, path, never).machines == wanted
 
 
 def test_the_same_run_in_another_precision_is_told_of(tmp_path, caplog):

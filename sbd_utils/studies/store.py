@@ -2,16 +2,16 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
-from filelock import FileLock
 
 from sbd_utils import files
 from sbd_utils.settings import ROOT, RUNS
 from sbd_utils.training.loop import Run
-from sbd_utils.training.speed import cpu_name, one_thread
+from sbd_utils.training.speed import machine, one_thread
 
 # A row holds for the code that made it, as far as it can change a number.
 ROOMS = ("worlds", "models", "training", "measures", "studies")
@@ -35,24 +35,40 @@ def done(work: Callable[..., dict], job: Mapping) -> str:
     if read(name) is None:
         path = _path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_suffix(".lock")):
+        with files.lock(path.with_suffix(".lock")):
             if read(name) is None:
                 with one_thread():
                     row = work(**job)
-                files.write(path, json.dumps(row).encode())
+                files.write(path, _sealed(name, json.dumps(row)).encode())
     return name
 
 
 def read(name: str) -> dict | None:
-    """The row of a key; None where there is none."""
+    """The row of a key; None where there is none, or a damaged one, which is then made anew."""
     path = _path(name)
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    if not path.exists():
+        return None
+    content = path.read_text(encoding="utf-8", errors="replace")
+    text = content.rpartition("\n")[0]
+    if content != _sealed(name, text):
+        logging.getLogger(__name__).warning("%s is not as it was written, and made anew", path)
+        return None
+    return json.loads(text)
+
+
+def _sealed(name: str, text: str) -> str:
+    """A row with a digest of all that it says and of what it is of."""
+    return f"{text}\n{hashlib.blake2b(f'{name} {text}'.encode(), digest_size=16).hexdigest()}"
 
 
 def provenance(run: Run) -> dict:
-    """What a run was trained on."""
-    return {"precision": run.config.precision, "threads": torch.get_num_threads(),
-            "torch": torch.__version__, "cpu": cpu_name()}
+    """What a run was trained on; this machine where its checkpoint does not say."""
+    machines = run.machines or [machine()]
+    told = {}
+    for name in machines[0]:
+        values = list(dict.fromkeys(one[name] for one in machines))
+        told[name] = values[0] if len(values) == 1 else " and ".join(map(str, values))
+    return {"precision": run.config.precision, **told}
 
 
 def _path(name: str) -> Path:

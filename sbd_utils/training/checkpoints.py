@@ -19,7 +19,7 @@ class CheckpointError(RuntimeError):
 
 def save(
     path: Path, run: str, vae: torch.nn.Module, optimizer: torch.optim.Optimizer,
-    history: dict[str, Sequence[float]],
+    history: dict[str, Sequence[float]], machines: list[dict],
 ) -> None:
     """Write beside the old file, then swap: a kill leaves the old one or the new one, whole."""
     tensors = {f"model/{name}": value for name, value in vae.state_dict().items()}
@@ -29,15 +29,15 @@ def save(
         tensors |= {f"{moment}/{name}": state[moment] for moment in MOMENTS}
         steps.add(int(state["step"]))
     [step] = steps
-    facts = {"format": FORMAT, "run": run, "history": history, "step": step}
+    facts = {"format": FORMAT, "run": run, "history": history, "step": step, "machines": machines}
     files.write_tensors(path, tensors, facts)
 
 
 def load(
     path: Path, run: str, vae: torch.nn.Module, optimizer: torch.optim.Optimizer,
     epochs: int, steps: int,
-) -> dict[str, list[float]]:
-    """Read a checkpoint into vae and optimizer; its curves.
+) -> tuple[dict[str, list[float]], list[dict]]:
+    """Read a checkpoint into vae and optimizer; its curves, and what it was trained on, if it says.
 
     epochs: of the whole run; steps: of an epoch. CheckpointError unless all that the file holds is
     what training could have left.
@@ -52,6 +52,7 @@ def load(
         raise refuse(str(error).removeprefix(f"{path}: ")) from error
     except OSError as error:
         raise CheckpointError(str(error)) from error
+    machines = facts.pop("machines", [])  # older ones do not say
     if set(facts) != {"format", "run", "history", "step"} or facts["format"] != FORMAT:
         raise refuse(f"not a checkpoint of format {FORMAT} of this package")
     if facts["run"] != run:
@@ -59,6 +60,8 @@ def load(
     history = facts["history"]
     if not _are_curves(history, epochs):
         raise refuse(f"its curves are not {', '.join(CURVES)} of 1 to {epochs} epochs")
+    if not isinstance(machines, list) or not all(isinstance(one, dict) for one in machines):
+        raise refuse("it does not say what machines it was trained on")
     done = len(history["kl"])
     if facts["step"] != done * steps:
         raise refuse(f"{done} epochs are {done * steps} steps, not {facts['step']}")
@@ -80,7 +83,7 @@ def load(
                 tensors[f"{moment}/{name}"])
             for moment in MOMENTS
         } | {"step": torch.tensor(float(facts["step"]), device=parameter.device)}
-    return history
+    return history, machines
 
 
 def epochs_done(path: Path) -> int:

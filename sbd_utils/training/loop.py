@@ -12,9 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock
 
-from sbd_utils import checks
+from sbd_utils import checks, files
 from sbd_utils.models.recipes import RECIPES, builder
 from sbd_utils.models.vae import VAE
 from sbd_utils.settings import RUNS, TRAINING
@@ -86,11 +85,16 @@ class History:
 
 @dataclass
 class Run:
-    """A trained VAE, in evaluation mode, with the settings and the curves that led to it."""
+    """A trained VAE, in evaluation mode, with the settings and the curves that led to it.
+
+    machines: what it was trained on, one after another, as `speed.machine` tells; none where that
+        is not known.
+    """
 
     config: TrainConfig
     vae: VAE
     history: History
+    machines: list[dict] = field(default_factory=list)
 
 
 Reporter = Callable[[Run], None]
@@ -121,16 +125,19 @@ def train(
     vae, optimizer = new_model(config, image_size, device)
     # One generator on the CPU draws order and noise, so that every device sees the same draws.
     generator = torch.Generator().manual_seed(config.seed)
-    history = History()
+    history, machines, here = History(), [], speed.machine()
     checkpoint = None if checkpoint is None else Path(checkpoint)
     if checkpoint is not None and os.path.lexists(checkpoint):  # be it a link that leads nowhere
-        history = History(**checkpoints.load(
-            checkpoint, name, vae, optimizer, config.epochs, -(-len(images) // config.batch_size)))
+        curves, machines = checkpoints.load(
+            checkpoint, name, vae, optimizer, config.epochs, -(-len(images) // config.batch_size))
+        history = History(**curves)
         for _ in range(len(history)):
             draw(len(images), config, generator)
 
-    images, run = images.to(device), Run(config, vae, history)
+    images, run = images.to(device), Run(config, vae, history, machines)
     if len(history) < config.epochs:
+        if here not in machines and (machines or not len(history)):  # else it is not known
+            machines.append(here)
         step = new_step(config, vae, optimizer, images)
     while len(history) < config.epochs:
         start = time.perf_counter()
@@ -143,7 +150,7 @@ def train(
         history.kl.append(kl)
         history.seconds.append(time.perf_counter() - start)
         if checkpoint is not None:
-            checkpoints.save(checkpoint, name, vae, optimizer, asdict(history))
+            checkpoints.save(checkpoint, name, vae, optimizer, asdict(history), machines)
         if reporter is not None:
             reporter(run)
     vae.eval()
@@ -280,7 +287,7 @@ def load_or_train(
         if reporter is not None:
             reporter(run)
 
-    with FileLock(folder / "lock"):
+    with files.lock(folder / "lock"):
         return train(config, images, checkpoint, report)
 
 

@@ -33,6 +33,11 @@ def pick_device() -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
+def machine() -> dict[str, str | int]:
+    """What a training's numbers depend on, besides its settings."""
+    return {"threads": torch.get_num_threads(), "torch": torch.__version__, "cpu": cpu_name()}
+
+
 def pick_precision(device: torch.device) -> str:
     """"bfloat16" where it makes our convolutions faster, else "float32".
 
