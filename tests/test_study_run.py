@@ -68,9 +68,11 @@ def test_a_study_that_is_not_named_is_told():
     assert done.stderr.endswith("got ''\n")
 
 
+ASKED = []
+
+
 def times(factor: int) -> dict:
-    if factor == 7:
-        raise AssertionError("done before")
+    ASKED.append(factor)
     return {"factor": factor, "threefold": 3 * factor, "cpu": "a"}
 
 
@@ -78,18 +80,29 @@ def test_the_table_has_a_row_per_job_in_their_order(monkeypatch, tmp_path):
     monkeypatch.setattr(store, "RUNS", tmp_path)
     monkeypatch.setattr(tables, "RESULTS", tmp_path)
     monkeypatch.setattr(run, "train_and_score", times)
+    monkeypatch.setattr(tables, "RUNS", tmp_path)
     monkeypatch.setattr(run, "side_by_side", lambda function, jobs: [function(**j) for j in jobs])
     monkeypatch.setattr(run, "on_cluster", lambda address, work, jobs: [
         store.done(work, {"factor": {"tcp://a": 5}[address]})] if work is times else None)
     jobs = [{"factor": factor} for factor in (9, 7, 5)]
     monkeypatch.setitem(run.STUDIES, "toy", jobs[:2])
     monkeypatch.setattr(tables, "JOB", ("factor",))
-    path = tmp_path / "rows" / f"{store.key(times, jobs[1])}.json"
-    path.parent.mkdir()
-    path.write_text('{"factor": 7, "threefold": 21, "cpu": "a"}', encoding="utf-8")
+    store.done(times, jobs[1])
     run.main("toy")
+    assert ASKED == [7, 9]
     assert tables.read_all("toy").to_numpy().tolist() == [[9, 27, "a"], [7, 21, "a"]]
     monkeypatch.setitem(run.STUDIES, "toy", jobs)
     run.main("toy", "tcp://a")
     assert tables.read_all("toy").to_numpy().tolist() == [
         [9, 27, "a"], [7, 21, "a"], [5, 15, "a"]]
+
+    table = (tmp_path / "toy.csv").read_bytes()
+    monkeypatch.setattr(store, "CODE", "new")
+    monkeypatch.setattr(run, "side_by_side", lambda function, jobs: [])
+    with pytest.raises(SystemExit, match="^the code has changed since .* command makes 3 anew"):
+        run.main("toy")
+    assert (tmp_path / "toy.csv").read_bytes() == table
+    (tmp_path / "toy.csv").write_bytes(table.replace(b",", b";"))
+    monkeypatch.setattr(run, "side_by_side", lambda function, jobs: pytest.fail("it trains"))
+    with pytest.raises(ValueError, match="toy.csv is no table of runs"):
+        run.main("toy")

@@ -1,6 +1,7 @@
 """Tables of scores: what is written is what is read, and nothing is missing from a comparison."""
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import pandas as pd
 import pytest
@@ -23,6 +24,7 @@ def row(seed=0, decoder="sbd", preset="quick", loop="ours", **scores):
 @pytest.fixture
 def results(tmp_path, monkeypatch):
     monkeypatch.setattr(tables, "RESULTS", tmp_path)
+    monkeypatch.setattr(tables, "RUNS", tmp_path / "runs")
     return tmp_path
 
 
@@ -43,7 +45,7 @@ def test_what_is_written_is_read_to_five_digits(results):
     assert found.seed.dtype == "int64"
     text = (results / "toy.csv").read_bytes()
     assert b"\r" not in text and b"0.33333," in text and b"12346," in text
-    assert tables.studies() == ["toy"] == [path.stem for path in results.iterdir()]
+    assert tables.studies() == ["toy"] == [path.stem for path in results.glob("*.*")]
 
 
 def test_rows_of_other_jobs_and_processors_stay(results):
@@ -52,6 +54,28 @@ def test_rows_of_other_jobs_and_processors_stay(results):
     found = tables.read("toy", "quick")
     assert list(zip(found.cpu, found.seed, found.kl, strict=True)) == [
         ("a", 0, 1.0), ("b", 2, 3.0), ("b", 1, 4.0), ("c", 1, 5.0)]
+
+
+@pytest.mark.parametrize("damage", [
+    lambda text: "", lambda text: text.replace(",", ";"), lambda text: text.replace(",", "\t"),
+    lambda text: "<<<<<<< ours\n" + text, lambda text: text[:-15],
+    lambda text: text.replace("\n", "\n=======\n", 2),
+    lambda text: text.replace("\n", ",\n").replace(",\n", "\n", 1),
+], ids=["empty", "semicolons", "tabs", "conflict", "cut", "conflict inside", "commas"])
+def test_a_damaged_table_is_told_and_nothing_is_merged_into_it(results, damage):
+    tables.write("toy", [row(seed, cpu="Intel, of 2 cores") for seed in (0, 1)])
+    path = results / "toy.csv"
+    path.write_text(damaged := damage(path.read_text(encoding="utf-8")), encoding="utf-8")
+    for call in (lambda: tables.read_all("toy"), lambda: tables.write("toy", [row(2, cpu="a")])):
+        with pytest.raises(ValueError, match="toy.csv is no table of runs"):
+            call()
+    assert path.read_text(encoding="utf-8") == damaged
+
+
+def test_of_two_who_write_at_once_no_row_is_lost(results):
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda seed: tables.write("toy", [row(seed, cpu="a")]), range(20)))
+    assert sorted(tables.read("toy", "quick").seed) == list(range(20))
 
 
 @pytest.mark.parametrize("study", tables.studies())

@@ -122,6 +122,8 @@ def main(study: str, cluster: str = "") -> None:
     if study not in works:
         raise SystemExit(f"NAME must be one of {', '.join(works)}, got {study!r}")
     work, jobs = works[study]
+    if study in tables.studies():
+        tables.read_all(study)  # what is damaged is told of before hours of training
     names = [store.key(work, job) for job in jobs]
     missing = [job for name, job in zip(names, jobs, strict=True) if store.read(name) is None]
     if cluster:
@@ -131,7 +133,11 @@ def main(study: str, cluster: str = "") -> None:
     for _ in tqdm(done, f"make study NAME={study}", len(jobs), initial=len(jobs) - len(missing),
                   unit="run", smoothing=0):
         pass
-    tables.write(study, [store.read(name) for name in names])
+    rows = [store.read(name) for name in names]
+    if None in rows:
+        raise SystemExit("the code has changed since this command began, and a row holds for the "
+                         f"code that made it; the same command makes {rows.count(None)} anew")
+    tables.write(study, rows)
     if study == "coordconv":
         coordconv.write_maps()
 

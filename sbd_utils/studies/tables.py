@@ -3,7 +3,7 @@
 import pandas as pd
 
 from sbd_utils import checks, files
-from sbd_utils.settings import RESULTS
+from sbd_utils.settings import RESULTS, RUNS
 from sbd_utils.worlds.circles import COLORS
 
 DIGITS = "%.5g"
@@ -50,9 +50,24 @@ def pair() -> pd.DataFrame:
 
 
 def read_all(study: str) -> pd.DataFrame:
-    """The committed rows of a study as they stand; ValueError where there is no such study."""
+    """The committed rows of a study as they stand.
+
+    ValueError where there is no such study, or its file is no table of runs, as a merge or a
+    spreadsheet may leave it.
+    """
     checks.one_of("study", study, studies())
-    return pd.read_csv(RESULTS / f"{study}.csv", encoding="utf-8")
+    path = RESULTS / f"{study}.csv"
+    try:
+        rows = pd.read_csv(path, encoding="utf-8")
+    except (pd.errors.EmptyDataError, pd.errors.ParserError) as error:
+        raise ValueError(f"{path} is no table of runs: {error}") from error
+    named = [name for name in JOB if name in rows]
+    if not named or rows[named].isna().any(axis=None) or (
+        "cpu" in rows and rows.cpu.isna().any()
+    ) or not isinstance(rows.index, pd.RangeIndex):  # its columns are not those of its first line
+        raise ValueError(f"{path} is no table of runs: there must be {', '.join(JOB)} or some of "
+                         "these, and cpu, in every row; take it as it was committed")
+    return rows
 
 
 def studies() -> list[str]:
@@ -71,11 +86,13 @@ def write(study: str, rows: list[dict]) -> None:
     rows: each with its cpu. All other rows stay. A kill leaves the old table whole.
     """
     table = pd.DataFrame(rows)
-    if study in studies():
-        same = ["cpu", *(name for name in JOB if name in table)]
-        table = pd.concat([read_all(study), table]).drop_duplicates(same, keep="last")
-    text = table.to_csv(index=False, float_format=DIGITS, lineterminator="\n")
-    files.write(RESULTS / f"{study}.csv", text.encode())
+    RUNS.mkdir(parents=True, exist_ok=True)
+    with files.lock(RUNS / "tables.lock"):  # of two commands that end together, no row is lost
+        if study in studies():
+            same = ["cpu", *(name for name in JOB if name in table)]
+            table = pd.concat([read_all(study), table]).drop_duplicates(same, keep="last")
+        text = table.to_csv(index=False, float_format=DIGITS, lineterminator="\n")
+        files.write(RESULTS / f"{study}.csv", text.encode())
 
 
 def by_seed(rows: pd.DataFrame, score: str) -> pd.DataFrame:
