@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -151,7 +152,7 @@ def test_each_result_comes_once_though_a_worker_and_the_client_are_killed(start,
         there, here = (folder / "rows" / f"{name}.json" for folder in
                        (cluster.runs, tmp_path / "local"))
         assert there.read_bytes() == here.read_bytes()
-        assert json.loads(here.read_text(encoding="utf-8"))["threads"] == 1
+        assert json.loads(here.read_text(encoding="utf-8").splitlines()[0])["threads"] == 1
 
 
 def test_a_scheduler_that_cannot_import_the_package_is_told(start, tmp_path):
@@ -171,6 +172,15 @@ def test_a_worker_that_cannot_do_the_work_is_told(start, tmp_path, arguments, ch
     cluster.worker(*arguments, **{key: str(tmp_path / value) for key, value in changes.items()})
     assert why in told(cluster.client("fail", 1))
     assert not cluster.log()
+
+
+def test_a_worker_with_another_torch_is_told(start, tmp_path):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "sitecustomize.py").write_text(
+        "import torch; torch.__version__ = '0'", "utf-8")
+    cluster = start()
+    cluster.worker(before=str(tmp_path / "other"))
+    assert "has torch 0, and we have" in told(cluster.client("fail", 1))
 
 
 # In the place of a processor that is fast at the other precision.
@@ -219,12 +229,31 @@ def test_no_scheduler_a_failing_job_and_a_deadly_one_are_told(start):
     assert "no scheduler answers at" in told(cluster.client("fail", 1))
 
 
+def test_what_is_no_scheduler_is_told(start):
+    cluster = start()
+    worker = cluster.worker()
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # as a dashboard is
+        addresses = {f"tcp://127.0.0.1:{silent.getsockname()[1]}": "what is there says nothing",
+                     "tls://127.0.0.1:1": "TLS expects", "nowhere": "missing port"}
+        for address, why in addresses.items():
+            with pytest.raises(ClusterError, match=f"^no scheduler answers at {address}: {why}"):
+                list(on_cluster(address, dict, []))
+    line = next(line for line in worker.stderr if "Start worker at" in line)
+    address = line.split("'")[1] if "'" in line else line.split()[-1]
+    with pytest.raises(ClusterError, match=f"^no scheduler answers at {address}: a Worker does"):
+        list(on_cluster(address, dict, []))
+
+
 def test_a_scheduler_that_goes_while_it_is_asked_is_told(monkeypatch):
     distributed = pytest.importorskip("distributed")
 
     def gone(*given):
         raise distributed.comm.CommClosedError("reset by peer")
 
+    async def scheduler(address):
+        return {"type": "Scheduler"}
+
+    monkeypatch.setattr("sbd_utils.studies.cluster._identity", scheduler)
     monkeypatch.setattr(distributed, "Client", lambda *given, **named: nullcontext())
     monkeypatch.setattr("sbd_utils.studies.cluster._hand_out", gone)
     with pytest.raises(ClusterError, match="^the scheduler at tcp://a is gone; the same"):

@@ -1,5 +1,6 @@
 """Jobs on a Dask cluster that runs already (`pip install .[cluster]`)."""
 
+import asyncio
 import logging
 import os
 import time
@@ -8,6 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 from uuid import uuid4
+
+import torch
 
 from sbd_utils.settings import RUNS
 from sbd_utils.studies import store
@@ -34,15 +37,28 @@ def on_cluster(address: str, work: Callable[..., dict], jobs: list[Mapping]) -> 
     from distributed.comm import CommClosedError
 
     try:
+        # A client would wait forever for what takes its call and says nothing, as a dashboard does.
+        if (kind := asyncio.run(_identity(address))["type"]) != "Scheduler":
+            raise ValueError(f"a {kind} does")
         client = Client(address, timeout="10s")
-    except (OSError, ValueError) as error:
-        raise ClusterError(f"no scheduler answers at {address}: {error}") from error
+    except (OSError, TypeError, ValueError) as error:
+        why = str(error) or "what is there says nothing"
+        raise ClusterError(f"no scheduler answers at {address}: {why}") from error
     with client:
         try:
             yield from _hand_out(client, work, {store.key(work, job): job for job in jobs})
         except (CancelledError, CommClosedError) as error:
             raise ClusterError(f"the scheduler at {address} is gone; the same command goes on with "
                                "what is done") from error
+
+
+async def _identity(address: str) -> dict:
+    """What Dask's process at an address says of itself; TimeoutError where nothing comes."""
+    from distributed import Security
+    from distributed.core import rpc
+
+    async with rpc(address, connection_args=Security().get_connection_args("client")) as there:
+        return await asyncio.wait_for(there.identity(), 10)
 
 
 def _hand_out(
@@ -84,7 +100,7 @@ def _hand_out(
                 future.release()
                 continue
             if found != name:
-                raise ClusterError("a worker has other code, or another torch, than we have here")
+                raise ClusterError("the code of a worker has changed since it was asked")
             yield name
 
 
@@ -96,14 +112,18 @@ def check(client: "Client", workers: set[str]) -> dict[str, str]:
     shared = RUNS / f"seen-{uuid4().hex}"
 
     # A function in a function travels by its code, so it runs where the package is missing.
-    def look(code: str, name: str = "") -> str:
+    def look(code: str, version: str, name: str = "") -> str:
         try:
+            import torch
+
             from sbd_utils.settings import RUNS
             from sbd_utils.studies import store
         except ImportError as error:
             return f"cannot import sbd_utils ({error})"
         if code != store.CODE:
             return "has other code than we have here"
+        if version != torch.__version__:
+            return f"has torch {torch.__version__}, and we have {version} here"
         if name and not os.path.exists(RUNS / name):  # False also where it may not look
             return f"has another SBD_RUNS than we have here ({RUNS}), or does not share it"
         return ""
@@ -111,9 +131,9 @@ def check(client: "Client", workers: set[str]) -> dict[str, str]:
     try:
         shared.parent.mkdir(parents=True, exist_ok=True)
         shared.touch()
-        told = {"the scheduler": client.run_on_scheduler(look, store.CODE),
-                **client.run(look, store.CODE, shared.name, workers=list(workers),
-                             on_error="return")}
+        ours = store.CODE, torch.__version__
+        told = {"the scheduler": client.run_on_scheduler(look, *ours),
+                **client.run(look, *ours, shared.name, workers=list(workers), on_error="return")}
     finally:
         shared.unlink(missing_ok=True)
     told |= {name: "must be started with --nthreads 1"
