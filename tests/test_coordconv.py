@@ -189,6 +189,10 @@ def test_a_training_of_the_study_is_kept_with_its_row(tmp_path, monkeypatch):
     rows = [coordconv.train_and_score(**case) for _ in range(2)]
     np.testing.assert_equal(*rows)
     assert trained == [("rendering", "coordconv", "quadrant", 2000, 5e-3, 0, 25)]  # once
+    with monkeypatch.context() as patch:  # other code trains anew
+        patch.setattr(coordconv, "fit", lambda *given, **named: fake(*given, **named))
+        coordconv.train_and_score(**case)
+    assert trained.pop() == trained[0]
     assert case.items() <= rows[0].items()
     assert (rows[0]["steps"], rows[0]["seconds"], rows[0]["test"]) == (30, 2.0, 0.97)
     assert rows[0]["steps_to_95"] == 30 and np.isnan(rows[0]["steps_to_100"])

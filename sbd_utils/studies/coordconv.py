@@ -1,6 +1,7 @@
 """The study `coordconv`: networks with coordinates and without, side by side (Liu et al. 2018)."""
 
 import hashlib
+import inspect
 import math
 import sys
 import time
@@ -25,6 +26,7 @@ from sbd_utils.training.speed import (
     keep_freed_memory,
     one_thread,
 )
+from sbd_utils.worlds import not_so_clevr
 from sbd_utils.worlds.not_so_clevr import TASKS, centers, coordinates, held_out
 
 # What is timed on the uniform split. The first seed alone trains what is too slow for more, what it
@@ -174,7 +176,9 @@ CASES = [asdict(case) for case in _cases()]
 
 def _kept(case: Case) -> Path:
     """The path of what is kept of a training, by all that it depends on."""
-    facts = case, STEPS[case.task], new_network(case.task, case.network), torch.__version__
+    code = (inspect.getsource(part) for part in (fit, _judge, not_so_clevr))
+    facts = (case, STEPS[case.task], new_network(case.task, case.network), *code,
+             torch.__version__)
     digest = hashlib.blake2b("".join(map(repr, facts)).encode(), digest_size=6).hexdigest()
     return RUNS / "coordconv" / f"{case.network}-{case.task}-{digest}.safetensors"
 
