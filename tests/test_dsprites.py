@@ -128,7 +128,7 @@ def test_another_file_is_refused(tmp_path, save):
         for key in ("imgs", "latents_values", "latents_classes"):
             archive.writestr(f"{key}.npy", bytes(5000))
     for cut in (whole[:len(whole) // 2], whole[:5000] + bytes(50) + whole[5050:],
-                packed.getvalue().replace(b"\x5d\x00\x00", b"\xff\xff\xff")):
+                packed.getvalue()):
         text.write_bytes(cut)
         with pytest.raises(ValueError, match=" must "):
             dsprites.read(text)

@@ -89,6 +89,9 @@ def test_contains_by_hand():
     steep = Dependent(X, Interval("h", 0, 1, periodic=True), Rule("3 x", ("x",), lambda x: 3 * x))
     far = {"x": torch.tensor([0.9, 0.9, 0.1]), "h": torch.tensor([0.5, 0.7, 0.3])}
     assert steep.contains(far).tolist() == [False, True, True]
+    found = draw(steep)
+    assert found["x"].max() > 0.99 and steep.contains(found).all()
+    assert steep.factor.contains(found).all()
     assert not X.contains({"x": torch.tensor([-1e-3])}).any()
 
 
@@ -217,6 +220,8 @@ def test_a_small_part_is_found():
     (lambda: draw(Where(SQUARE, Rule("x", ("x",), lambda x: x))), "what 'x' gives must be bool ["),
     (lambda: draw(Dependent(X, Interval("h", 0, 0.1), HALF)),
      "what 'h = x / 2' gives must be inside Interval(name='h', low=0.0, high=0.1, periodic=False)"),
+    (lambda: draw(Dependent(X, Interval("h", 0, 1), Rule("log", ("x",), lambda x: (-x).log()))),
+     "what 'log' gives must be inside Interval"),
     (lambda: draw(Dependent(X, Interval("h", 0, 1), Rule("no", ("x",), lambda x: 3))),
      "what 'no' gives must be numbers [1000], got 3"),
     (lambda: SQUARE.grid({"x": 3}), "steps must be a mapping of x, y, got ['x']"),

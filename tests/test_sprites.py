@@ -12,6 +12,7 @@ from PIL import Image
 
 from sbd_utils.worlds.factors import Choice, Interval
 from sbd_utils.worlds.sprites import (
+    COLOR,
     FACTORS,
     FORM,
     HUE,
@@ -264,6 +265,9 @@ def test_draw_names_the_bad_factor(name, bad, says):
     (lambda: discs("a", pixels=65), "scale of fixed must be from above 0 to 1, got 1.01562"),
     (lambda: replace(WORLDS["large"], fixed=(("shape", 0.5), *WORLDS["large"].fixed[1:])),
      "shape of fixed must be whole, got 0.5"),
+    *((lambda shape=shape: World("a", PLACE * COLOR * shape, fixed=(("scale", 0.1), ("angle", 0))),
+       "shape of train must be a Choice of whole numbers")
+      for shape in (Interval("shape", 0, 2), Choice("shape", (0.5, 1.5)))),
     (lambda: discs("a", pixels=0), "pixels must be a number above 0"),
 ])
 def test_worlds_doors(call, says):

@@ -35,7 +35,7 @@ class Stream:
 
 
 def generator(*key: int) -> torch.Generator:
-    """A generator of its own for every key of two; manual_seed would drop all but 32 bits.
+    """A generator of its own for every pair of numbers; manual_seed would drop all but 32 bits.
 
     ValueError for a part of 2**32 and above, which would count as two.
     """

@@ -6,9 +6,8 @@ import os
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from lzma import LZMAError
 from tokenize import TokenError
-from zipfile import BadZipFile, ZipFile
+from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile
 
 import numpy as np
 import torch
@@ -97,7 +96,7 @@ def read(path: str | os.PathLike) -> DSprites:
             classes = _array(archive, "latents_classes", "<i8", count, 6)
             _check_latents(values, classes)
             packed = _array(archive, "imgs", "|u1", count, SIDE, SIDE, each=_packed)
-    except (OSError, EOFError, RuntimeError, BadZipFile, LZMAError, zlib.error) as error:
+    except (OSError, EOFError, RuntimeError, BadZipFile, zlib.error) as error:
         raise ValueError(f"path must be dSprites' .npz file, got {path}: {error}") from error
     factors = dict(zip(NAMES, values.T.astype(np.float32), strict=True))
     return DSprites(packed, {name: factors[name] for name in NAMES[1:]}
@@ -109,6 +108,8 @@ def _array(
     each: Callable[[np.ndarray], np.ndarray] = np.asarray,
 ) -> np.ndarray:
     """An array of the file, [count, *sides], with each block of rows changed; no unpickling."""
+    if archive.getinfo(f"{key}.npy").compress_type not in (ZIP_STORED, ZIP_DEFLATED):
+        raise ValueError(f"{key} must be stored or deflated, as NumPy does")
     with archive.open(f"{key}.npy") as member:
         try:
             np.lib.format.read_magic(member)

@@ -63,7 +63,7 @@ class Where(Part):
 
 @dataclass(frozen=True)
 class Dependent(FactorSet):
-    """`whole`, and one more factor that a rule gives from the others, as numbers in its range.
+    """`whole`, and one more factor that a rule gives from the others, in its range or around it.
 
     It is uniform over what is free; a value counts as the rule's within 1e-5 of the range.
     """
@@ -92,9 +92,12 @@ class Dependent(FactorSet):
         return 1e-5 * (self.factor.high - self.factor.low)
 
     def _follow(self, given):
+        low, high = self.factor.low, self.factor.high
         told = self.rule._apply(given, bools=False)
-        inside = told.clamp(self.factor.low, self.factor.high)  # rounding may leave the range
-        if ((told - inside).abs() > self._rounding).any():
+        if self.factor.periodic:
+            told = low + (told - low) % (high - low)
+        inside = told.clamp(low, high)  # rounding may leave the range
+        if not ((told - inside).abs() <= self._rounding).all():  # also for NaN
             raise checks.refused(f"what {self.rule.text!r} gives", f"inside {self.factor}", told)
         return inside
 

@@ -125,8 +125,8 @@ class World:
 
     fixed: pairs of a factor and its number, those of `draw` that do not vary. A world is a value
     whose repr says all of it, so a run can be named by it. Raises ValueError where the factors of
-    train and fixed are not those of `draw` or leave their ranges, or those held out are others than
-    train's, or not apart from it, by a hundred draws of each.
+    train and fixed are not those of `draw` or leave their ranges (by the ends of its intervals),
+    or those held out are others than train's, or not apart from it, by a hundred draws of each.
     """
 
     name: str
@@ -150,6 +150,8 @@ class World:
         for one in self.train.factors:
             ends = one.values if isinstance(one, Choice) else (one.low, one.high)
             _check_range(f"{one.name} of train", one.name, min(ends), max(ends))
+            if one.name == "shape" and not all(type(end) is int for end in ends):
+                raise checks.refused("shape of train", "a Choice of whole numbers", one)
         for name, value in fixed:
             _check_range(f"{name} of fixed", name, value, value)
             if name == "shape" and not value.is_integer():
