@@ -212,3 +212,12 @@ def test_sum_r2_finds_a_line_even_of_quantities_with_long_tails(draw, seed):
     long, y = getattr(rng, draw)(size=100), rng.uniform(size=100)
     codes = np.column_stack([long / long.std(), y])
     assert sum_r2(codes, {"long": long, "y": y}) > 0.999
+
+
+def test_sum_r2_knows_no_order_of_labels():
+    rng = np.random.default_rng(0)
+    kinds = rng.choice(20, p=np.arange(1, 21) / 210, size=200)
+    codes = np.column_stack([rng.normal(size=20)[kinds], rng.normal(size=200)])
+    scores = [sum_r2(codes, {"kind": order[kinds]})
+              for order in (np.arange(20), rng.permutation(20), rng.permutation(20))]
+    assert scores == pytest.approx([scores[0]] * 3, abs=1e-6)

@@ -157,11 +157,13 @@ def sum_r2(
     if not np.ptp(codes, axis=0).any():
         return 0.0
     splines = SplineTransformer(11)
-    terms = [factor.numbers if factor.kind == "label" else
-             splines.fit_transform(factor.values[:, None]) for factor in found]
-    # Ridge, as a piece may have too few codes to tell; lines are too large for it to hold down.
-    lines = StandardScaler().fit_transform(np.column_stack([factor.values for factor in found]))
-    return _held_out_r2(Ridge(0.01), np.column_stack([*terms, 1000 * lines]), codes)
+    terms = []
+    for factor in found:
+        terms.append(factor.numbers if factor.kind == "label" else
+                     splines.fit_transform(factor.values[:, None]))
+        if factor.kind != "label":  # a line of its own, too large for the ridge to hold down
+            terms.append(1000 * StandardScaler().fit_transform(factor.values[:, None]))
+    return _held_out_r2(Ridge(0.01), np.column_stack(terms), codes)  # for pieces of too few codes
 
 
 def _held_out_r2(estimator: BaseEstimator, inputs: np.ndarray, targets: np.ndarray) -> float:
