@@ -233,7 +233,8 @@ def test_what_is_no_scheduler_is_told(start):
     cluster = start()
     worker = cluster.worker()
     with socket.create_server(("127.0.0.1", 0)) as silent:  # as a dashboard is
-        addresses = {f"tcp://127.0.0.1:{silent.getsockname()[1]}": "what is there says nothing",
+        addresses = {f"tcp://127.0.0.1:{silent.getsockname()[1]}": "nothing that Dask would say",
+                     "tcp://127.0.0.1:1": "Timed out trying to connect",
                      "tls://127.0.0.1:1": "TLS expects", "nowhere": "missing port"}
         for address, why in addresses.items():
             with pytest.raises(ClusterError, match=f"^no scheduler answers at {address}: {why}"):

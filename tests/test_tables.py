@@ -15,7 +15,7 @@ SCORED = ("reconstruction", "kl", "right_blob", "mixing", "additive", "readout_a
 
 def row(seed=0, decoder="sbd", preset="quick", loop="ours", **scores):
     kinds = {"preset": preset, "loop": loop, "seed": seed, "decoder": decoder}
-    settings = {"decoder_variance": 0.3, "beta": 16.0, "epochs": 20}
+    settings = {"decoder_variance": 0.3, "beta": 16.0, "epochs": 20, "cpu": "a"}
     colors = {f"{name}_{color}": value + (color == "red")
               for name, value in (("r2", 0.25), ("folded", 2)) for color in tables.COLORS}
     return kinds | settings | {"reconstruction": 1 / 3, "kl": 12345.678} | colors | scores
@@ -58,7 +58,7 @@ def test_rows_of_other_jobs_and_processors_stay(results):
 
 @pytest.mark.parametrize("damage", [
     lambda text: "", lambda text: text.replace(",", ";"), lambda text: text.replace(",", "\t"),
-    lambda text: "<<<<<<< ours\n" + text, lambda text: text[:-15],
+    lambda text: "<<<<<<< ours\n" + text, lambda text: text.rpartition("\"Intel")[0],
     lambda text: text.replace("\n", "\n=======\n", 2),
     lambda text: text.replace("\n", ",\n").replace(",\n", "\n", 1),
 ], ids=["empty", "semicolons", "tabs", "conflict", "cut", "conflict inside", "commas"])
@@ -70,6 +70,14 @@ def test_a_damaged_table_is_told_and_nothing_is_merged_into_it(results, damage):
         with pytest.raises(ValueError, match="toy.csv is no table of runs"):
             call()
     assert path.read_text(encoding="utf-8") == damaged
+
+
+def test_rows_of_another_kind_do_not_go_into_a_table(results):
+    tables.write("toy", [row(0)])
+    for wrong in ({"seed": 1, "world": "large", "cpu": "a"}, {"seed": 1}):
+        with pytest.raises(ValueError, match="^rows do not go into toy.csv: every row must have"):
+            tables.write("toy", [wrong])
+    assert len(tables.read_all("toy")) == 1
 
 
 def test_of_two_who_write_at_once_no_row_is_lost(results):

@@ -35,14 +35,15 @@ def on_cluster(address: str, work: Callable[..., dict], jobs: list[Mapping]) -> 
     """
     from distributed import CancelledError, Client  # of the extra `cluster`
     from distributed.comm import CommClosedError
+    from distributed.utils import LoopRunner
 
     try:
         # A client would wait forever for what takes its call and says nothing, as a dashboard does.
-        if (kind := asyncio.run(_identity(address))["type"]) != "Scheduler":
+        if (kind := LoopRunner().run_sync(_identity, address)["type"]) != "Scheduler":
             raise ValueError(f"a {kind} does")
         client = Client(address, timeout="10s")
-    except (OSError, TypeError, ValueError) as error:
-        why = str(error) or "what is there says nothing"
+    except (MemoryError, OSError, TypeError, ValueError) as error:
+        why = str(error) or "nothing that Dask would say comes within 10 s"
         raise ClusterError(f"no scheduler answers at {address}: {why}") from error
     with client:
         try:
@@ -57,7 +58,8 @@ async def _identity(address: str) -> dict:
     from distributed import Security
     from distributed.core import rpc
 
-    async with rpc(address, connection_args=Security().get_connection_args("client")) as there:
+    secured = Security().get_connection_args("client")
+    async with rpc(address, timeout=5, connection_args=secured) as there:
         return await asyncio.wait_for(there.identity(), 10)
 
 
@@ -131,7 +133,7 @@ def check(client: "Client", workers: set[str]) -> dict[str, str]:
     try:
         shared.parent.mkdir(parents=True, exist_ok=True)
         shared.touch()
-        ours = store.CODE, torch.__version__
+        ours = store.CODE, str(torch.__version__)  # its own type could not be read without torch
         told = {"the scheduler": client.run_on_scheduler(look, *ours),
                 **client.run(look, *ours, shared.name, workers=list(workers), on_error="return")}
     finally:

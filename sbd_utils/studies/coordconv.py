@@ -1,7 +1,6 @@
 """The study `coordconv`: networks with coordinates and without, side by side (Liu et al. 2018)."""
 
 import hashlib
-import inspect
 import math
 import sys
 import time
@@ -14,6 +13,7 @@ import torch
 from torch import nn
 
 from sbd_utils import checks, files
+from sbd_utils.models import coordconv as networks
 from sbd_utils.models.coordconv import DECODERS, ENDS, new_network
 from sbd_utils.settings import RESULTS, RUNS
 from sbd_utils.studies import tables
@@ -29,6 +29,9 @@ from sbd_utils.training.speed import (
 from sbd_utils.worlds import not_so_clevr
 from sbd_utils.worlds.not_so_clevr import TASKS, centers, coordinates, held_out
 
+# What a training depends on besides its case, as it was when this was imported.
+CODE = hashlib.blake2b(b"".join(Path(file).read_bytes() for file in (
+    __file__, networks.__file__, not_so_clevr.__file__))).hexdigest()
 # What is timed on the uniform split. The first seed alone trains what is too slow for more, what it
 # left short of 95% there, and most of what draws.
 TIMED = ("plain", "plain-kernel2", "plain-width16", "plain-broadcast", "plain-side8",
@@ -176,9 +179,7 @@ CASES = [asdict(case) for case in _cases()]
 
 def _kept(case: Case) -> Path:
     """The path of what is kept of a training, by all that it depends on."""
-    code = (inspect.getsource(part) for part in (fit, _judge, not_so_clevr))
-    facts = (case, STEPS[case.task], new_network(case.task, case.network), *code,
-             torch.__version__)
+    facts = case, STEPS[case.task], new_network(case.task, case.network), CODE, torch.__version__
     digest = hashlib.blake2b("".join(map(repr, facts)).encode(), digest_size=6).hexdigest()
     return RUNS / "coordconv" / f"{case.network}-{case.task}-{digest}.safetensors"
 

@@ -65,8 +65,8 @@ def provenance(run: Run) -> dict:
     """What a run was trained on; this machine where its checkpoint does not say."""
     machines = run.machines or [machine()]
     told = {}
-    for name in machines[0]:
-        values = list(dict.fromkeys(one[name] for one in machines))
+    for name in dict.fromkeys(name for one in machines for name in one):
+        values = list(dict.fromkeys(one.get(name) for one in machines))
         told[name] = values[0] if len(values) == 1 else " and ".join(map(str, values))
     return {"precision": run.config.precision, **told}
 

@@ -61,13 +61,17 @@ def read_all(study: str) -> pd.DataFrame:
         rows = pd.read_csv(path, encoding="utf-8")
     except (pd.errors.EmptyDataError, pd.errors.ParserError) as error:
         raise ValueError(f"{path} is no table of runs: {error}") from error
-    named = [name for name in JOB if name in rows]
-    if not named or rows[named].isna().any(axis=None) or (
-        "cpu" in rows and rows.cpu.isna().any()
-    ) or not isinstance(rows.index, pd.RangeIndex):  # its columns are not those of its first line
-        raise ValueError(f"{path} is no table of runs: there must be {', '.join(JOB)} or some of "
-                         "these, and cpu, in every row; take it as it was committed")
+    if not isinstance(rows.index, pd.RangeIndex):  # the first line lacks a column
+        raise ValueError(f"{path} is no table of runs: its rows are longer than its first line")
+    _check(rows, f"{path} is no table of runs")
     return rows
+
+
+def _check(rows: pd.DataFrame, what: str) -> None:
+    """ValueError unless all rows say of what job they are, and on which processor."""
+    named = [name for name in ("cpu", *JOB) if name in rows]
+    if len(named) < 2 or named[0] != "cpu" or rows[named].isna().any(axis=None):
+        raise ValueError(f"{what}: every row must have cpu and the same of {', '.join(JOB)}")
 
 
 def studies() -> list[str]:
@@ -91,6 +95,7 @@ def write(study: str, rows: list[dict]) -> None:
         if study in studies():
             same = ["cpu", *(name for name in JOB if name in table)]
             table = pd.concat([read_all(study), table]).drop_duplicates(same, keep="last")
+        _check(table, f"rows do not go into {study}.csv")
         text = table.to_csv(index=False, float_format=DIGITS, lineterminator="\n")
         files.write(RESULTS / f"{study}.csv", text.encode())
 

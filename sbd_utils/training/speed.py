@@ -34,7 +34,7 @@ def pick_device() -> torch.device:
 
 
 def machine() -> dict[str, str | int]:
-    """What a training's numbers depend on, besides its settings."""
+    """What a training's numbers depend on besides its settings, on a CPU."""
     return {"threads": torch.get_num_threads(), "torch": torch.__version__, "cpu": cpu_name()}
 
 
