@@ -588,8 +588,8 @@ for name in ("large", "small"):
 # would train on it.
 
 # %% tags=["solution", "hide-input"]
-turning = Dependent(Interval("x", 0.1, 0.9), Interval("angle", 0, 7),
-                    Rule("angle = 7 x", ("x",), lambda x: 7 * x))
+turning = Dependent(Interval("x", 0.1, 0.9), Interval("angle", 0, 2),
+                    Rule("angle = 2 x", ("x",), lambda x: 2 * x))
 fixed = {"shape": SHAPES.index("triangle"), "y": 0.5, "scale": 0.25, "h": 0.1, "s": 0.8, "v": 1.0}
 mine = World("turning", turning, fixed=tuple(fixed.items()))
 images, factors = mine.sample(8, torch.Generator().manual_seed(0))
