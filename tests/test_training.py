@@ -72,9 +72,9 @@ def python(code, *arguments):
 
 
 def contents(path):
-    """A checkpoint without its timings and its name."""
+    """A checkpoint without its timings, its name and its machines."""
     tensors, facts = files.read_tensors(path)
-    del facts["history"]["seconds"], facts["run"]
+    del facts["history"]["seconds"], facts["run"], facts["machines"]
     return tensors | facts
 
 

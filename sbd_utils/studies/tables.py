@@ -87,7 +87,8 @@ def rounded(row: dict[str, float]) -> dict[str, float]:
 def write(study: str, rows: list[dict]) -> None:
     """Put scores into a study's table, in place of those of the same job on the same processor.
 
-    rows: each with its cpu. All other rows stay. A kill leaves the old table whole.
+    rows: each with its cpu. All other rows stay. A kill leaves the old table whole. ValueError
+    where a row lacks a column that says what the others are of.
     """
     table = pd.DataFrame(rows)
     RUNS.mkdir(parents=True, exist_ok=True)
