@@ -114,6 +114,16 @@ def test_another_processor_or_torch_is_measured_anew_and_both_are_kept(
     assert measure(0.5) == ("bfloat16", False)
 
 
+def test_a_machine_names_its_gpu_where_it_trains_on_one(monkeypatch):
+    monkeypatch.setattr(speed, "pick_device", lambda: torch.device("cpu"))
+    plain = speed.machine()
+    assert list(plain) == ["threads", "torch", "cpu"]
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "K80")
+    for kind, name in (("cuda", "K80"), ("mps", "mps")):
+        monkeypatch.setattr(speed, "pick_device", lambda kind=kind: torch.device(kind))
+        assert speed.machine() == plain | {"device": name}
+
+
 @pytest.mark.parametrize("content", [
     b"", b"{", b"[]", b"[1]", b"7", b"null", b'"a"', b"\xff\xfe", b'{"a": 1.5}',
     *(b'{"machine": %s}' % bad for bad in (b"null", b'"2.0"', b"NaN", b"Infinity", b"-2.0", b"{}")),

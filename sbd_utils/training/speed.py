@@ -34,8 +34,12 @@ def pick_device() -> torch.device:
 
 
 def machine() -> dict[str, str | int]:
-    """What a training's numbers depend on besides its settings, on a CPU."""
-    return {"threads": torch.get_num_threads(), "torch": torch.__version__, "cpu": cpu_name()}
+    """What a training's numbers depend on besides its settings; `device` is that of a GPU only."""
+    told = {"threads": torch.get_num_threads(), "torch": torch.__version__, "cpu": cpu_name()}
+    kind = pick_device().type
+    if kind != "cpu":
+        told["device"] = torch.cuda.get_device_name() if kind == "cuda" else kind
+    return told
 
 
 def pick_precision(device: torch.device) -> str:
