@@ -264,10 +264,11 @@ def test_draw_names_the_bad_factor(name, bad, says):
     (lambda: World("a", FORM * PLACE * HUE, fixed=(("s", 2), ("v", 1))), "s of fixed must be from"),
     (lambda: discs("a", pixels=65), "scale of fixed must be from above 0 to 1, got 1.01562"),
     (lambda: replace(WORLDS["large"], fixed=(("shape", 0.5), *WORLDS["large"].fixed[1:])),
-     "shape of fixed must be whole, got 0.5"),
+     "shape of fixed must be whole numbers, got Tensor"),
     *((lambda shape=shape: World("a", PLACE * COLOR * shape, fixed=(("scale", 0.1), ("angle", 0))),
-       "shape of train must be a Choice of whole numbers")
-      for shape in (Interval("shape", 0, 2), Choice("shape", (0.5, 1.5)))),
+       f"shape of train must be {kind}")
+      for shape, kind in ((Interval("shape", 0, 2), "a Choice, got Interval"),
+                          (Choice("shape", (0.5, 1.5)), "whole numbers, got Tensor"))),
     (lambda: discs("a", pixels=0), "pixels must be a number above 0"),
 ])
 def test_worlds_doors(call, says):

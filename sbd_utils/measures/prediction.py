@@ -52,8 +52,9 @@ def _forest(codes: np.ndarray, factor: Factor) -> tuple[np.ndarray, float]:
         guessed = forest.oob_decision_function_.argmax(axis=1)
         score = balanced_accuracy_score(factor.classes, guessed, adjusted=True)
     else:
-        numbers = factor.numbers - factor.numbers.mean(axis=0)  # trees lose what is far from 0,
-        numbers /= numbers.std(axis=0).max()  # or small
+        # One scale for sine and cosine; trees lose what is small, or far from 0.
+        numbers = factor.numbers - factor.numbers.mean(axis=0)
+        numbers /= numbers.std(axis=0).max()
         forest.fit(codes, numbers.squeeze())
         score = r2_score(numbers, forest.oob_prediction_.reshape(numbers.shape),
                          multioutput="variance_weighted")
@@ -157,13 +158,13 @@ def factor_vae_score(
         return 0.0
     codes = codes / codes.std(axis=0)
     rng = np.random.default_rng(0)
-    votes = np.stack([_votes(codes, factor.classes, rng) for factor in found], axis=1)
-    learned, tested = votes  # each [factors, latents]
+    learned, tested = np.stack(  # each [factors, latents]
+        [_votes(codes, factor.classes, rng) for factor in found], axis=1)
     return float(tested[learned.argmax(axis=0), np.arange(codes.shape[1])].sum() / tested.sum())
 
 
 def _votes(codes: np.ndarray, classes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """How often each latent varies least in batches of one class, twice VOTES / 2, [2, latents]."""
+    """How often each latent varies least in a batch of a class, by half the votes, [2, latents]."""
     counts = np.bincount(classes)
     rows, starts = np.argsort(classes, kind="stable"), np.cumsum(counts) - counts
     drawn = rng.choice(classes[counts[classes] > 1], VOTES)  # of a single code, nothing varies

@@ -60,15 +60,15 @@ def pick_precision(device: torch.device) -> str:
 
 def kept_gain(path: Path) -> float:
     """`bfloat16_gain()`, from a file where it is kept for this machine; kept where it can be."""
-    machine = f"{cpu_name()}, torch {torch.__version__}"
+    where = f"{cpu_name()}, torch {torch.__version__}"
     try:
         gains = dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         gains = {}  # none yet, or damaged
-    gain = gains.get(machine)
+    gain = gains.get(where)
     if isinstance(gain, float) and 0 < gain < float("inf"):
         return gain
-    gains[machine] = gain = round(bfloat16_gain(), 2)
+    gains[where] = gain = round(bfloat16_gain(), 2)
     with suppress(OSError):  # nowhere to keep it: measure again next time
         files.write(path, json.dumps(gains).encode())
     return gain

@@ -79,9 +79,7 @@ def draw(factors: Mapping[str, torch.Tensor], image_size: int = 64) -> torch.Ten
     size = checks.whole("image_size", image_size, 4)
     given = checks.columns("factors", factors, FACTORS)
     for name in RANGES:
-        _check_range(f"factors[{name!r}]", name, *map(float, given[name].aminmax()))
-    if not torch.equal(given["shape"], given["shape"].round()):
-        raise checks.refused("factors['shape']", "whole numbers", factors["shape"])
+        _check_values(f"factors[{name!r}]", name, given[name])
     table = torch.stack([given[name] for name in FACTORS])
     images = table.new_zeros(table.shape[1], 3, size * size)
     # Only a patch that holds the sprite is computed. A corner of 60 degrees fades out over a whole
@@ -93,11 +91,13 @@ def draw(factors: Mapping[str, torch.Tensor], image_size: int = 64) -> torch.Ten
     return images.view(-1, 3, size, size)
 
 
-def _check_range(told: str, name: str, least: float, most: float) -> None:
-    low, high = RANGES.get(name, (-math.inf, math.inf))
+def _check_values(told: str, name: str, values: torch.Tensor) -> None:
+    (low, high), (least, most) = RANGES[name], map(float, values.aminmax())
     if least < low or most > high or (name == "scale" and least == 0):
         above = "above " * (name == "scale")
         raise ValueError(f"{told} must be from {above}{low} to {high}, got {least:g} to {most:g}")
+    if name == "shape" and not torch.equal(values, values.round()):
+        raise checks.refused(told, "whole numbers", values)
 
 
 def _paint(images: torch.Tensor, rows: torch.Tensor, size: int, side: int) -> None:
@@ -147,15 +147,15 @@ class World:
         if sorted((*self.train.names, *names)) != sorted(FACTORS):
             raise ValueError(f"train and fixed must share out {', '.join(FACTORS)}, got "
                              f"{', '.join(self.train.names)} and {', '.join(names) or 'nothing'}")
+        values = {name: ("fixed", (value,)) for name, value in fixed} | {
+            one.name: ("train", one.values if isinstance(one, Choice) else (one.low, one.high))
+            for one in self.train.factors}
+        for name in RANGES:
+            where, some = values[name]
+            _check_values(f"{name} of {where}", name, torch.tensor(some).float())
         for one in self.train.factors:
-            ends = one.values if isinstance(one, Choice) else (one.low, one.high)
-            _check_range(f"{one.name} of train", one.name, min(ends), max(ends))
-            if one.name == "shape" and not all(type(end) is int for end in ends):
-                raise checks.refused("shape of train", "a Choice of whole numbers", one)
-        for name, value in fixed:
-            _check_range(f"{name} of fixed", name, value, value)
-            if name == "shape" and not value.is_integer():
-                raise checks.refused("shape of fixed", "whole", value)
+            if one.name == "shape":
+                checks.kind("shape of train", one, Choice)
         # Worlds that are equal have one repr: a shape is whole, all others are floats.
         fixed = tuple((name, int(value) if name == "shape" else value + 0.0)
                       for name, value in fixed)
