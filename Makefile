@@ -17,8 +17,11 @@ help: ## list the targets
 reproduce: .venv/ready ## train both VAEs anew and place them among the seeds (SBD_PRESET=quick for minutes)
 	SBD_PRESET=$(or $(SBD_PRESET),blog) $(BIN)/python -m sbd_utils.reproduce
 
+# Two files at a time, on a thread each: two processes with all threads would wait for each other.
+# In the order given, since the notebooks, each a file of its own, even out the end.
 test: .venv/ready ## unit tests, then every notebook re-run on the published runs and compared
-	SBD_PRESET=published $(BIN)/python -m pytest --nbval-lax --nbval-current-env tests notebooks
+	OMP_NUM_THREADS=1 SBD_PRESET=published $(BIN)/python -m pytest -n 2 --dist loadfile \
+	  --no-loadscope-reorder --nbval-lax --nbval-current-env tests notebooks
 
 # Nothing here asks the network, so JupyterLab is told to look for neither updates nor news.
 lab: .venv/ready ## open JupyterLab in notebooks/
