@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from sbd_utils.studies.cluster import ClusterError, on_cluster
+from sbd_utils.studies.cluster import ClusterError, _do, on_cluster
+from sbd_utils.training.loop import TrainConfig
 
 TESTS = Path(__file__).parent
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("distributed") is None,
@@ -207,6 +208,18 @@ def test_a_worker_that_comes_later_is_asked_too(start, tmp_path, change, why):
     assert why in told(client)
     assert {words[2] for words in cluster.log() if words[0] == "start"} == {str(first.pid)}
     assert not (elsewhere / "rows").exists()
+
+
+def test_a_job_asks_its_worker_once_more(tmp_path, monkeypatch):
+    """Since a worker can come between the check and the job."""
+    monkeypatch.setattr("sbd_utils.studies.cluster.RUNS", tmp_path)
+    (tmp_path / "seen").touch()
+    own = TrainConfig(compiled=False).precision
+    with pytest.raises(ClusterError, match="^a worker has another SBD_RUNS than we have here"):
+        _do("other", own, dict, {})
+    with pytest.raises(ClusterError, match=f"^a worker trains in {own}, the others in float8, and"):
+        _do("seen", "float8", dict, {})
+    assert [path.name for path in tmp_path.iterdir()] == ["seen"]
 
 
 def test_a_job_whose_workers_die_late_is_handed_out_again(start):

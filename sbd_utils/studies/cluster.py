@@ -6,6 +6,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -45,9 +46,9 @@ def on_cluster(address: str, work: Callable[..., dict], jobs: list[Mapping]) -> 
     except (MemoryError, OSError, TypeError, ValueError) as error:
         why = str(error) or "nothing that Dask would say comes within 10 s"
         raise ClusterError(f"no scheduler answers at {address}: {why}") from error
-    with client:
+    with client, _seen_by_all() as seen:
         try:
-            yield from _hand_out(client, work, {store.key(work, job): job for job in jobs})
+            yield from _hand_out(client, seen, work, {store.key(work, job): job for job in jobs})
         except (CancelledError, CommClosedError) as error:
             raise ClusterError(f"the scheduler at {address} is gone; the same command goes on with "
                                "what is done") from error
@@ -63,8 +64,30 @@ async def _identity(address: str) -> dict:
         return await asyncio.wait_for(there.identity(), 10)
 
 
+@contextmanager
+def _seen_by_all() -> Iterator[str]:
+    """The name of a file in SBD_RUNS, there as long as the study runs."""
+    path = RUNS / f"seen-{uuid4().hex}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    try:
+        yield path.name
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _do(seen: str, precision: str, work: Callable[..., dict], job: Mapping) -> str:
+    """store.done, on a worker that may have come since the others were asked."""
+    if not os.path.exists(RUNS / seen):
+        raise ClusterError(f"a worker has another SBD_RUNS than we have here: {RUNS}")
+    if (own := TrainConfig(compiled=False).precision) != precision:
+        raise ClusterError(f"a worker trains in {own}, the others in {precision}, and "
+                           "a study compares runs of one precision: leave it out")
+    return store.done(work, job)
+
+
 def _hand_out(
-    client: "Client", work: Callable[..., dict], todo: Mapping[str, Mapping]
+    client: "Client", seen: str, work: Callable[..., dict], todo: Mapping[str, Mapping]
 ) -> Iterator[str]:
     """The keys of todo, key to job, as their jobs are done."""
     from distributed import KilledWorker, wait
@@ -73,16 +96,16 @@ def _hand_out(
     while waiting or running:
         workers = set(client.nthreads())  # more may have come
         if new := workers - set(checked):
-            checked |= check(client, new)
+            checked |= check(client, seen, new)
             if len(found := set(checked.values())) > 1:
                 raise ClusterError(f"the workers train in {' and '.join(found)}, by processor, and "
                                    "a study compares runs of one precision: leave some out")
-        while waiting and len(running) < len(workers):
-            name = waiting.popleft()
-            running[name] = client.submit(partial(store.done, work), todo[name], key=name)
+        while waiting and checked and len(running) < len(workers):
+            name, precision = waiting.popleft(), next(iter(checked.values()))
+            running[name] = client.submit(partial(_do, seen, precision, work), todo[name], key=name)
             since[name] = time.monotonic()
         try:
-            if not workers:
+            if not workers or not running:  # none, or none that could be asked
                 logging.getLogger(__name__).warning("the scheduler has no worker; waiting for one")
                 client.wait_for_workers(1, timeout=10)
                 continue
@@ -106,13 +129,12 @@ def _hand_out(
             yield name
 
 
-def check(client: "Client", workers: set[str]) -> dict[str, str]:
+def check(client: "Client", seen: str, workers: set[str]) -> dict[str, str]:
     """At what precision each worker trains, by its address; one that has gone since is left out.
 
-    Raises ClusterError unless scheduler and workers can do what on_cluster asks of them.
+    seen: a file in our SBD_RUNS. Raises ClusterError unless scheduler and workers can do what
+    on_cluster asks of them.
     """
-    shared = RUNS / f"seen-{uuid4().hex}"
-
     # A function in a function travels by its code, so it runs where the package is missing.
     def look(code: str, version: str, name: str = "") -> str:
         try:
@@ -130,14 +152,9 @@ def check(client: "Client", workers: set[str]) -> dict[str, str]:
             return f"has another SBD_RUNS than we have here ({RUNS}), or does not share it"
         return ""
 
-    try:
-        shared.parent.mkdir(parents=True, exist_ok=True)
-        shared.touch()
-        ours = store.CODE, str(torch.__version__)  # its own type could not be read without torch
-        told = {"the scheduler": client.run_on_scheduler(look, *ours),
-                **client.run(look, *ours, shared.name, workers=list(workers), on_error="return")}
-    finally:
-        shared.unlink(missing_ok=True)
+    ours = store.CODE, str(torch.__version__)  # its own type could not be read without torch
+    told = {"the scheduler": client.run_on_scheduler(look, *ours),
+            **client.run(look, *ours, seen, workers=list(workers), on_error="return")}
     told |= {name: "must be started with --nthreads 1"
              for name, threads in client.nthreads().items() if name in workers and threads != 1}
     told = {name: why for name, why in told.items() if not isinstance(why, OSError)}
