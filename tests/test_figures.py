@@ -1,13 +1,16 @@
 """What the figures show, asked of their artists: any number of decoders, names and latents."""
 
+from io import BytesIO
+
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_hex, to_rgba
 from numpy.testing import assert_allclose
+from PIL import Image
 
 from sbd_utils.figures import charts, pictures
-from sbd_utils.figures.geometry import geometry, geometry_epochs, wanted_widths
+from sbd_utils.figures.geometry import geometry, geometry_epochs, geometry_movie, wanted_widths
 from sbd_utils.figures.style import (
     DECODER_COLORS,
     FACTOR_COLORS,
@@ -444,19 +447,24 @@ BENT = PLACES + 0.1 * PLACES[..., ::-1] ** 2
 
 
 def is_lattice(axes, lattice):
-    """Whether lines of fixed x are blue and those of fixed y orange, dark at the larger end."""
-    blues, oranges = axes.lines[::2], axes.lines[1::2]
-    for k, (vertical, horizontal) in enumerate(zip(blues, oranges, strict=True)):
+    """Whether lines of equal x are green and those of equal y pink, dark at the larger end."""
+    greens, pinks = axes.lines[::2], axes.lines[1::2]
+    for k, (vertical, horizontal) in enumerate(zip(greens, pinks, strict=True)):
         assert_allclose(vertical.get_xydata(), lattice[:, 2 * k])
         assert_allclose(horizontal.get_xydata(), lattice[2 * k])
-        (r, _, b, _), (red, _, blue, _) = to_rgba(vertical.get_color()), to_rgba(
-            horizontal.get_color())
-        assert b > r and red > blue
-    for some in (blues, oranges):
+        assert is_green(vertical.get_color()) and not is_green(horizontal.get_color())
+    for some in (greens, pinks):
         assert (np.diff([sum(to_rgba(line.get_color())[:3]) for line in some]) < 0).all()
-    assert blues[-1].get_label() == "vertical lines ($x$ fixed)"
-    assert oranges[-1].get_label() == "horizontal lines ($y$ fixed)"
-    assert len(blues) == 6
+    for some, factor in ((greens, "x"), (pinks, "y")):
+        assert some[-1].get_label() == f"lines of equal ${factor}$ (darker: larger)"
+        assert is_green(some[-1].get_color()) == is_green(FACTOR_COLORS[factor])
+    assert len(greens) == 6
+
+
+def is_green(color):
+    """Whether it has more of green than of red and of blue."""
+    red, green, blue, _ = to_rgba(color)
+    return green > max(red, blue)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 7, 10])
@@ -473,9 +481,17 @@ def test_geometry(count):
     gaps = -count % (5 if count > 6 else 3)
     assert [axes.axison for axes in figure.axes] == [True] * count + [False] * gaps
     assert all(bool(axes.get_xticks().size) == (count <= 6) for axes in figure.axes[:count])
-    blue, orange = (to_rgba(legend(figure)[f"{name} fixed)"]) for name in (
-        "vertical lines ($x$", "horizontal lines ($y$"))
-    assert blue[2] > blue[0] and orange[0] > orange[2]
+    assert [is_green(shade) for shade in legend(figure).values()] == [True, False]
+
+
+def test_a_movie_has_a_frame_per_epoch_and_keeps_the_colors_of_its_titles():
+    movie = geometry_movie(PLACES, {"deconv": [PLACES, BENT], "sbd": [BENT, PLACES]}, (1, 5),
+                           "a", "b")
+    with Image.open(BytesIO(movie.webp)) as image:
+        assert image.n_frames == 2
+        pixels = np.asarray(image.convert("RGB")).reshape(-1, 3)
+    shades = {to_hex(shade / 255) for shade in np.unique(pixels, axis=0)}
+    assert {shade.lower() for shade in (RED, BLUE)} < shades
 
 
 def test_geometry_marks_the_unseen_places():

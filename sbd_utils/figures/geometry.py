@@ -116,7 +116,8 @@ def geometry_movie(
         figure.savefig(file, format="png", dpi=125)  # small enough for a page to load at once
         # The palette takes the mean of colors that are alike, and white must stay white.
         frames.append(Image.open(file).convert("RGB").point(lambda v: 255 if v > 247 else v))
-    palette = frames[-1].quantize(32)  # a fifth of the bytes
+    # A fifth of the bytes; by coverage, else rare colors go, such as those of the titles.
+    palette = frames[-1].quantize(64, Image.Quantize.MAXCOVERAGE)
     frames = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
     file = BytesIO()
     frames[0].save(file, format="webp", save_all=True, append_images=frames[1:], loop=0,
@@ -155,14 +156,14 @@ def wanted_widths(precision: np.ndarray, axis_labels: tuple[str, str]) -> Figure
 
 
 def _draw_lattice(axes: Axes, lattice: np.ndarray, marker: str = "") -> None:
-    """Six lines each way through a lattice [n, n, 2], the dark ones at the larger x and y."""
+    """Six lines each way through a lattice [n, n, 2], in shades of the factors' colors."""
     (lattice,) = checks.lattices(lattice=lattice)
     step = (len(lattice) - 1) // 5
     for i, k in enumerate(range(0, len(lattice), step)):
         shade = 0.35 + 0.6 * i / 5
         for line, colormap, name in (
-            (lattice[:, k], "Blues", "vertical lines ($x$ fixed)"),
-            (lattice[k, :], "Oranges", "horizontal lines ($y$ fixed)"),
+            (lattice[:, k], "Greens", "lines of equal $x$ (darker: larger)"),
+            (lattice[k, :], "RdPu", "lines of equal $y$ (darker: larger)"),
         ):
             axes.plot(*line.T, color=colormaps[colormap](shade), lw=1.2, ms=3, marker=marker,
                       label=name if i == 5 else None)
