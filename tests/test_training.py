@@ -144,7 +144,7 @@ def test_seed_alone_decides_and_the_global_random_state_is_untouched(decoder):
 
 
 @pytest.mark.parametrize("precision, compiled", [
-    ("float32", False), pytest.param("bfloat16", True, marks=COMPILES),
+    ("float32", False), ("bfloat16", False), pytest.param("bfloat16", True, marks=COMPILES),
 ])
 @pytest.mark.parametrize("decoder", ["sbd", "deconv"])
 def test_resumed_run_is_the_uninterrupted_one(decoder, precision, compiled, whole, tmp_path):
