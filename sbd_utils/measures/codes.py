@@ -7,6 +7,7 @@ from sbd_utils import checks
 from sbd_utils.models.vae import VAE
 
 TRAVERSAL = np.linspace(-2, 2, 7)  # the post's seven values
+BATCH = 16  # images; of more, malloc gets each layer from the system anew: half of all the time
 
 
 @torch.inference_mode()
@@ -14,7 +15,7 @@ def encode(vae: VAE, images: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
     """mu and log_var of images [N, 3, size, size] as float64 arrays [N, latent_dim]."""
     device = device_of(vae)
     checks.images("images", images, vae.image_size)
-    pairs = [vae.encode(batch.to(device)) for batch in images.split(256)]
+    pairs = [vae.encode(batch.to(device)) for batch in images.split(BATCH)]
     mu, log_var = (torch.cat(parts).cpu().double().numpy() for parts in zip(*pairs, strict=True))
     return mu, log_var
 
@@ -26,7 +27,7 @@ def decode(vae: VAE, codes: np.ndarray, clamp: bool = True) -> np.ndarray:
     (codes,) = checks.arrays(codes=(codes, f"... {vae.latent_dim}"))
     checks.one_of("clamp", clamp, (True, False))
     z = torch.as_tensor(codes, dtype=torch.float32).reshape(-1, vae.latent_dim)
-    pictures = torch.cat([vae.decode(batch.to(device)).cpu() for batch in z.split(128)])
+    pictures = torch.cat([vae.decode(batch.to(device)).cpu() for batch in z.split(BATCH)])
     pictures = pictures.clamp(0, 1) if clamp else pictures
     return pictures.numpy().reshape(*codes.shape[:-1], *pictures.shape[1:])
 
