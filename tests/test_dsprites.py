@@ -96,6 +96,8 @@ VALUES, CLASSES, IMAGES = (layout()[key] for key in ("latents_values", "latents_
     ({"latents_classes": CLASSES[::-1]}, "latents_classes must number the values of shape in"),
     ({"latents_values": VALUES[:, [0, 1, 2, 3, 5, 4]].copy("C")}, "number the values of x"),
     ({"latents_values": VALUES[[*range(14), 15, 14, *range(16, 48)]]}, "number the values of y"),
+    ({"latents_classes": CLASSES[:47], "latents_values": VALUES[:47], "imgs": IMAGES[:47]},
+     "latents_classes must be 48 rows, one per combination, got 47"),
     ({"latents_classes": CLASSES[:9]}, "latents_classes must be int64 [48, 6], got int64 [9, 6]"),
 ])
 def test_another_layout_is_refused(save, changed, says):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from sbd_utils.measures import prediction
 from sbd_utils.measures.prediction import dci, error_ratio, factor_vae_score, mcc, sap
 
 RNG = np.random.default_rng(0)
@@ -14,8 +15,23 @@ PLACES = {"x": X, "y": Y}
 TURN = np.sqrt(0.5) * np.array([[1, -1], [1, 1]])
 
 
+def test_dci_of_importances_that_are_known():
+    """Two of ten equally important: 1 - ln 2 / ln 10; a latent of no importance has no weight."""
+    pairs = np.hstack([np.eye(5), np.eye(5)])  # [latents, factors]
+    for importances, score in ((pairs, 0.69897), (pairs.T, 1), (0 * pairs, 0),
+                               (np.vstack([pairs, np.zeros((3, 10))]), 0.69897)):
+        assert prediction._concentration(importances) == pytest.approx(score, abs=1e-5)
+
+
+def test_dci_of_a_periodic_factor_is_of_its_sine_and_cosine():
+    around = np.column_stack([np.sin(2 * np.pi * X), np.cos(2 * np.pi * X)])
+    found = dci(around, {"hue": X, "y": Y}, {"hue": 1.0})
+    assert found["completeness"] < 0.3
+    assert dci(around, {"hue": X}, {"hue": 1.0})["informativeness"] > 0.99
+    assert dci(around, {"hue": X}, {"hue": 1.0})["completeness"] < 0.01
+
+
 def test_dci_of_two_factors_per_latent_and_of_two_latents_per_factor():
-    """Two of ten equally important: 1 - ln 2 / ln 10 = 0.69897."""
     crowded = dci(4 * DIGITS[:, :5] + DIGITS[:, 5:], TEN)
     assert crowded["disentanglement"] == pytest.approx(0.69897, abs=0.02)
     assert crowded["completeness"] == pytest.approx(1, abs=0.02)
@@ -91,8 +107,9 @@ def test_sap_of_quantities_is_the_gap_of_r2():
     half = X + np.sqrt(1 / 12) * np.random.default_rng(1).normal(size=3000)  # R² of 1/2
     assert sap(np.column_stack([X, half]), {"x": X}) == pytest.approx(0.5, abs=0.03)
     assert sap(np.column_stack([X, 0 * X]), {"x": X}) == pytest.approx(1)
-    for codes in (np.column_stack([X, X]), np.zeros((3000, 2)), np.column_stack([X, Y]) @ TURN.T):
-        assert sap(codes, PLACES) == pytest.approx(0, abs=0.05)
+    for codes in (np.column_stack([X, X]), np.zeros((3000, 2))):
+        assert sap(codes, PLACES) == pytest.approx(0, abs=1e-9)
+    assert sap(np.column_stack([X, Y]) @ TURN.T, PLACES) == pytest.approx(0, abs=0.05)
 
 
 def test_sap_of_labels_is_the_gap_of_balanced_accuracy_from_a_guess():
@@ -140,7 +157,8 @@ def test_factor_vae_score_of_known_codes():
     plain = np.column_stack([X, Y, LABEL])
     factors = PLACES | {"label": LABEL}
     assert factor_vae_score(plain, factors) == 1
-    assert factor_vae_score(plain * [1, 10, 0.6], PLACES) > 0.99  # by normalized variance
+    noisy = plain + 0.1 * np.random.default_rng(1).normal(size=plain.shape)
+    assert factor_vae_score(noisy[:, :2] * [1, 10], PLACES) > 0.99  # by normalized variance
     assert factor_vae_score(0 * plain, factors) == 0
     for latents in (3, 300):  # of 300, votes that taught the rule would seem to follow it
         noise = np.random.default_rng(1).normal(size=(3000, latents))

@@ -217,8 +217,8 @@ def test_a_row_is_of_its_world_decoder_and_seed(monkeypatch, tmp_path, reported)
     monkeypatch.setattr(sprites, "RUNS", tmp_path)
     monkeypatch.setattr(sprites, "TrainConfig",
                         partial(TrainConfig, compiled=False, precision="float32"))
-    for name, value in (("EPOCH", 64), ("BEFORE", 1), ("LOOKS", 2), ("SIDE", 7),
-                        ("ACTIVE", 0)):
+    monkeypatch.setattr("sbd_utils.measures.information.ACTIVE", 0)
+    for name, value in (("EPOCH", 64), ("BEFORE", 1), ("LOOKS", 2), ("SIDE", 7)):
         monkeypatch.setattr(sprites, name, value)
     job = {"world": "quadrant", "decoder": "deconv", "seed": 3, "decoder_variance": 0.5,
            "epochs": 2}

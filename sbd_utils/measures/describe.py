@@ -2,6 +2,7 @@
 
 Text, booleans and whole numbers are labels, which have no order. Floats are quantities. A quantity
 that goes around, as an angle or a hue does, is named with its period: {"hue": 1, "angle": 2 * pi}.
+A constant factor is left out. What a score ignores of the latents: measures/disentanglement.py.
 """
 
 import warnings

@@ -91,8 +91,10 @@ def additive_r2(codes: np.ndarray, places: np.ndarray, labels: np.ndarray) -> fl
     """How much of the codes is a linear part for the place plus a constant for the label.
 
     codes [N, latent_dim], places [N, 2], labels [N]. 1 means code = A place + b(label) for every
-    image: the two factors add up, in whatever directions of the latent space. ValueError for codes
-    that are the same every time, or labels of fewer than two codes in the mean.
+    image: the two factors add up, in whatever directions of the latent space, be they turned or
+    duplicated. Where place and label are correlated, it does not tell which of them adds.
+    ValueError for codes that are the same every time, or labels of fewer than two codes in the
+    mean.
     """
     codes, places = checks.doubles(codes=(codes, "N latents"), places=(places, "N 2"))
     labels = checks.labels("labels", labels, len(codes))
@@ -129,8 +131,9 @@ def affine_r2(
     periodic factor stands for its sine and cosine, which a code that unrolls it does not have.
     Labels have no place on a line: they are left out, and NaN is the R² of labels alone. Factors
     and periods: see measures/describe.py. No linear map of the codes changes it, unless it loses a
-    dimension, or all but a millionth of one, or the latents are nearly as many as the codes. Of
-    correlated factors one is predicted from the other's code: a false positive.
+    dimension, or all but a millionth of one, or the latents are nearly as many as the codes; nor do
+    dead or duplicated latents. Of correlated factors one is predicted from the other's code: a
+    false positive.
     """
     codes, found = describe(codes, factors, periods)
     found = [factor.numbers for factor in found if factor.kind != "label"]

@@ -21,7 +21,8 @@ def mig(
     """Mutual information gap (Chen et al. 2018, arXiv 1802.04942): mean of (I1 - I2) / H; 0 to 1.
 
     codes [N, latents], cut into equal-width bins; factors and periods: see measures/describe.py. H
-    is the entropy of the sampled classes. Cap: ln(bins) / ln(K) for a factor of K equally frequent
+    is the entropy of the sampled classes. Order and scale of the latents change nothing; turning
+    them, and a duplicate, close the gap. Cap: ln(bins) / ln(K) for a factor of K equally frequent
     classes, if that is below 1, and less where the bins do not divide K. A circle of many angles
     that two latents code as its sine and cosine has no gap: 0 for this factor. Correlated factors
     close the gap. So do small samples, in which every latent seems to tell something, and a dead
@@ -48,9 +49,11 @@ def modularity(
     """Modularity (Ridgeway and Mozer 2018, arXiv 1802.05312): each latent tells of one factor only.
 
     Mean over latents of 1 - sum of I² over the other factors / ((factors - 1) I² of its best one),
-    with I as in `mig`; in [0, 1]. A latent that tells of none counts 0; a *nearly* dead one, with
-    noise left, counts what chance gives it. Not how much it tells: a faint code may score 1.
-    Correlated factors lower it. NaN for a single factor. ValueError as for all estimators.
+    with I as in `mig`; in [0, 1], with 1 for a perfect code in any number of bins. Sign, order and
+    duplicates of latents change nothing; turning lowers it. A latent that tells of none counts 0; a
+    *nearly* dead one, with noise left, counts what chance gives it. Not how much it tells: a faint
+    code may score 1. Correlated factors lower it. NaN for a single factor. ValueError as for all
+    estimators.
     """
     codes, found = describe(codes, factors, periods, bins)
     if len(found) < 2:
@@ -72,6 +75,8 @@ def infomec(
     tells, scaled so that equal shares are 0. InfoC (compact): the same over factors. Shares are of
     the mutual information of latent and classes, by nearest neighbors, over the classes' entropy.
     So InfoC is low for a circle that two latents code as its sine and cosine.
+    Order, sign and scale of the latents change nothing. Turning lowers InfoM and InfoC, duplicates
+    InfoC, bending InfoE; a perfect code has 1 in any number of bins.
     Dead latents are left out; one that tells exactly nothing counts 0, but the next to nothing that
     noise tells is shared out, too: noise may have any value. Correlated factors lower both.
     InfoE (explicit): how much a linear model finds, on the data it was fitted to: R² of a quantity,
@@ -116,21 +121,23 @@ def kl_per_latent(mu: np.ndarray, log_var: np.ndarray) -> np.ndarray:
     """Nats that each latent's posterior costs, KL(N(mu, exp(log_var)) || N(0, 1)), [latents].
 
     mu and log_var [N, latents], of which it is the mean; no factors are needed. The capacity that
-    each latent takes: near 0 for a dead one, whatever else it may say. Their sum, the KL term of
-    the loss, knows no turning of mu alone, but a turned posterior is no longer diagonal.
+    each latent takes: near 0 for a dead one, whatever else it may say, and the same for either
+    sign. Their sum, the KL term of the loss, knows no turning of mu alone, but a turned posterior
+    is no longer diagonal.
     """
     mu, log_var = checks.doubles(mu=(mu, "N latents"), log_var=(log_var, "N latents"))
     return ((mu**2 + np.exp(log_var) - 1 - log_var) / 2).mean(axis=0)
 
 
-def active_units(mu: np.ndarray) -> int:
-    """How many latents have a posterior mean whose variance is above ACTIVE (arXiv 1509.00519).
+def active_units(mu: np.ndarray) -> np.ndarray:
+    """Which latents have a posterior mean whose variance is above ACTIVE, bool [latents].
 
-    mu [N, latents], of a VAE with the prior N(0, 1): it is not for codes of another scale. A
-    duplicated latent counts twice; turning may change the number.
+    mu [N, latents], of a VAE with the prior N(0, 1): it is not for codes of another scale. Their
+    number (Burda et al. 2015, arXiv 1509.00519) knows no sign or order. A duplicated latent counts
+    twice, and turning may change it.
     """
     (mu,) = checks.doubles(mu=(mu, "N latents"))
-    return int((mu.var(axis=0) > ACTIVE).sum())
+    return mu.var(axis=0) > ACTIVE
 
 
 def _binned_information(codes: np.ndarray, factors: list[Factor], bins: int) -> np.ndarray:

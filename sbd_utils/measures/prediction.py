@@ -27,11 +27,13 @@ def dci(
     that is not yet 1). Informativeness: how well the trees predict what they were not fitted to, R²
     of quantities and of the sine and cosine of periodic factors, for labels the balanced accuracy,
     scaled so that a guess has 0; it may be below 0.
-    A factor that no latent tells has importances, too, as any forest finds some in noise, and dead
-    latents get some of them, which raises disentanglement as well. A circle that two latents code
-    as its sine and cosine is not complete. Give each image once: trees that were fitted to one of
-    two that are alike have seen the other. Correlated factors lower disentanglement. NaN:
-    disentanglement of a single factor, completeness of a single latent.
+    Sign, order, scale and bending of the latents change nothing but what chance does. Turning
+    lowers the first two, and a duplicate completeness. A factor that no latent tells has
+    importances, too, as any forest finds some in noise, and dead latents get some of them, which
+    raises disentanglement as well. A circle that two latents code as its sine and cosine is not
+    complete. Give each image once: trees that were fitted to one of two that are alike have seen
+    the other. Correlated factors lower disentanglement. NaN: disentanglement of a single factor,
+    completeness of a single latent.
     """
     codes, found = describe(codes, factors, periods)
     fitted = [_forest(codes, factor) for factor in found]
@@ -88,9 +90,10 @@ def sap(
 
     Mean over factors of the gap between the two latents that predict it best, each alone: R² of a
     line for a quantity, balanced accuracy of one threshold fewer than labels, scaled so that a
-    guess has 0. Cap: 1, but 1/2 for a periodic factor whose values are even around the circle, as a
-    latent may be its sine or its cosine, not both. Correlated factors close the gap. ValueError for
-    fewer than two latents.
+    guess has 0. Order, sign and scale of the latents change nothing, nor do dead ones; turning,
+    bending and duplicates lower it. Cap: 1, but 1/2 for a periodic factor whose values are even
+    around the circle, as a latent may be its sine or its cosine, not both. Correlated factors close
+    the gap. ValueError for fewer than two latents.
     """
     codes, found = describe(codes, factors, periods)
     if codes.shape[1] < 2:
@@ -120,10 +123,11 @@ def mcc(
     """Mean correlation coefficient (Hyvärinen and Morioka 2016, arXiv 1605.06336), in [0, 1].
 
     Each factor gets a latent of its own, so that the mean of the absolute correlations is largest;
-    a factor that goes without counts 0. Of a label or a periodic factor, it is the multiple
-    correlation of the latent with the indicators, or with sine and cosine: an angle, even around
-    the circle, that a latent unrolls has 0.78, not 1. Correlated factors score high in one
-    another's latents: a false positive (arXiv 2602.24278). So does noise in small samples.
+    a factor that goes without counts 0. Order, sign and scale of the latents change nothing, nor do
+    dead or duplicated ones; turning and bending lower it. Of a label or a periodic factor, it is
+    the multiple correlation of the latent with the indicators, or with sine and cosine: an angle,
+    even around the circle, that a latent unrolls has 0.78, not 1. Correlated factors score high in
+    one another's latents: a false positive (arXiv 2602.24278). So does noise in small samples.
     """
     codes, found = describe(codes, factors, periods)
     matrix = np.array([_correlations(codes, factor) for factor in found])  # [factors, latents]
@@ -147,10 +151,11 @@ def factor_vae_score(
     Of 64 codes of one class of a factor, the latent whose variance shrinks most votes for the
     factor; the share of votes that a rule predicts (latent to factor, by majority of other votes).
     Quantities are held fixed within a bin only, around the circle for periodic ones. Dead latents
-    have no vote. A guess has 1 / factors, and a single factor 1; but all votes are of the same
-    codes, so that of a hundred codes noise of five factors has about 0.3. Correlated factors shrink
-    together and lower it. So does a latent of few exact values: where a batch lacks the rare ones,
-    it does not vary at all, and shares the vote. 0 where every latent is dead.
+    have no vote. Order, sign, scale and duplicates of latents change nothing; turning lowers it. A
+    guess has 1 / factors, and a single factor 1; but all votes are of the same codes, so that of a
+    hundred codes noise of five factors has about 0.3. Correlated factors shrink together and lower
+    it. So does a latent of few exact values: where a batch lacks the rare ones, it does not vary at
+    all, and shares the vote. 0 where every latent is dead.
     """
     codes, found = describe(codes, factors, periods)
     codes = codes[:, alive(codes)]

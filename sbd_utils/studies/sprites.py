@@ -13,7 +13,7 @@ from sbd_utils.claims import SIDES
 from sbd_utils.measures.codes import decode, encode
 from sbd_utils.measures.disentanglement import report
 from sbd_utils.measures.geometry import folded_cells, principal_plane
-from sbd_utils.measures.information import ACTIVE
+from sbd_utils.measures.information import active_units
 from sbd_utils.measures.pictures import find_blobs
 from sbd_utils.models.vae import VAE
 from sbd_utils.settings import RUNS
@@ -89,7 +89,7 @@ def score(vae: VAE, world: World) -> dict[str, float]:
     mu, _ = encode(vae, images)
     some = images[:2000].numpy()
     left = np.square(decode(vae, mu[:2000]) - some).sum() / np.square(some - some.mean(0)).sum()
-    active = mu.var(axis=0) > ACTIVE
+    active = active_units(mu)
     found = {"explained": float(1 - left), "active": int(active.sum())}
     if active.sum() < 2:
         return found

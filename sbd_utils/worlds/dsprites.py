@@ -148,3 +148,7 @@ def _check_latents(values: np.ndarray, classes: np.ndarray) -> None:
                              f"{column.min():g} to {column.max():g}")
         if not np.array_equal(numbers, np.unique(column, return_inverse=True)[1]):
             raise ValueError(f"latents_classes must number the values of {name} in latents_values")
+    whole = math.prod(int(numbers.max()) + 1 for numbers in classes.T)
+    if len(classes) != whole:
+        raise ValueError(f"latents_classes must be {whole} rows, one per combination, got "
+                         f"{len(classes)}")
