@@ -104,7 +104,9 @@ def labels(name: str, value: object, length: int) -> np.ndarray:
 
 
 def _on_cpu(value: object) -> object:
-    """A tensor as an array, wherever it is; anything else as it is."""
+    """A tensor as an array, wherever it is; else as it is, but TypeError where it is masked."""
+    if np.ma.is_masked(value):
+        raise TypeError("masked")  # an array would show what the mask hides
     if not isinstance(value, torch.Tensor):
         return value
     return (value.float() if value.dtype == torch.bfloat16 else value).numpy(force=True)

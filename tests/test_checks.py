@@ -313,6 +313,8 @@ def test_wrong_pictures_are_told_so_too(bad, says):
     (lambda: circles.Sprites(IMAGES, SPRITES.factors), "factors['x'] must be 2 texts or numbers"),
     (lambda: checks.labels("kind", ["disc", float("nan")], 2), "kind must be 2 texts or numbers"),
     (lambda: checks.labels("kind", ["disc", 1], 2), "kind must be 2 texts or numbers"),
+    *((lambda call=call: call(np.ma.masked_equal([1.0, 9.0], 9)), "x must be ") for call in (
+        lambda value: checks.labels("x", value, 2), lambda value: checks.arrays(x=(value, "N")))),
     (lambda: checks.arrays(codes=(np.array([["1"]], object), "n m")), "codes must be numbers"),
     (lambda: circles.Sprites(IMAGES, {"x": [0, 1]}), "factors must be a mapping of x, y, shape"),
     (lambda: SPRITES.only("color"), "sprites must be of one color, got blue, green, red"),

@@ -69,6 +69,14 @@ def test_a_period_that_is_far_too_long_is_refused():
     with pytest.raises(ValueError, match=r"^factors\['a'\] must vary by more than one of 20 bins"):
         only(1 + 14 * X, 360)
     assert only(1 + 19 * X, 360).classes.max() == 1
+    with pytest.raises(ValueError, match=r"^factors\['a'\] must vary by more than one of 20 bins"):
+        only(6 * X - 3, 360)  # also over the seam
+
+
+def test_a_period_of_which_all_values_are_multiples_is_refused():
+    for values in (np.arange(1000) % 40, np.arange(1000) % 40.0):
+        with pytest.raises(ValueError, match=r"^periods\['a'\] must not make all values alike"):
+            only(values, 1)
 
 
 def test_half_precision_is_enough_for_a_factor_that_goes_around():

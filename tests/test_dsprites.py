@@ -59,6 +59,14 @@ def test_every_image_and_factor_in_order_and_no_pickle(save, monkeypatch, block)
         np.testing.assert_allclose(sprites.factors[name], column - (name == "shape"), rtol=1e-6)
 
 
+def test_shapes_are_those_that_the_values_tell_where_some_are_left_out(save):
+    rows = slice(16, 48)  # no squares
+    classes = layout()["latents_classes"][rows] - [0, 1, 0, 0, 0, 0]
+    some = save(imgs=layout()["imgs"][rows], latents_classes=classes,
+                latents_values=layout()["latents_values"][rows])
+    assert dsprites.read(some).factors["shape"].tolist() == [1] * 16 + [2] * 16
+
+
 def test_samples_are_images_of_the_file_in_colors(save):
     sprites = dsprites.read(save())
     images, factors = sprites.sample(200, torch.Generator().manual_seed(0))
@@ -98,6 +106,9 @@ VALUES, CLASSES, IMAGES = (layout()[key] for key in ("latents_values", "latents_
     ({"latents_values": VALUES[[*range(14), 15, 14, *range(16, 48)]]}, "number the values of y"),
     ({"latents_classes": CLASSES[:47], "latents_values": VALUES[:47], "imgs": IMAGES[:47]},
      "latents_classes must be 48 rows, one per combination, got 47"),
+    ({"latents_values": VALUES - [0, 0.5, 0, 0, 0, 0]}, "latents_values must have shape up to 3"),
+    ({"latents_values": VALUES * [1, 0.75, 1, 1, 1, 1] + [0, 0.25, 0, 0, 0, 0]},
+     "latents_values must have whole numbers for shape"),
     ({"latents_classes": CLASSES[:9]}, "latents_classes must be int64 [48, 6], got int64 [9, 6]"),
 ])
 def test_another_layout_is_refused(save, changed, says):

@@ -199,6 +199,8 @@ def test_a_small_part_is_found():
 
 @pytest.mark.parametrize("call, says", [
     (lambda: Interval("x", 1, 1), "high must be above low = 1, got 1"),
+    (lambda: Interval("t", 1.7e9, 1.7e9 + 60), "high must be above low = 1.7e+09 in float32"),
+    (lambda: Interval("x", 0, 1e39), "high must be above low = 0 in float32, got 1e+39"),
     (lambda: Choice("a", (1, 1.0)), "values must be different numbers"),
     (lambda: Choice("a", (0.1, 0.1 + 1e-10)), "values must be different numbers"),
     (lambda: Choice("a", (2**25,)), "values must be a number in"),

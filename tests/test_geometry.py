@@ -70,7 +70,11 @@ def test_rounding_is_neither_a_slope_nor_a_fold_nor_a_better_fit():
     noise = 1e-16 * np.random.default_rng(0).standard_normal(POINTS.shape)
     assert affine_fit(POINTS, 1 + noise).r2 == 0
     assert folded_cells(LATTICE @ [[0.3, 0.7], [0.6, 1.4]]) == 0  # all on a line
-    assert affine_fit(POINTS + 1e6, POINTS).r2 == pytest.approx(1)
+    for offset, unit in ((1e6, 1), (1e8, 1), (0, 1e-13), (0, 1e16)):
+        source = offset + unit * POINTS
+        fit = affine_fit(source, POINTS)
+        assert fit.r2 == pytest.approx(1)
+        assert np.allclose(source @ fit.matrix.T + fit.offset, POINTS, atol=1e-6)
     places = np.random.default_rng(0).standard_normal((100_000, 2))
     codes = places + 1e4 + 2 * np.random.default_rng(1).standard_normal(places.shape)
     for score in (lambda codes: affine_fit(places, codes).r2,
@@ -143,6 +147,14 @@ def test_additive_r2_needs_labels_that_repeat():
     places = np.column_stack([X, Y])
     with pytest.raises(ValueError, match="^labels must be of two codes each at least, in the mean"):
         additive_r2(places**2, places, np.arange(len(X)))
+    with pytest.raises(ValueError, match="^codes must be more than 4, got"):  # noise would have 1
+        additive_r2(places[:4] ** 2, places[:4], [0, 0, 1, 1])
+
+
+@pytest.mark.parametrize("offset, unit", [(1e7, 1), (0, 1e-13)])
+def test_additive_r2_of_places_in_any_unit(offset, unit):
+    codes, places = np.column_stack([X, COLOR]), offset + unit * np.column_stack([X, Y])
+    assert additive_r2(codes, places, COLOR) == pytest.approx(1)
 
 
 def test_readout_finds_places_in_whatever_form():
@@ -152,6 +164,8 @@ def test_readout_finds_places_in_whatever_form():
     for codes in (SCATTERED, SCATTERED @ TURN.T + 7, tube):
         assert 0.99 < readout_r2(codes, SCATTERED) < 1
     assert affine_fit(tube[:, :2], SCATTERED).r2 < 0.5
+    offset = (SCATTERED + 1e5).astype(np.float32)
+    assert readout_r2(tube, offset) == readout_r2(tube, offset.astype(float))
 
 
 def test_readout_of_what_is_lost_is_that_of_a_guess():

@@ -270,6 +270,14 @@ def test_draw_names_the_bad_factor(name, bad, says):
       for shape, kind in ((Interval("shape", 0, 2), "a Choice, got Interval"),
                           (Choice("shape", (0.5, 1.5)), "whole numbers, got Tensor"))),
     (lambda: discs("a", pixels=0), "pixels must be a number above 0"),
+    (lambda: discs("a", train=PLACE * Interval("h", 0, 0.5, periodic=True)),
+     "h of train must be alike at both ends to go around, got Interval(name='h'"),
+    (lambda: discs("a", train=PLACE * Interval("h", 0, 0.1, periodic=True)), "h of train must be"),
+    (lambda: World("a", PLACE * COLOR * Choice("shape", (0, 2)) * Interval(
+        "angle", 0, math.pi, periodic=True), fixed=(("scale", 0.1),)), "angle of train must be a"),
+    (lambda: discs("a", train=Interval("x", 0.1, 0.9, periodic=True) * Interval("y", 0, 1) * HUE),
+     "x of train must be alike at both ends"),
+    (lambda: rgb(*torch.tensor([[0.5], [2.0], [1.0]])), "s must be from 0 to 1, got 2 to 2"),
 ])
 def test_worlds_doors(call, says):
     with pytest.raises(ValueError) as caught:

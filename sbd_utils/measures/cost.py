@@ -18,7 +18,7 @@ os.environ.setdefault("KINETO_LOG_LEVEL", "99")
 
 
 def count_parameters(module: torch.nn.Module) -> int:
-    """Trainable numbers."""
+    """Numbers in its weights, also where they are frozen."""
     checks.kind("module", module, torch.nn.Module)
     return sum(weights.numel() for weights in module.parameters())
 

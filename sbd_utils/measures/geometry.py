@@ -46,14 +46,18 @@ def affine_fit(source: np.ndarray, target: np.ndarray) -> AffineFit:
     Raises ValueError for source points on one line.
     """
     source, target = checks.doubles(source=(source, "N 2"), target=(target, "N 2"))
-    design = np.column_stack([source, np.ones(len(source))])  # [N, 3]
-    if np.linalg.matrix_rank(source - source.mean(axis=0)) < 2:
+    # Far from 0, or small beside 1, least squares would take what varies for rounding.
+    middle = source.mean(axis=0)
+    unit = np.ptp(source, axis=0).max() or 1
+    design = np.column_stack([(source - middle) / unit, np.ones(len(source))])  # [N, 3]
+    if np.linalg.matrix_rank(design) < 3:
         raise checks.refused("source", "of three points at least, not all on one line", source)
     solution = np.linalg.lstsq(design, target)[0]  # [3, 2]
     variance = np.square(target - np.mean(target, axis=0)).sum()
     if np.ptp(target, axis=0).max() <= 1e-12 * abs(target).max():  # rounding, at most
         return AffineFit(np.zeros((2, 2)), target[0], r2=0.0, singular_ratio=0.0, angle=90.0)
-    matrix, offset = solution[:2].T, solution[2]
+    matrix = solution[:2].T / unit
+    offset = solution[2] - matrix @ middle
     singular = np.linalg.svd(matrix, compute_uv=False)
     lengths = np.linalg.norm(matrix, axis=0)
     cosine = matrix[:, 0] @ matrix[:, 1] / max(lengths.prod(), np.finfo(float).tiny)
@@ -92,9 +96,10 @@ def additive_r2(codes: np.ndarray, places: np.ndarray, labels: np.ndarray) -> fl
 
     codes [N, latent_dim], places [N, 2], labels [N]. 1 means code = A place + b(label) for every
     image: the two factors add up, in whatever directions of the latent space, be they turned or
-    duplicated. Where place and label are correlated, it does not tell which of them adds.
-    ValueError for codes that are the same every time, or labels of fewer than two codes in the
-    mean.
+    duplicated. Where place and label are correlated, it does not tell which of them adds. It is of
+    the codes that were fitted, so that of few codes noise has more than 0. ValueError for codes
+    that are the same every time, no more codes than the fit has numbers for each latent, or labels
+    of fewer than two codes in the mean.
     """
     codes, places = checks.doubles(codes=(codes, "N latents"), places=(places, "N 2"))
     labels = checks.labels("labels", labels, len(codes))
@@ -103,7 +108,10 @@ def additive_r2(codes: np.ndarray, places: np.ndarray, labels: np.ndarray) -> fl
     distinct = np.unique(labels)
     if len(distinct) > max(2, len(labels) / 2):  # which would explain any code
         raise checks.refused("labels", "of two codes each at least, in the mean", labels)
-    design = np.column_stack([places, labels[:, None] == distinct])
+    if len(codes) <= 2 + len(distinct):
+        raise checks.refused("codes", f"more than {2 + len(distinct)}", codes)
+    unit = np.ptp(places, axis=0).max() or 1  # as in affine_fit
+    design = np.column_stack([(places - places.mean(axis=0)) / unit, labels[:, None] == distinct])
     left = codes - design @ np.linalg.lstsq(design, codes)[0]
     return float(1 - np.square(left).sum() / np.square(codes - codes.mean(axis=0)).sum())
 
@@ -115,7 +123,7 @@ def readout_r2(codes: np.ndarray, places: np.ndarray) -> float:
     images that it does not belong to (cross-validation, shuffled with seed 0). ValueError for fewer
     than seven, or places that are the same every time.
     """
-    codes, places = checks.arrays(codes=(codes, "N latents"), places=(places, "N 2"))
+    codes, places = checks.doubles(codes=(codes, "N latents"), places=(places, "N 2"))
     if len(places) < 7 or not np.ptp(places, axis=0).any():
         raise checks.refused("places", "seven at least, and different", places)
     return _held_out_r2(KNeighborsRegressor(5), codes, places)

@@ -49,11 +49,11 @@ def modularity(
     """Modularity (Ridgeway and Mozer 2018, arXiv 1802.05312): each latent tells of one factor only.
 
     Mean over latents of 1 - sum of I² over the other factors / ((factors - 1) I² of its best one),
-    with I as in `mig`; in [0, 1], with 1 for a perfect code in any number of bins. Sign, order and
-    duplicates of latents change nothing; turning lowers it. A latent that tells of none counts 0; a
-    *nearly* dead one, with noise left, counts what chance gives it. Not how much it tells: a faint
-    code may score 1. Correlated factors lower it. NaN for a single factor. ValueError as for all
-    estimators.
+    with I as in `mig`; in [0, 1]. The bins cap no perfect code, but chance lowers it where few
+    codes are in each. Sign, order and duplicates of latents change nothing; turning lowers it. A
+    latent that tells of none counts 0; a *nearly* dead one, with noise left, counts what chance
+    gives it. Not how much it tells: a faint code may score 1. Correlated factors lower it. NaN for
+    a single factor. ValueError as for all estimators.
     """
     codes, found = describe(codes, factors, periods, bins)
     if len(found) < 2:
@@ -75,8 +75,8 @@ def infomec(
     tells, scaled so that equal shares are 0. InfoC (compact): the same over factors. Shares are of
     the mutual information of latent and classes, by nearest neighbors, over the classes' entropy.
     So InfoC is low for a circle that two latents code as its sine and cosine.
-    Order, sign and scale of the latents change nothing. Turning lowers InfoM and InfoC, duplicates
-    InfoC, bending InfoE; a perfect code has 1 in any number of bins.
+    Order, sign and scale of the latents (up to 20 times) change nothing. Turning lowers InfoM and
+    InfoC, duplicates InfoC, bending InfoE; a perfect code has 1 in any number of bins.
     Dead latents are left out; one that tells exactly nothing counts 0, but the next to nothing that
     noise tells is shared out, too: noise may have any value. Correlated factors lower both.
     InfoE (explicit): how much a linear model finds, on the data it was fitted to: R² of a quantity,
@@ -137,6 +137,8 @@ def active_units(mu: np.ndarray) -> np.ndarray:
     twice, and turning may change it.
     """
     (mu,) = checks.doubles(mu=(mu, "N latents"))
+    if len(mu) < 2:
+        raise checks.refused("mu", "[at least 2, latents]", mu)
     return mu.var(axis=0) > ACTIVE
 
 

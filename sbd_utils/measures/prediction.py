@@ -124,10 +124,11 @@ def mcc(
 
     Each factor gets a latent of its own, so that the mean of the absolute correlations is largest;
     a factor that goes without counts 0. Order, sign and scale of the latents change nothing, nor do
-    dead or duplicated ones; turning and bending lower it. Of a label or a periodic factor, it is
-    the multiple correlation of the latent with the indicators, or with sine and cosine: an angle,
-    even around the circle, that a latent unrolls has 0.78, not 1. Correlated factors score high in
-    one another's latents: a false positive (arXiv 2602.24278). So does noise in small samples.
+    dead ones, nor a duplicate where each factor has a latent; turning and bending lower it. Of a
+    label or a periodic factor, it is the multiple correlation of the latent with the indicators, or
+    with sine and cosine: an angle, even around the circle, that a latent unrolls has 0.78, not 1.
+    Correlated factors score high in one another's latents: a false positive (arXiv 2602.24278). So
+    does noise in small samples.
     """
     codes, found = describe(codes, factors, periods)
     matrix = np.array([_correlations(codes, factor) for factor in found])  # [factors, latents]
@@ -151,11 +152,11 @@ def factor_vae_score(
     Of 64 codes of one class of a factor, the latent whose variance shrinks most votes for the
     factor; the share of votes that a rule predicts (latent to factor, by majority of other votes).
     Quantities are held fixed within a bin only, around the circle for periodic ones. Dead latents
-    have no vote. Order, sign, scale and duplicates of latents change nothing; turning lowers it. A
-    guess has 1 / factors, and a single factor 1; but all votes are of the same codes, so that of a
-    hundred codes noise of five factors has about 0.3. Correlated factors shrink together and lower
-    it. So does a latent of few exact values: where a batch lacks the rare ones, it does not vary at
-    all, and shares the vote. 0 where every latent is dead.
+    have no vote. Order, sign, scale (up to 20 times) and duplicates of latents change nothing;
+    turning lowers it. A guess has 1 / factors, and a single factor 1; but all votes are of the same
+    codes, so that of a hundred codes noise of five factors has about 0.3. Correlated factors shrink
+    together and lower it. So does a latent of few exact values: where a batch lacks the rare ones,
+    it does not vary at all, and shares the vote. 0 where every latent is dead.
     """
     codes, found = describe(codes, factors, periods)
     codes = codes[:, alive(codes)]

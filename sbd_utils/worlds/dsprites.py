@@ -100,7 +100,7 @@ def read(path: str | os.PathLike) -> DSprites:
         raise ValueError(f"path must be dSprites' .npz file, got {path}: {error}") from error
     factors = dict(zip(NAMES, values.T.astype(np.float32), strict=True))
     return DSprites(packed, {name: factors[name] for name in NAMES[1:]}
-                    | {"shape": classes[:, 1]})
+                    | {"shape": values[:, 1].astype(np.int64) - 1})
 
 
 def _array(
@@ -146,6 +146,8 @@ def _check_latents(values: np.ndarray, classes: np.ndarray) -> None:
         if not (int(name in NAMES[:2]) <= column.min() <= column.max() <= highest + 1e-6):
             raise ValueError(f"latents_values must have {name} up to {highest:g}, got "
                              f"{column.min():g} to {column.max():g}")
+        if name == "shape" and not np.array_equal(column, column.round()):
+            raise ValueError("latents_values must have whole numbers for shape")
         if not np.array_equal(numbers, np.unique(column, return_inverse=True)[1]):
             raise ValueError(f"latents_classes must number the values of {name} in latents_values")
     whole = math.prod(int(numbers.max()) + 1 for numbers in classes.T)

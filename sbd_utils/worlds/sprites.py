@@ -58,7 +58,13 @@ DISTANCES = (_square, _ellipse, _heart, _triangle, _disc)  # signed, in pixels, 
 
 def rgb(h: torch.Tensor, s: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
     """Colors [N, 3] in [0, 1] of h (of period 1), s and v (in [0, 1]), each [N]."""
-    h, s, v = checks.columns("color", {"h": h, "s": s, "v": v}, ("h", "s", "v")).values()
+    given = checks.columns("color", {"h": h, "s": s, "v": v}, ("h", "s", "v"))
+    for name in ("s", "v"):
+        _check_values(name, name, given[name])
+    return _rgb(**given)
+
+
+def _rgb(h: torch.Tensor, s: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
     sector = (h[:, None] * 6 + torch.tensor([5, 3, 1], device=h.device)).remainder(6)
     return v[:, None] * (1 - s[:, None] * torch.minimum(sector, 4 - sector).clamp(0, 1))
 
@@ -116,7 +122,7 @@ def _paint(images: torch.Tensor, rows: torch.Tensor, size: int, side: int) -> No
         distance[mine] = DISTANCES[number](along[mine], across[mine], radius[mine, None, None])
     cover = (0.5 - distance).clamp(0, 1).flatten(1)
     pixels = (lines[1, :, :, None] * size + lines[0, :, None, :]).long().flatten(1)
-    images.scatter_(2, pixels[:, None].expand(-1, 3, -1), rgb(h, s, v)[..., None] * cover[:, None])
+    images.scatter_(2, pixels[:, None].expand(-1, 3, -1), _rgb(h, s, v)[..., None] * cover[:, None])
 
 
 @dataclass(frozen=True)
@@ -126,7 +132,8 @@ class World:
     fixed: pairs of a factor and its number, those of `draw` that do not vary. A world is a value
     whose repr says all of it, so a run can be named by it. Raises ValueError where the factors of
     train and fixed are not those of `draw` or leave their ranges (by the ends of its intervals),
-    or those held out are others than train's, or not apart from it, by a hundred draws of each.
+    one goes around where its pictures do not, or those held out are others than train's, or not
+    apart from it, by a hundred draws of each.
     """
 
     name: str
@@ -156,6 +163,12 @@ class World:
         for one in self.train.factors:
             if one.name == "shape":
                 checks.kind("shape of train", one, Choice)
+        alike = {"h": [1.0], "angle": [PERIODS[SHAPES[int(i)]] for i in values["shape"][1]]}
+        for one in self.train.factors:  # a disc is alike at every angle
+            turns = [(one.high - one.low) / period for period in alike.get(one.name, [math.inf])
+                     if period] if one.periodic else []
+            if any(abs(turn - round(turn)) > 1e-6 or turn < 0.5 for turn in turns):
+                raise checks.refused(f"{one.name} of train", "alike at both ends to go around", one)
         # Worlds that are equal have one repr: a shape is whole, all others are floats.
         fixed = tuple((name, int(value) if name == "shape" else value + 0.0)
                       for name, value in fixed)
