@@ -26,7 +26,7 @@ import sys
 import cluster_jobs
 from sbd_utils.studies import cluster
 address, work, count, patience = sys.argv[1:]
-cluster.PATIENCE = float(patience)
+cluster.PATIENCE, cluster.LOOK = float(patience), 0.05
 jobs = [{"seed": seed} for seed in range(int(count))]
 try:
     for name in cluster.on_cluster(address, getattr(cluster_jobs, work), jobs):
@@ -59,7 +59,8 @@ class Cluster:
 
     def start(self, *arguments: str, before: str = "", **changes: str) -> subprocess.Popen:
         path = os.pathsep.join(filter(None, [before, str(TESTS), os.environ.get("PYTHONPATH")]))
-        env = {**os.environ, "SBD_RUNS": str(self.runs), "PYTHONPATH": path, **changes}
+        env = {**os.environ, "SBD_RUNS": str(self.runs), "PYTHONPATH": path,
+               "OMP_NUM_THREADS": "2", **changes}  # a job is to take one all the same
         process = subprocess.Popen([sys.executable, *arguments], env=env, encoding="utf-8",
                                    cwd=self.file.parent,  # no package of the test's own there
                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -144,6 +145,7 @@ def test_each_result_comes_once_though_a_worker_and_the_client_are_killed(start,
     assert set(epochs.values()) == {2}, "what was trained before the kill is not trained again"
 
     assert len(names.split()) == 40 == len(set(names.split()))
+    assert "/2, 0:0" in errors, "how far a run has got, and what is left of it"
     local = subprocess.run(
         [sys.executable, "-c", LOCAL], check=True, capture_output=True, timeout=120,
         encoding="utf-8",
@@ -175,13 +177,17 @@ def test_a_worker_that_cannot_do_the_work_is_told(start, tmp_path, arguments, ch
     assert not cluster.log()
 
 
-def test_a_worker_with_another_torch_is_told(start, tmp_path):
+@pytest.mark.parametrize("module, text, why", [
+    ("sitecustomize", "import torch; torch.__version__ = '0'", "has torch 0, and we have"),
+    ("sitecustomize", "from sbd_utils.studies import store; store.CODE = ''", "has other code"),
+    ("sbd_utils", "raise ImportError('not here')", "cannot import sbd_utils (not here)"),
+], ids=["torch", "code", "package"])
+def test_a_worker_with_another_torch_or_package_is_told(start, tmp_path, module, text, why):
     (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "sitecustomize.py").write_text(
-        "import torch; torch.__version__ = '0'", "utf-8")
+    (tmp_path / "other" / f"{module}.py").write_text(text, "utf-8")
     cluster = start()
     cluster.worker(before=str(tmp_path / "other"))
-    assert "has torch 0, and we have" in told(cluster.client("fail", 1))
+    assert f" {why}" in told(cluster.client("fail", 1))
 
 
 # In the place of a processor that is fast at the other precision.

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import torch
+from tqdm import tqdm
 
 from sbd_utils.settings import RUNS
 from sbd_utils.studies import store
@@ -20,6 +22,7 @@ from sbd_utils.training.loop import TrainConfig
 if TYPE_CHECKING:
     from distributed import Client
 
+LOOK = 10  # seconds; how often new workers are looked for, and what the runs have got to is told
 PATIENCE = 900  # seconds; a job whose workers die sooner, time after time, is itself at fault
 
 
@@ -92,7 +95,7 @@ def _hand_out(
     """The keys of todo, key to job, as their jobs are done."""
     from distributed import KilledWorker, wait
 
-    waiting, running, since, checked = deque(todo), {}, {}, {}
+    waiting, running, since, checked, told = deque(todo), {}, {}, {}, _progress()
     while waiting or running:
         workers = set(client.nthreads())  # more may have come
         if new := workers - set(checked):
@@ -107,10 +110,13 @@ def _hand_out(
         try:
             if not workers or not running:  # none, or none that could be asked
                 logging.getLogger(__name__).warning("the scheduler has no worker; waiting for one")
-                client.wait_for_workers(1, timeout=10)
+                client.wait_for_workers(1, timeout=LOOK)
                 continue
-            wait(list(running.values()), timeout=10, return_when="FIRST_COMPLETED")
+            wait(list(running.values()), timeout=LOOK, return_when="FIRST_COMPLETED")
         except TimeoutError:
+            before, told = told, _progress()
+            for line in sorted(set(told.items()) - set(before.items())):
+                tqdm.write(line[1], file=sys.stderr)
             continue
         for name in [name for name, future in running.items() if future.done()]:
             future = running.pop(name)
@@ -127,6 +133,12 @@ def _hand_out(
             if found != name:
                 raise ClusterError("the code of a worker has changed since it was asked")
             yield name
+
+
+def _progress() -> dict[str, str]:
+    """What each run in SBD_RUNS last said of itself, by its folder."""
+    return {path.parent.name: path.read_text(encoding="utf-8")
+            for path in RUNS.glob("*/progress.txt")}
 
 
 def check(client: "Client", seen: str, workers: set[str]) -> dict[str, str]:
