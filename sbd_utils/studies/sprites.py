@@ -108,12 +108,11 @@ class Moved(NamedTuple):
     affine: np.ndarray  # [look, place, latent], what it makes of the places
 
 
-def moved(vae: VAE, world: World) -> Moved:
+def placed(world: World) -> tuple[np.ndarray, torch.Tensor]:
     """Eight sprites of a world, its shapes in turn, at each place of a lattice over [0.15, 0.85]².
 
-    They stand there whatever the world says of places and of what depends on them. A place is seen
-    that is no farther than 0.03 from one of 20,000 draws of training. The affine map has one slope
-    for all sprites, and starts at each sprite's mean.
+    Places [place, 2], and images as in Moved. They stand there whatever the world says of places
+    and of what depends on them.
     """
     looks = world.train.sample(LOOKS, generator(SCORES, 1))
     for factor in world.train.factors:
@@ -123,10 +122,19 @@ def moved(vae: VAE, world: World) -> Moved:
     places = torch.stack(torch.meshgrid(line, line, indexing="xy"), dim=-1).reshape(-1, 2)
     factors = {name: column.repeat_interleave(len(places)) for name, column in looks.items()}
     factors |= {name: places[:, axis].repeat(LOOKS) for axis, name in enumerate("xy")}
-    images = world.draw(factors)
+    return places.numpy(), world.draw(factors)
+
+
+def moved(vae: VAE, world: World) -> Moved:
+    """The codes of `placed` sprites, and the affine map that fits them best.
+
+    A place is seen that is no farther than 0.03 from one of 20,000 draws of training. The map has
+    one slope for all sprites, and starts at each sprite's mean.
+    """
+    places, images = placed(world)
     codes = encode(vae, images)[0].reshape(LOOKS, len(places), -1)
-    seen = seen_places(places.numpy(), world.train)
-    return Moved(places.numpy(), seen, images, codes, *affine_map(codes, places.numpy(), seen))
+    seen = seen_places(places, world.train)
+    return Moved(places, seen, images, codes, *affine_map(codes, places, seen))
 
 
 def seen_places(places: np.ndarray, shown: FactorSet) -> np.ndarray:
