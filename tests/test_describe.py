@@ -73,6 +73,16 @@ def test_a_period_that_is_far_too_long_is_refused():
         only(6 * X - 3, 360)  # also over the seam
 
 
+@pytest.mark.parametrize("value", [0.0, 0.4, 0.9])  # 1 - (1.9 - 0.9) is not 0
+def test_a_constant_that_goes_around_is_left_out(value):
+    _, (one,) = describe(CODES, {"x": X, "a": 0 * X + value}, {"a": 1.0})
+    assert one.name == "x"
+
+
+def test_a_few_values_close_to_each_other_are_classes():
+    assert only(10.0 * (np.arange(1000) % 2) - 5, 360).classes.max() == 1
+
+
 def test_a_period_of_which_all_values_are_multiples_is_refused():
     for values in (np.arange(1000) % 40, np.arange(1000) % 40.0):
         with pytest.raises(ValueError, match=r"^periods\['a'\] must not make all values alike"):

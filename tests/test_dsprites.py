@@ -85,6 +85,9 @@ def test_samples_are_images_of_the_file_in_colors(save):
 VALUES, CLASSES, IMAGES = (layout()[key] for key in ("latents_values", "latents_classes", "imgs"))
 
 
+TWICE = [0, 0, *range(2, 48)]
+
+
 @pytest.mark.parametrize("changed, says", [
     ({"imgs": None}, "path must be dSprites' .npz file, got PATH without imgs.npy"),
     ({"latents_classes": None, "imgs": None}, "got PATH without imgs.npy, latents_classes.npy"),
@@ -105,7 +108,9 @@ VALUES, CLASSES, IMAGES = (layout()[key] for key in ("latents_values", "latents_
     ({"latents_values": VALUES[:, [0, 1, 2, 3, 5, 4]].copy("C")}, "number the values of x"),
     ({"latents_values": VALUES[[*range(14), 15, 14, *range(16, 48)]]}, "number the values of y"),
     ({"latents_classes": CLASSES[:47], "latents_values": VALUES[:47], "imgs": IMAGES[:47]},
-     "latents_classes must be 48 rows, one per combination, got 47"),
+     "latents_classes must be 48 rows, one per combination, got 47 of them in 47"),
+    ({"latents_classes": CLASSES[TWICE], "latents_values": VALUES[TWICE]},
+     "latents_classes must be 48 rows, one per combination, got 47 of them in 48"),
     ({"latents_values": VALUES - [0, 0.5, 0, 0, 0, 0]}, "latents_values must have shape up to 3"),
     ({"latents_values": VALUES * [1, 0.75, 1, 1, 1, 1] + [0, 0.25, 0, 0, 0, 0]},
      "latents_values must have whole numbers for shape"),

@@ -272,7 +272,8 @@ def test_draw_names_the_bad_factor(name, bad, says):
     (lambda: discs("a", pixels=0), "pixels must be a number above 0"),
     (lambda: discs("a", train=PLACE * Interval("h", 0, 0.5, periodic=True)),
      "h of train must be alike at both ends to go around, got Interval(name='h'"),
-    (lambda: discs("a", train=PLACE * Interval("h", 0, 0.1, periodic=True)), "h of train must be"),
+    *((lambda high=high: discs("a", train=PLACE * Interval("h", 0, high, periodic=True)),
+       "h of train must be alike") for high in (0.1, 2, 360)),
     (lambda: World("a", PLACE * COLOR * Choice("shape", (0, 2)) * Interval(
         "angle", 0, math.pi, periodic=True), fixed=(("scale", 0.1),)), "angle of train must be a"),
     (lambda: discs("a", train=Interval("x", 0.1, 0.9, periodic=True) * Interval("y", 0, 1) * HUE),

@@ -27,12 +27,14 @@ def runs(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_a_job_is_done_once_on_one_thread_and_its_row_read_as_written(runs, monkeypatch):
+def test_a_job_is_done_once_on_one_thread_and_its_row_read_as_written(runs):
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
-    names = [store.done(work, {"seed": 3}) for _ in range(2)]
-    assert torch.get_num_threads() == 2
-    torch.set_num_threads(threads)
+    try:
+        names = [store.done(work, {"seed": 3}) for _ in range(2)]
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
     assert CALLS == [3] and names == [store.key(work, {"seed": 3})] * 2
     row = store.read(names[0])
     assert row["nothing"] != row.pop("nothing")

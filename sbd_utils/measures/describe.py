@@ -92,13 +92,14 @@ def _factor(
             raise checks.refused(f"factors[{name!r}]", "numbers, as it has a period", values)
         values = values.astype(np.result_type(values, np.float32), copy=False)  # not of 16 bits
         turns = np.round(values / period % 1, 6) % 1  # rounded: 0 and a whole period are one value
-        gaps = np.diff(np.sort(turns), append=turns.min() + 1)  # around the circle
-        if 0 < 1 - gaps.max() < 1 / bins:
+        classes = _classes(turns, bins, -1e-9, 1 - 1e-9)
+        distinct = np.unique(turns)
+        arc = 1 - np.diff(distinct, append=distinct[0] + 1).max()  # that holds all, on the circle
+        if classes.max() + 1 < len(distinct) and arc < 1 / bins - 1e-9:
             raise ValueError(f"factors[{name!r}] must vary by more than one of {bins} bins of its "
                              "period, or have none")
-        if not np.ptp(turns) and np.ptp(values) > 1.5 * period:  # both ends of one are alike
+        if len(distinct) == 1 and np.ptp(values) > 1.5 * period:  # both ends of one are alike
             raise ValueError(f"periods[{name!r}] must not make all values alike, got {period:g}")
-        classes = _classes(turns, bins, -1e-9, 1 - 1e-9)
         return Factor(name, "periodic", turns, classes)
     if values.dtype.kind == "f":
         values = values.astype(float)

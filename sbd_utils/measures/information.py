@@ -50,10 +50,11 @@ def modularity(
 
     Mean over latents of 1 - sum of I² over the other factors / ((factors - 1) I² of its best one),
     with I as in `mig`; in [0, 1]. The bins cap no perfect code, but chance lowers it where few
-    codes are in each. Sign, order and duplicates of latents change nothing; turning lowers it. A
-    latent that tells of none counts 0; a *nearly* dead one, with noise left, counts what chance
-    gives it. Not how much it tells: a faint code may score 1. Correlated factors lower it. NaN for
-    a single factor. ValueError as for all estimators.
+    codes are in each. Order and scale of the latents change nothing, nor does a duplicate of all of
+    them, and a sign as little as in `mig`; turning lowers it. A latent that tells of none counts 0;
+    a *nearly* dead one, with noise left, counts what chance gives it. Not how much it tells: a
+    faint code may score 1. Correlated factors lower it. NaN for a single factor. ValueError as for
+    all estimators.
     """
     codes, found = describe(codes, factors, periods, bins)
     if len(found) < 2:

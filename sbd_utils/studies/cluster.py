@@ -7,7 +7,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -95,8 +95,13 @@ def _hand_out(
     """The keys of todo, key to job, as their jobs are done."""
     from distributed import KilledWorker, wait
 
-    waiting, running, since, checked, told = deque(todo), {}, {}, {}, _progress()
+    waiting, running, since, checked = deque(todo), {}, {}, {}
+    told, looked = _progress(), time.monotonic()
     while waiting or running:
+        if time.monotonic() > looked + LOOK:
+            before, told, looked = told, _progress(), time.monotonic()
+            for run, line in sorted(set(told.items()) - set(before.items())):
+                tqdm.write(f"{run}: {line}", file=sys.stderr)
         workers = set(client.nthreads())  # more may have come
         if new := workers - set(checked):
             checked |= check(client, seen, new)
@@ -114,9 +119,6 @@ def _hand_out(
                 continue
             wait(list(running.values()), timeout=LOOK, return_when="FIRST_COMPLETED")
         except TimeoutError:
-            before, told = told, _progress()
-            for line in sorted(set(told.items()) - set(before.items())):
-                tqdm.write(line[1], file=sys.stderr)
             continue
         for name in [name for name, future in running.items() if future.done()]:
             future = running.pop(name)
@@ -137,8 +139,11 @@ def _hand_out(
 
 def _progress() -> dict[str, str]:
     """What each run in SBD_RUNS last said of itself, by its folder."""
-    return {path.parent.name: path.read_text(encoding="utf-8")
-            for path in RUNS.glob("*/progress.txt")}
+    lines = {}
+    for path in RUNS.glob("*/progress.txt"):
+        with suppress(OSError, UnicodeDecodeError):  # gone, not ours to read, or being written
+            lines[path.parent.name] = path.read_text(encoding="utf-8")
+    return {run: line for run, line in lines.items() if line.endswith(" left")}
 
 
 def check(client: "Client", seen: str, workers: set[str]) -> dict[str, str]:

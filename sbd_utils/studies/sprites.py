@@ -50,9 +50,14 @@ LOOKS, SIDE = 8, 16  # sprites that stand at each place of a lattice, and its pl
 
 
 def trained(
-    world: str, decoder: str, seed: int, decoder_variance: float = VARIANCE, epochs: int = EPOCHS
+    world: str, decoder: str, seed: int, decoder_variance: float = VARIANCE,
+    epochs: int | None = None,
 ) -> Run:
-    """A VAE of ten latents, trained on a world's stream, or loaded where it is finished."""
+    """A VAE of ten latents, trained on a world's stream, or loaded where it is finished.
+
+    epochs: left out, those of the study.
+    """
+    epochs = epochs or FEWER.get(world, EPOCHS)
     config = TrainConfig(decoder, seed, epochs=epochs, latent_dim=LATENTS,
                          decoder_variance=decoder_variance)
     return load_or_train(config, Stream(WORLDS[world], EPOCH), RUNS, lambda run: print(

@@ -150,7 +150,8 @@ def _check_latents(values: np.ndarray, classes: np.ndarray) -> None:
             raise ValueError("latents_values must have whole numbers for shape")
         if not np.array_equal(numbers, np.unique(column, return_inverse=True)[1]):
             raise ValueError(f"latents_classes must number the values of {name} in latents_values")
-    whole = math.prod(int(numbers.max()) + 1 for numbers in classes.T)
-    if len(classes) != whole:
-        raise ValueError(f"latents_classes must be {whole} rows, one per combination, got "
-                         f"{len(classes)}")
+    sides = classes.max(axis=0) + 1
+    found = len(np.unique(np.ravel_multi_index(classes.T, sides)))
+    if not len(classes) == found == sides.prod():
+        raise ValueError(f"latents_classes must be {sides.prod()} rows, one per combination, got "
+                         f"{found} of them in {len(classes)}")

@@ -119,9 +119,10 @@ class Interval(FactorSet):
             object.__setattr__(self, end, checks.number(end, getattr(self, end)) + 0.0)
         if not self.low < self.high:
             raise checks.refused("high", f"above low = {self.low:g}", self.high)
-        low, high = torch.tensor([self.low, self.high]).tolist()
-        if not low < high < torch.inf:
-            raise checks.refused("high", f"above low = {self.low:g} in float32", self.high)
+        low, high = torch.tensor([self.low, self.high], dtype=torch.float32)
+        if not 0 < high - low < torch.inf:
+            raise checks.refused("high", f"as far above low = {self.low:g} as float32 can tell",
+                                 self.high)
 
     @property
     def factors(self):

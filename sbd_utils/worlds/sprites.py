@@ -167,7 +167,8 @@ class World:
         for one in self.train.factors:  # a disc is alike at every angle
             turns = [(one.high - one.low) / period for period in alike.get(one.name, [math.inf])
                      if period] if one.periodic else []
-            if any(abs(turn - round(turn)) > 1e-6 or turn < 0.5 for turn in turns):
+            most = 1 if one.name == "h" else math.inf  # a measure takes its range for its period
+            if any(abs(turn - round(turn)) > 1e-4 or not 0.5 < turn < most + 0.5 for turn in turns):
                 raise checks.refused(f"{one.name} of train", "alike at both ends to go around", one)
         # Worlds that are equal have one repr: a shape is whole, all others are floats.
         fixed = tuple((name, int(value) if name == "shape" else value + 0.0)
