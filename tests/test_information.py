@@ -96,6 +96,11 @@ def test_infomec_of_known_codes(codes, factors, expected):
     assert list(found.values()) == pytest.approx(expected, abs=0.005, nan_ok=True)
 
 
+def test_infomec_of_a_turned_plane_is_that_of_another_port():
+    found = infomec(GRID @ TURN.T, PLACES)
+    assert list(found.values()) == pytest.approx((0.004, 1, 0.016), abs=0.02)
+
+
 def test_infom_weighs_factors_by_what_there_is_to_tell_of_each():
     """A latent that tells all of sixteen values and all of two is a latent of either factor."""
     number, bit = np.divmod(np.arange(3200) % 32, 2)

@@ -157,6 +157,7 @@ def test_factor_vae_score_of_known_codes():
     plain = np.column_stack([X, Y, LABEL])
     factors = PLACES | {"label": LABEL}
     assert factor_vae_score(plain, factors) == 1
+    assert factor_vae_score(plain * [1, 10, 0.6], PLACES) > 0.99
     noisy = plain + 0.1 * np.random.default_rng(1).normal(size=plain.shape)
     assert factor_vae_score(noisy[:, :2] * [1, 10], PLACES) > 0.99  # by normalized variance
     assert factor_vae_score(0 * plain, factors) == 0

@@ -57,7 +57,7 @@ def trained(
 
     epochs: left out, those of the study.
     """
-    epochs = epochs or FEWER.get(world, EPOCHS)
+    epochs = FEWER.get(world, EPOCHS) if epochs is None else epochs
     config = TrainConfig(decoder, seed, epochs=epochs, latent_dim=LATENTS,
                          decoder_variance=decoder_variance)
     return load_or_train(config, Stream(WORLDS[world], EPOCH), RUNS, lambda run: print(

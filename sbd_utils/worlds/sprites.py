@@ -125,6 +125,16 @@ def _paint(images: torch.Tensor, rows: torch.Tensor, size: int, side: int) -> No
     images.scatter_(2, pixels[:, None].expand(-1, 3, -1), _rgb(h, s, v)[..., None] * cover[:, None])
 
 
+def _goes_around(one: Interval, shapes: tuple[float, ...]) -> bool:
+    """Whether pictures of these shapes are alike at both ends of a factor."""
+    if one.name == "h":  # a single turn, since measures take the range for the period
+        return abs(one.high - one.low - 1) < 1e-4
+    periods = [PERIODS[SHAPES[int(shape)]] for shape in shapes]
+    turns = [(one.high - one.low) / period for period in periods if period]  # a disc is always
+    return one.name == "angle" and all(
+        round(turn) >= 1 and abs(turn - round(turn)) < 1e-4 for turn in turns)
+
+
 @dataclass(frozen=True)
 class World:
     """What varies, over which set in training, what is held out, and what every image has.
@@ -163,12 +173,8 @@ class World:
         for one in self.train.factors:
             if one.name == "shape":
                 checks.kind("shape of train", one, Choice)
-        alike = {"h": [1.0], "angle": [PERIODS[SHAPES[int(i)]] for i in values["shape"][1]]}
-        for one in self.train.factors:  # a disc is alike at every angle
-            turns = [(one.high - one.low) / period for period in alike.get(one.name, [math.inf])
-                     if period] if one.periodic else []
-            most = 1 if one.name == "h" else math.inf  # a measure takes its range for its period
-            if any(abs(turn - round(turn)) > 1e-4 or not 0.5 < turn < most + 0.5 for turn in turns):
+        for one in self.train.factors:
+            if one.periodic and not _goes_around(one, values["shape"][1]):
                 raise checks.refused(f"{one.name} of train", "alike at both ends to go around", one)
         # Worlds that are equal have one repr: a shape is whole, all others are floats.
         fixed = tuple((name, int(value) if name == "shape" else value + 0.0)
