@@ -100,7 +100,7 @@ Picture(
 #
 # Eight discs, each of its own hue, are moved over a lattice of places. A place counts as seen if
 # training showed a disc within two pixels of it. On the seen places we fit an affine map from place
-# to code: one linear map for all discs, and an offset for each. This map, SB's plane, has a code
+# to code: one linear map for all discs, and an offset for each. This map has a code
 # for every *unseen* place, too, without asking the encoder. We call it the affine map's code. Each
 # of three questions asks how large an error is at unseen places of *quadrant*, and its answer is a
 # yes if the error is lower with SB than with DeConv in each of the five seeds.
@@ -305,11 +305,12 @@ pd.DataFrame({where: squares[:, some].mean(axis=1) ** 0.5 for where, some in
 # that is too large, short of the corner. The search finds codes that SB draws even better, at seen
 # and unseen places alike. For DeConv it finds codes for the seen places and, roughly, for the first
 # of the unseen ones, close to the border. For the others it finds a smudge, or nothing at all.
-# (DeConv's wrong discs look woven. [The notebook on the checkerboard](07_checkerboard.ipynb) looks
-# for such a pattern in right ones, where it is hardly to be seen.) That does not prove that there
-# is no such code, since by the error of pixels a black picture is better than a disc in a wrong
-# place, and a search may end there. But neither the encoder's code nor the best of two thousand
-# random ones, improved step by step, led to one.
+# That does not prove that there is no such code, since by the error of pixels a black picture is
+# better than a disc in a wrong place, and a search may end there. But neither the encoder's code
+# nor the best of two thousand random ones, improved step by step, led to one.
+#
+# DeConv's wrong discs look woven. [The notebook on the checkerboard](07_checkerboard.ipynb) looks
+# for such a pattern in right ones, where it is hardly to be seen.
 #
 # On this diagonal SB's encoder costs nearly as much at unseen places as a black picture does, as
 # the last row of the table shows. But a diagonal runs into the far corner. Here is the error of the
