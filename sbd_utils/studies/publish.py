@@ -18,7 +18,7 @@ from sbd_utils.training.speed import cpu_name
 from sbd_utils.worlds.circles import make_sprites
 
 # The worlds of which a pair is published, and the scores that it is chosen by.
-SHOWN = ("sprites", "quadrant")
+SHOWN = ("sprites", "quadrant", "hue-of-place")
 SCORES = ("reconstruction", "kl", "explained", "MIG", "flat", "sheet", "folded", "code_unseen",
           "picture_unseen", "drawn_unseen")
 
