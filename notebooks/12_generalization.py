@@ -21,9 +21,10 @@
 # the last one? In a VAE with a Spatial Broadcast decoder, the codes of the places that training
 # showed lie on a plane. Follow this plane into the last quarter, and the decoder draws a disc from
 # each of its codes where it belongs, with every seed. But the encoder has not seen the last
-# quarter, either, and follows the plane only close to the border. Through encoder and decoder both,
-# the pictures are better than those of a DeConv decoder with four of five seeds. We had asked for
-# all five, so the paper's claim, which is about the whole model, is not shown.
+# quarter, either, and leaves the plane there, with every seed. Through encoder and decoder both,
+# the error of the pictures is lower than with a DeConv decoder with four of five seeds. We had
+# asked for all five, so the claim of the [paper](https://arxiv.org/abs/1901.07017) (Watters and
+# others 2019), which is about the whole model, is not shown.
 #
 # A **VAE** (variational autoencoder) encodes a picture as a few numbers, its **code**, and a
 # **decoder** draws the picture from them. We compare two of these decoders. DeConv doubles a small
@@ -99,11 +100,12 @@ Picture(
 # and when we call it a yes, and committed it before the seeds ran.
 #
 # Eight discs, each of its own hue, are moved over a lattice of places. A place counts as seen if
-# training showed a disc within two pixels of it. On the seen places we fit an affine map from place
-# to code: one linear map for all discs, and an offset for each. This map has a code
-# for every *unseen* place, too, without asking the encoder. We call it the affine map's code. Each
-# of three questions asks how large an error is at unseen places of *quadrant*, and its answer is a
-# yes if the error is lower with SB than with DeConv in each of the five seeds.
+# training showed a disc within two pixels of it, so an edge of the quarter, two pixels wide, counts
+# as seen, too. On the seen places we fit an affine map from place to code: one linear map for all
+# discs, and an offset for each. This map has a code for every *unseen* place, too, without asking
+# the encoder. We call it the affine map's code. Each of three questions asks how large an error is
+# at unseen places of *quadrant*, and its answer is a yes if the error is lower with SB than with
+# DeConv in each of the five seeds.
 #
 # 1. **Drawing:** the decoder gets the affine map's code. How far off is the picture?
 # 2. **Encoding:** how far is the encoder's code from the affine map's? The unit is how far a disc's
@@ -130,7 +132,7 @@ print(f"error of a picture without a disc: {black:.1f}")
 # ## What came out
 #
 # The measure is the natural logarithm of SB's error over DeConv's, so that below zero SB is better.
-# Each row has its mean, least and most over the five seeds, and what all five must be.
+# The columns are its mean, least and most over the five seeds, and what all five must be.
 
 # %% tags=["nbval-check-output"]
 ROWS = tables.read_all("sprites").query("world in ['quadrant', 'large', 'triangle']")
@@ -148,7 +150,7 @@ answers[answers.index.str.startswith("unseen")]
 # %%
 WHAT = {"drawn": "drawing", "code": "encoding", "picture": "both"}
 LINES = {("quadrant", "seen"): "quadrant: seen", ("quadrant", "unseen"): "quadrant: unseen",
-         ("large", "seen"): "large: the rest", ("large", "unseen"): "large: last quarter",
+         ("large", "seen"): "control: the rest", ("large", "unseen"): "control: the quarter",
          ("triangle", "seen"): "triangle: seen", ("triangle", "unseen"): "triangle: unseen"}
 compared = pd.concat([
     runs.assign(line=line, **{name: runs[f"{name}_{where}"] for name in WHAT})
@@ -161,11 +163,12 @@ Picture(
                 ticks={"drawn": (1, 10), "code": (0.1, 1), "picture": (1, 10)}),
     "unseen_errors",
     "Three panels with six rows of dots: quadrant, the control and triangle, each at seen places "
-    "and at unseen ones, or for the control at the same. In drawing, DeConv's errors are large in "
-    "all rows, and those of Spatial Broadcast small, though larger at triangle's unseen places. In "
-    "encoding, those of Spatial Broadcast are larger at unseen places, and in triangle nearly as "
-    "large as DeConv's. In both halves together, all errors are small except at unseen places, "
-    "where one dot of Spatial Broadcast lies among DeConv's in quadrant, and most do in triangle.",
+    "and at unseen ones; the control has quadrant's places. In drawing, DeConv's errors are large "
+    "in all rows, and those of Spatial Broadcast small, though larger at triangle's unseen places. "
+    "In encoding, those of Spatial Broadcast are larger at unseen places, and in triangle nearly "
+    "as large as DeConv's. In both halves together, all errors are small, in the control's quarter "
+    "as well, except at unseen places, where one dot of Spatial Broadcast lies among DeConv's in "
+    "quadrant, and most do in triangle.",
     chart=True,
 )
 
@@ -180,12 +183,12 @@ pd.concat({label: pd.DataFrame({
 # %% [markdown]
 # In *quadrant* the three tell different stories:
 #
-# * **Drawing.** At unseen places the SB decoder draws the discs hardly worse than at seen ones, and
-#   in the control about as much worse. DeConv's error is large everywhere, in the control as well,
+# * **Drawing.** At unseen places the SB decoder draws the discs hardly worse than at seen ones, by
+#   a ratio like that of the control. DeConv's error is large everywhere, in the control as well,
 #   and larger than that of a picture without a disc. No affine map fits its codes, so the affine
-#   map's code is a bad one anywhere, and this test is not fair to it. What the *yes* tells is that
-#   SB's plane goes on and that DeConv has none, not what DeConv can draw. We come back to this
-#   below.
+#   map's code is a bad one anywhere, and this test is not fair to it. The *yes* tells that SB's
+#   plane goes on and that DeConv has none. It does not tell what DeConv can draw, and we come back
+#   to that below.
 # * **Encoding.** At unseen places the code of SB's encoder is ten times as far from the affine
 #   map's as at seen ones, and in the control less than twice as far. So the encoder has not learned
 #   to go on as it should. It is ahead of DeConv's all the same, whose codes fit no affine map even
@@ -197,11 +200,12 @@ pd.concat({label: pd.DataFrame({
 #   much, so this factor is the price of not having seen. DeConv's error is then about that of a
 #   picture without a disc.
 #
-# In *triangle* half of the square is unseen, and SB's encoder is lost there: its codes are farther
-# from the affine map's than those of seen places from their mean. From the affine map's code, SB's
-# error in drawing is three times that at seen places, and still far below DeConv's. Through both
-# halves the two do no better than a picture without a disc. (In *large*, the columns *unseen* are
-# of the last quarter, which was shown.)
+# In *triangle* half of the square is unseen, and SB's encoder is lost there: with an error above 1,
+# it is further off than the mean of a disc's codes would be at seen places. From the
+# affine map's code, SB's error in drawing is, on average, three times that at seen places (with two
+# seeds it hardly grows), and still far below DeConv's. Through both halves the two do no better
+# than a picture without a disc. (In *large*, the columns *unseen* are of the last quarter, which
+# was shown.)
 #
 # An error of pixels does not say whether the disc is there at all. So here is the share of pictures
 # at unseen places that show one blob within two pixels of its place, over all seeds.
@@ -225,8 +229,9 @@ ROWS.groupby(["world", "decoder"])[[*right]].agg(["min", "mean", "max"]).rename(
 # We take the pair of runs whose scores, all in all, are the closest to those of the others, that of
 # seed 0. (By the error through both halves, SB's run is the second worst of five, as a table at the
 # end shows.) One disc moves over the lattice. The left panel shows its true places. In the others,
-# the lines run through the codes, each carried back by the affine map to the place that it stands
-# for, and a black dot is the code of an unseen place. As in the pictures, `y` points down.
+# each code is carried back to a place by the inverse of the affine map. The lines run through every
+# third row and column of them, and a black dot is the code of an unseen place. As in the pictures,
+# `y` points down.
 
 # %%
 vaes = {name: published.load(f"quadrant-{name}").vae for name in published.DECODERS}
@@ -287,9 +292,10 @@ Picture(
     "unseen_drawn",
     "Seven rows of eight pictures, of a yellow disc on its way from the upper left to the lower "
     "right; the last four places are unseen. DeConv draws it at seen places from the encoder's and "
-    "the best code, and at the first unseen one; then two discs, a smudge or nothing; and nowhere "
-    "right from the affine map's code. Spatial Broadcast draws it at all places from the affine "
-    "map's and the best code; from the encoder's it falls short of the corner, and grows.",
+    "the best code, and at the first unseen one; then red discs in wrong places, a smudge or "
+    "nothing; and from the affine map's code red, woven discs in wrong places, everywhere. Spatial "
+    "Broadcast draws it at all places from the affine map's and the best code; from the encoder's "
+    "it falls short of the corner, and grows.",
 )
 
 # %% tags=["nbval-check-output"]
@@ -314,8 +320,8 @@ pd.DataFrame({where: squares[:, some].mean(axis=1) ** 0.5 for where, some in
 #
 # On this diagonal SB's encoder costs nearly as much at unseen places as a black picture does, as
 # the last row of the table shows. But a diagonal runs into the far corner. Here is the error of the
-# reconstructions of this pair over all unseen places and all eight discs, by the distance from the
-# border of the quarter, in pixels.
+# reconstructions of this pair over all unseen places and all eight discs, by how many pixels the
+# place lies inside the quarter.
 
 # %% tags=["nbval-check-output"]
 inside = lattice[unseen] - 0.5  # [place, 2]
@@ -344,9 +350,9 @@ by_depth.mean().pow(0.5).round(1).assign(places=by_depth.size()).rename_axis("pi
 #
 # The paper's abstract says that the SB decoder generalizes better to regions that were held out. We
 # judge it by the error of the reconstructions at unseen places, SB's over DeConv's, and call it
-# *reproduced* if this ratio is below one over the whole range of the five seeds. *Not reproduced*
-# means that we could not show it, for the whole model and after a small part of the paper's steps.
-# Here are the errors that the claim compares, pair by pair.
+# *reproduced* if this ratio is below one over the whole range of the five seeds. We train for a
+# small part of the paper's steps, so *not reproduced* means that we could not show it, and not that
+# the paper is wrong. Here are the errors that the claim compares, pair by pair.
 
 # %% tags=["nbval-check-output"]
 error = ROWS[ROWS.world == "quadrant"].pivot_table("picture_unseen", "seed", "decoder")
