@@ -217,11 +217,12 @@ def to_text(facts: dict) -> str:
 
 
 def readme_table(rows: list[dict]) -> str:
-    """The claims on models in three columns, as the README shows them."""
+    """The claims on models in four columns, as the README shows them."""
     table = claims.table(rows)
+    table["from"] = table.source.str.split(",").str[0]  # without the place
     table["result"] = [claims.measured(row, unit=True) for row in rows]
     table = table[table.source != "post, data"]
-    return table[["claim", "result", "verdict"]].to_markdown(index=False)
+    return table[["claim", "from", "result", "verdict"]].to_markdown(index=False)
 
 
 def update_readme(path: Path, rows: list[dict]) -> None:

@@ -28,7 +28,7 @@ from sbd_utils.measures.pictures import find_blobs
 from sbd_utils.models.recipes import RECIPES, builder
 from sbd_utils.reproduce import MARKS, NOTEBOOKS, readme_table, to_text
 from sbd_utils.settings import RESULTS, ROOT
-from sbd_utils.studies import tables
+from sbd_utils.studies import sprites, tables
 from sbd_utils.training import published
 from sbd_utils.training.loop import TrainConfig
 from sbd_utils.worlds.circles import COLORS, make_sprites
@@ -228,9 +228,16 @@ def test_numbers_that_the_readme_writes_as_words_are_those_of_the_results():
     plane = tables.read_all("sprites").query("world == 'sprites' and decoder == 'sbd'")
     assert f"a straight grid, in each of {words[len(plane)]} seeds" in text
     assert (plane.flat > 0.9).all()
+    assert "Of large discs they are SB's with every seed in three worlds, and DeConv's in a" in text
+    terms = tables.read_all("sprites").pivot(
+        index=["world", "seed"], columns="decoder", values="reconstruction")
+    lower = (terms.sbd < terms.deconv).groupby("world").sum()
+    assert sorted(lower[lower == 5].index) == ["large", "quadrant", "triangle"]
+    assert lower["hue-of-place"] == 0 and 0 < lower["sprites"] < 5
+    assert sprites.FEWER == {"hue-of-place": sprites.EPOCHS / 5}
     small = tables.read_all("sprites").query("world == 'small'").set_index("decoder").active > 0
     sbd, runs = words[small["sbd"].sum()], words[len(small["deconv"])]
-    assert f"one of DeConv's {runs} does, and {sbd} of SB's, which miss the color" in text
+    assert f"one of DeConv's {runs} does, and {sbd} of SB's do, but not its color" in text
     assert small["deconv"].sum() == 1
     corner = tables.read_all("sprites").query("world == 'quadrant'")
     right = corner[corner.decoder == "sbd"].drawn_right
