@@ -32,7 +32,7 @@
 # and reconstruction, and a "particularly dramatic benefit" for small objects. We could not read its
 # tables, so we only compare directions. Small objects we cannot judge, since most of our runs with
 # small discs never begin to draw them. Where factors depend on each other, the SB decoder's codes
-# of places lie on a plane in one of two worlds and nearly so in the other, and DeConv's in neither.
+# of places lie on a plane in one of two worlds, less so in the other, and DeConv's in neither.
 #
 # ---
 
@@ -553,8 +553,8 @@ sprites.answers(EVERY).loc[["dependent factors"]].round(3)
 # nothing depends on anything. In *triangle* it is measured at the places that training showed. In
 # *hue-of-place* discs of eight hues are moved over all places, so that the hue is not that of the
 # place. Since this world was trained for a fifth of the epochs only, we later added one pair in
-# *large* with as few (`make study NAME=short`), as a control: what it shares with *hue-of-place* is
-# the short training, and not the tie.
+# *large* with as few (`make study NAME=short`), as a control. It has the short training, and no
+# tie.
 
 # %% tags=["nbval-check-output"]
 tied = pd.concat([EVERY[EVERY.world.isin(["large", "hue-of-place", "triangle"])],
@@ -578,16 +578,17 @@ tied.groupby(["world", "epochs", "decoder"])[
 # In *triangle* SB's scores of the code are about as high as without the tie, or higher. DeConv's
 # rise, too, so half of the square may just be easier. In *hue-of-place*, too, an affine map reads
 # all factors from SB's code (an InfoE of 1), as long as the tie holds. But DeConv draws the better
-# pictures there, with every seed, and in the control SB does. So this, too, seems to come with the
-# tie. (That SB uses nearly all latents does not: after few epochs it does so in the control as
-# well.)
+# pictures there, with every seed, and in the control SB does. So this, too, may come with the tie,
+# which helps DeConv's pictures far more than SB's. (That SB uses nearly all latents does not come
+# with the tie, since it does so in the control, too.)
 #
 # ### What if the tie breaks?
 #
 # Where the hue always goes with `x`, a code need not hold both. Here is the pair of *hue-of-place*
-# whose scores, all in all, are the closest to those of the others, with discs that training never
-# showed. In the upper half, a disc of the hue of the middle moves to the right, and in the lower
-# half a disc in the middle changes its hue.
+# whose scores, all in all, are the closest to those of the others (though its SB run has the
+# highest, so the worst, reconstruction term), with discs of hues that, but in the middle, training
+# never showed at their places. In the upper half, a disc of the hue of the middle moves to the
+# right, and in the lower half a disc in the middle changes its hue.
 
 # %%
 tie = WORLDS["hue-of-place"]
@@ -604,15 +605,15 @@ Picture(
     "broken_tie",
     "Six rows of seven pictures. A cyan disc moves to the right: both decoders draw it yellow on "
     "the left, cyan in the middle and magenta on the right, Spatial Broadcast smaller at both "
-    "sides. A disc in the middle changes its hue from yellow to magenta: both draw it cyan "
-    "throughout, Spatial Broadcast too large at both ends.",
+    "sides. A disc in the middle changes its hue from yellow to magenta: both draw it "
+    "cyan, DeConv darker in some pictures, Spatial Broadcast too large at both ends.",
 )
 
 # %% [markdown]
 # Both decoders draw the disc in the hue that goes with its place, whatever its own is. So neither
-# has kept the two apart, as nothing in training told them to. How far from its place, in pixels, do
-# they draw it? Each row of the table is a range of how far a disc's hue is from the hue of its
-# place, over a grid of places and hues.
+# draws a hue apart from its place, which training never asked for. How far from its place, in
+# pixels, do they draw it? The rows of the table group discs, over a grid of places and hues, by the
+# gap between their hue and that of their place.
 
 # %% tags=["nbval-check-output"]
 line = torch.linspace(0.15, 0.85, 15)
@@ -626,13 +627,13 @@ for name, vae in pair.items():
     missed[NAMES[name]] = np.linalg.norm(drawn.centroid - centers, axis=1)
 apart = pd.cut((x - h).abs().numpy(), [-0.01, 0.01, 0.1, 0.3, 0.5, 0.7],
                labels=["none", "to 0.1", "to 0.3", "to 0.5", "to 0.7"])
-pd.DataFrame(missed).groupby(apart, observed=True).mean().round(1).rename_axis("hue's distance")
+pd.DataFrame(missed).groupby(apart, observed=True).mean().round(1).rename_axis("gap")
 
 # %% [markdown]
 # Where the tie holds, both put the disc where it belongs. Where it does not, DeConv is still off by
-# less than a pixel, and SB by several. So a hue that does not fit misleads SB, and hardly DeConv,
-# and why we do not know. This is one pair of runs, and of SB's runs the one with the highest
-# reconstruction term.
+# less than a pixel, and SB by two to five. (It is not off the more, the larger the gap is: at the
+# largest gaps it is less.) So a hue that does not fit misleads SB, and hardly DeConv, and why we do
+# not know. This is one pair of runs.
 #
 # What happens at the places that *triangle* did not show is told in [the next
 # notebook](12_generalization.ipynb).
@@ -666,8 +667,8 @@ claims.Report(*(
 #   of the steps, DeConv's.
 # * Where factors depend on each other, SB's codes of places are flatter than DeConv's, with every
 #   seed. If training shows half of the square, they lie on a plane as before. If each hue belongs
-#   to one `x`, they are bent where a disc has another hue. In the pair shown, both decoders then
-#   draw the hue of the place, and SB also misses the place, by several pixels.
+#   to one `x`, they are less flat, as measured with discs of other hues. In the pair shown, both
+#   decoders then draw the hue of the place, and SB also misses the place, by several pixels.
 # * At the study's decoder variance three of ten runs begin to draw discs of 4 pixels, too few to
 #   say who gains. At a tenth of it all four did.
 #
