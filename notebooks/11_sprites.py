@@ -275,9 +275,10 @@ print(f"scores: on {sprites.SCORED} new images, the same for all runs; places: {
 #
 # We changed one thing later. *hue-of-place* was the last world to be trained. By then the study had
 # used up its hours, and the processor at hand was much slower than the one before. So the runs of
-# this world take a fifth of the epochs. We decided it before any of them had been scored. With so
-# few epochs, a *not shown* may come from the training and not from the world, and so may a
-# difference from other worlds. (So we show a control with the results.)
+# this world take a fifth of the epochs, in float32 where the others have bfloat16. We decided it
+# before any of them had been scored. With so few epochs, a *not shown* may come from the training
+# and not from the world, and so may a difference from other worlds. (So we show a control with the
+# results.)
 
 # %% [markdown]
 # ## What came out in the world of sprites
@@ -351,10 +352,10 @@ means.round(2).rename(columns=NAMES)
 # %% [markdown]
 # *Sheet* is high for both, so DeConv's sprites move over one surface, too. But nearly half of its
 # cells are turned over, as chance would turn them. Its InfoE is below that of the blurred pictures
-# in our example, an encoder that learned nothing, if with more numbers. Nearly all that varies in
-# the SB code is a sum of one function per factor, and still its MIG is low. As in [the notebook on
-# axes](10_axes.ipynb), a code can be orderly without lying along the latents. And a factor of which
-# the code knows nothing brings MIG down, however the latents lie.
+# in our example, an encoder that learned nothing (though its codes have more numbers). Nearly all
+# that varies in the SB code is a sum of one function per factor, and still its MIG is low. As in
+# [the notebook on axes](10_axes.ipynb), a code can be orderly without lying along the latents. And
+# a factor of which the code knows nothing brings MIG down, however the latents lie.
 #
 # ## What a code of sprites looks like
 #
@@ -552,14 +553,15 @@ sprites.answers(EVERY).loc[["dependent factors"]].round(3)
 # It is a **yes**. Here is *flat* of each run, one column per seed, beside that of *large*, where
 # nothing depends on anything. In *triangle* it is measured at the places that training showed. In
 # *hue-of-place* discs of eight hues are moved over all places, so that the hue is not that of the
-# place. Since this world was trained for a fifth of the epochs only, we later added one pair in
-# *large* with as few (`make study NAME=short`), as a control. It has the short training, and no
-# tie.
+# place. Since this world was trained for a fifth of the epochs only, we added one pair in *large*
+# with as few, after its runs had been scored (`make study NAME=short`), as a control. It has the
+# short training and the processor, and no tie.
 
 # %% tags=["nbval-check-output"]
 tied = pd.concat([EVERY[EVERY.world.isin(["large", "hue-of-place", "triangle"])],
                   tables.read_all("short")])
-tied.pivot_table("flat", ["world", "epochs", "decoder"], "seed").round(3).rename(index=NAMES)
+tied.pivot_table("flat", ["world", "epochs", "precision", "decoder"], "seed").round(3).rename(
+    index=NAMES)
 
 # %% [markdown]
 # In *triangle* SB loses hardly anything by the tie. In *hue-of-place* its codes are less flat, with
@@ -594,9 +596,9 @@ tied.groupby(["world", "epochs", "decoder"])[
 tie = WORLDS["hue-of-place"]
 pair = {name: published.load(f"hue-of-place-{name}").vae for name in published.DECODERS}
 line = torch.linspace(0.15, 0.85, 7)
-middle, rows = torch.full_like(line, 0.5), {}
-for what, (x, h) in {"moved": (line, middle), "recolored": (middle, line)}.items():
-    inputs = tie.draw({"x": x, "y": middle, "h": h})
+center, rows = torch.full_like(line, 0.5), {}
+for what, (x, h) in {"moved": (line, center), "recolored": (center, line)}.items():
+    inputs = tie.draw({"x": x, "y": center, "h": h})
     rows |= {f"{what}:\ninput": inputs.numpy()} | {
         f"{what}:\n{NAMES[name]}": decode(vae, encode(vae, inputs)[0])
         for name, vae in pair.items()}
