@@ -54,8 +54,8 @@ from sbd_utils.figures import charts, pictures
 from sbd_utils.figures.style import DECODER_COLORS, NAMES, Picture
 from sbd_utils.measures import intervals
 from sbd_utils.models.vae import VAE
-from sbd_utils.studies import tables
-from sbd_utils.training import published
+from sbd_utils.studies import circles, tables
+from sbd_utils.training.records import load_run
 from sbd_utils.worlds.circles import make_sprites
 
 # %config InlineBackend.figure_format = "retina"
@@ -128,7 +128,7 @@ PUBLISHED = {
     "deconv": {"reconstruction": 8.82, "kl": 12.77},
     "sbd": {"reconstruction": 5.97, "kl": 12.90},
 }
-runs = published.runs(images)
+runs = circles.pair()
 Picture(
     charts.loss_curves({name: vars(run.history) for name, run in runs.items()}, PUBLISHED),
     "loss_curves",
@@ -230,7 +230,7 @@ among.assign(**{"runs above it": above}).round(2).rename(index=TERMS | NAMES)
 # below we compare it with the mean of all of them. Even with it, both means stay below zero.
 
 # %% tags=["nbval-check-output"]
-mixing = published.load("sbd-mixing").history
+mixing = load_run("sbd-mixing").history
 by_seed = {term: tables.difference(rows, term).groupby("seed").mean() for term in TERMS}
 with_it = {}
 for term, title in TERMS.items():

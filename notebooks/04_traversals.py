@@ -50,14 +50,14 @@ from sbd_utils.measures import intervals
 from sbd_utils.measures.codes import decode, encode, traverse
 from sbd_utils.measures.information import kl_per_latent
 from sbd_utils.measures.pictures import MOVES, find_blobs, measure_moves
-from sbd_utils.studies import tables
-from sbd_utils.training import published
+from sbd_utils.studies import circles, tables
+from sbd_utils.training.records import load_run
 from sbd_utils.worlds.circles import make_sprites
 
 # %%
 sprites = make_sprites()
-vaes = {name: run.vae for name, run in published.runs(sprites.images).items()}
-vaes["sbd-mixing"] = published.load("sbd-mixing").vae
+vaes = {name: run.vae for name, run in circles.pair().items()}
+vaes["sbd-mixing"] = load_run("sbd-mixing").vae
 codes = {name: encode(vae, sprites.images) for name, vae in vaes.items()}
 mu = {name: mean for name, (mean, log_var) in codes.items()}  # [image, latent]
 TYPICAL, MIXING = ["deconv", "sbd"], ["sbd-mixing"]

@@ -59,14 +59,14 @@ from sbd_utils.measures.geometry import (
 )
 from sbd_utils.measures.information import mig
 from sbd_utils.measures.pictures import find_blobs
-from sbd_utils.studies import tables
-from sbd_utils.training import published
+from sbd_utils.studies import circles, tables
+from sbd_utils.training.records import load_run
 from sbd_utils.worlds.circles import COLORS, make_sprites
 
 # %%
 sprites = make_sprites()
 places = np.column_stack([sprites.factors["x"], sprites.factors["y"]])  # [N, 2]
-vaes = {name: run.vae for name, run in published.runs(sprites.images).items()}
+vaes = {name: run.vae for name, run in circles.pair().items()}
 codes = {name: encode(vae, sprites.images) for name, vae in vaes.items()}  # mu, log_var
 
 # %% [markdown]
@@ -256,7 +256,7 @@ pd.DataFrame({
 
 # %%
 small = lattice_places(np.linspace(0.2, 0.8, 11))  # [11, 11, 2]
-planes = {name: [principal_plane(codes, small) for codes in published.read(name)[0]["lattice"]]
+planes = {name: [principal_plane(codes, small) for codes in load_run(name).history.codes]
           for name in vaes}
 last = len(planes["sbd"])
 panels, captions = {}, {}

@@ -127,7 +127,7 @@ with_ratios(work.round(1)).rename_axis("pixels per side")
 images = make_sprites().images
 ways = {
     "eager, float32": {"precision": "float32"},
-    "eager, float32, in 4 pieces": {"precision": "float32", "accumulate": 4},
+    "eager, float32, in 4 pieces": {"precision": "float32", "gradient_accumulation_steps": 4},
     "eager, bfloat16": {"precision": "bfloat16"},
 }
 peaks = pd.DataFrame({

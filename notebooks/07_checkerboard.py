@@ -55,8 +55,7 @@ from sbd_utils.measures import pictures as measures
 from sbd_utils.measures.codes import decode, encode
 from sbd_utils.models.recipes import DECONV, RECIPES, SBD, ComposedDecoder, Recipe
 from sbd_utils.models.vae import VAE
-from sbd_utils.studies import tables
-from sbd_utils.training import published
+from sbd_utils.studies import circles, tables
 from sbd_utils.training.loop import TrainConfig, train
 from sbd_utils.worlds.circles import make_sprites
 
@@ -203,7 +202,7 @@ untrained.map(two_digits)
 
 # %%
 sprites = make_sprites()
-runs = published.runs(sprites.images)
+runs = circles.pair()
 quarter = np.random.default_rng(0).permutation(len(sprites.images))[::4]
 some = sprites.images[quarter]
 truth = some.numpy()

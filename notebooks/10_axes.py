@@ -55,8 +55,8 @@ from sbd_utils.measures.axes import (
 from sbd_utils.measures.codes import decode, encode, traverse
 from sbd_utils.measures.geometry import additive_r2
 from sbd_utils.measures.pictures import measure_moves
-from sbd_utils.studies import tables
-from sbd_utils.training import published
+from sbd_utils.studies import circles, tables
+from sbd_utils.training.records import load_run
 from sbd_utils.worlds.circles import make_sprites
 
 # %% [markdown]
@@ -71,7 +71,7 @@ from sbd_utils.worlds.circles import make_sprites
 sprites = make_sprites()
 places = np.column_stack([sprites.factors["x"], sprites.factors["y"]])  # [N, 2]
 RUNS = {"mixing": "SB, the run that mixes", "sbd": "SB, typical", "deconv": "DeConv, typical"}
-trained = {"mixing": published.load("sbd-mixing"), **published.runs(sprites.images)}
+trained = {"mixing": load_run("sbd-mixing"), **circles.pair()}
 vaes = {name: trained[name].vae for name in RUNS}
 codes = {name: encode(vae, sprites.images) for name, vae in vaes.items()}  # mu, log_var
 

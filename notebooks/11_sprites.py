@@ -52,9 +52,10 @@ from sbd_utils.measures.geometry import affine_r2, compare, principal_plane
 from sbd_utils.measures.information import ACTIVE, active_units, mig
 from sbd_utils.measures.pictures import find_blobs
 from sbd_utils.measures.prediction import dci
+from sbd_utils.models.recipes import PAIR
 from sbd_utils.studies import sprites, tables
-from sbd_utils.training import published
 from sbd_utils.training.loop import TrainConfig
+from sbd_utils.training.records import load_run
 from sbd_utils.worlds.factors import Interval
 from sbd_utils.worlds.rules import Dependent, Rule
 from sbd_utils.worlds.sprites import SHAPES, WORLDS, World
@@ -220,7 +221,7 @@ def explained_without(world: World, *names: str) -> float:
 
 print(f"place and size: {explained_without(world, 'h', 's', 'v', 'shape', 'angle'):.2f}")
 print(f"place, size and color: {explained_without(world, 'shape', 'angle'):.2f}")
-steps = sprites.EPOCHS * sprites.EPOCH // TrainConfig(precision="float32").batch_size
+steps = sprites.EPOCHS * sprites.EPOCH // TrainConfig().batch_size
 print(f"we train for {steps:,} steps, and the paper, by the post, for 1.5 million")
 
 # %% [markdown]
@@ -229,15 +230,16 @@ print(f"we train for {steps:,} steps, and the paper, by the post, for 1.5 millio
 # take the smaller one. The next cell lists the settings:
 
 # %% tags=["nbval-check-output"]
-print(f"worlds: {', '.join(WORLDS)}; decoders: {', '.join(published.DECODERS)}")
-print(f"seeds: {sorted({job['seed'] for job in sprites.JOBS['sprites']})}")
+print(f"worlds: {', '.join(WORLDS)}; decoders: {', '.join(PAIR)}")
+print(f"seeds: {sorted({job.seed for job in sprites.JOBS['sprites']})}")
 print(f"{sprites.EPOCHS} epochs of {sprites.EPOCH} new images, {sprites.LATENTS} latents; in "
-      + ", ".join(f"{world} {epochs} epochs" for world, epochs in sprites.FEWER.items()))
-config = TrainConfig(precision="float32", compiled=False)
+      + f"hue-of-place {sprites.SHORT_EPOCHS} epochs")
+config = TrainConfig()
 print(f"batches of {config.batch_size}, Adam at {config.learning_rate}, beta {config.beta}: the "
       f"post's; decoder variance {sprites.VARIANCE}, the post's {config.decoder_variance}")
-print(f"scores: on {sprites.SCORED} new images, the same for all runs; places: {sprites.LOOKS} "
-      f"sprites on {sprites.SIDE} by {sprites.SIDE} places; dead: a variance below {ACTIVE}")
+print(f"scores: on {sprites.SCORED} new images, the same for all runs; places: "
+      f"{sprites.SPRITES_PER_POSITION} sprites on {sprites.SIDE} by "
+      f"{sprites.SIDE} places; dead: a variance below {ACTIVE}")
 
 # %% [markdown]
 # Both decoders see the same images in the same order, if world and seed are the same. A code is the
@@ -366,7 +368,7 @@ means.round(2).rename(columns=NAMES)
 # if you set one latent at a time to other values.
 
 # %%
-vaes = {name: published.load(f"sprites-{name}").vae for name in published.DECODERS}
+vaes = {name: load_run(f"sprites-{name}").vae for name in PAIR}
 some = world.sample(5, torch.Generator().manual_seed(3))[0]
 mu = {name: encode(vae, some)[0] for name, vae in vaes.items()}
 values = np.linspace(-2, 2, 5)
@@ -594,7 +596,7 @@ tied.groupby(["world", "epochs", "decoder"])[
 
 # %%
 tie = WORLDS["hue-of-place"]
-pair = {name: published.load(f"hue-of-place-{name}").vae for name in published.DECODERS}
+pair = {name: load_run(f"hue-of-place-{name}").vae for name in PAIR}
 line = torch.linspace(0.15, 0.85, 7)
 center, rows = torch.full_like(line, 0.5), {}
 for what, (x, h) in {"moved": (line, center), "recolored": (center, line)}.items():
@@ -719,7 +721,7 @@ for name in ("large", "small"):
 
 # %% [markdown]
 # **3.** A `Rule` makes the angle a function of `x`, and a world is a value, so you need not
-# register it anywhere. `load_or_train(TrainConfig("sbd", latent_dim=10), Stream(mine, 4096))`
+# register it anywhere. `train(TrainConfig("sbd", latent_dim=10), Stream(mine, 4096))`
 # would train on it.
 
 # %% tags=["solution", "hide-input"]

@@ -52,8 +52,9 @@ from sbd_utils.measures import intervals
 from sbd_utils.measures.codes import decode
 from sbd_utils.measures.pictures import find_blobs
 from sbd_utils.measures.prediction import error_ratio
+from sbd_utils.models.recipes import PAIR
 from sbd_utils.studies import sprites, tables
-from sbd_utils.training import published
+from sbd_utils.training.records import load_run
 from sbd_utils.worlds.factors import Interval
 from sbd_utils.worlds.sprites import WORLDS, World
 
@@ -124,7 +125,7 @@ Picture(
 
 # %% tags=["nbval-check-output"]
 places, discs = sprites.placed(world)
-print(f"{sprites.LOOKS} discs on {len(places)} places")
+print(f"{sprites.SPRITES_PER_POSITION} discs on {len(places)} places")
 black = float(discs.square().sum(dim=(1, 2, 3)).mean()) ** 0.5
 print(f"error of a picture without a disc: {black:.1f}")
 
@@ -234,7 +235,7 @@ ROWS.groupby(["world", "decoder"])[[*right]].agg(["min", "mean", "max"]).rename(
 # `y` points down.
 
 # %%
-vaes = {name: published.load(f"quadrant-{name}").vae for name in published.DECODERS}
+vaes = {name: load_run(f"quadrant-{name}").vae for name in PAIR}
 found = {name: sprites.moved(vae, world) for name, vae in vaes.items()}
 lattice, unseen = found["sbd"].places, ~found["sbd"].seen
 sides = (sprites.SIDE, sprites.SIDE)
@@ -327,7 +328,7 @@ pd.DataFrame({where: squares[:, some].mean(axis=1) ** 0.5 for where, some in
 inside = lattice[unseen] - 0.5  # [place, 2]
 depth = pd.cut(64 * inside.min(axis=1), [0, 6, 12, 18, 24])
 drawn = {name: decode(vaes[name], one.codes[:, unseen]) for name, one in found.items()}
-discs = found["sbd"].images.numpy().reshape(sprites.LOOKS, -1, *truth.shape[1:])[:, unseen]
+discs = found["sbd"].images.unflatten(0, found["sbd"].codes.shape[:2]).numpy()[:, unseen]
 errors = {name: np.square(pictures - discs).sum(axis=(2, 3, 4), dtype=float)  # [disc, place]
           for name, pictures in drawn.items()}
 by_depth = pd.DataFrame({NAMES[name]: error.mean(axis=0) for name, error in errors.items()})
@@ -394,7 +395,7 @@ claims.Report(claims.check("held-out", intervals.mean(error.sbd / error.deconv))
 # ## Solutions
 #
 # **1.** All that changes is the set. A model trains on it by
-# `load_or_train(TrainConfig("sbd", latent_dim=10), Stream(ring, 4096))`.
+# `train(TrainConfig("sbd", latent_dim=10), Stream(ring, 4096))`.
 
 # %% tags=["solution", "hide-input"]
 middle = Interval("x", 0.35, 0.65) * Interval("y", 0.35, 0.65)
@@ -412,7 +413,7 @@ Picture(
 
 # %% tags=["solution", "hide-input", "nbval-check-output"]
 pd.DataFrame({NAMES[name]: error.mean(axis=1) ** 0.5 for name, error in errors.items()},
-             index=pd.RangeIndex(1, sprites.LOOKS + 1, name="disc")).round(1)
+             index=pd.RangeIndex(1, sprites.SPRITES_PER_POSITION + 1, name="disc")).round(1)
 
 # %% [markdown]
 # **3.** SB draws all discs right close to the border, and none in the far corner.
@@ -422,5 +423,5 @@ true_blobs, right = find_blobs(discs.reshape(-1, *truth.shape[1:])), {}
 for name, pictures in drawn.items():
     blobs = find_blobs(pictures.reshape(-1, *truth.shape[1:]))
     near = np.linalg.norm(blobs.centroid - true_blobs.centroid, axis=1) <= 2
-    right[NAMES[name]] = ((blobs.count == 1) & near).reshape(sprites.LOOKS, -1).mean(axis=0)
+    right[NAMES[name]] = ((blobs.count == 1) & near).reshape(len(discs), -1).mean(axis=0)
 pd.DataFrame(right).groupby(depth, observed=True).mean().round(2).rename_axis("pixels inside")

@@ -17,13 +17,12 @@ import torch
 from joblib import cpu_count
 from packaging.requirements import Requirement
 
+from sbd_utils.models.recipes import PAIR
 from sbd_utils.settings import ROOT, RUNS, TRAINING
-from sbd_utils.training import loop, speed
+from sbd_utils.training import loop, machine
+from sbd_utils.training.config import TrainConfig
 from sbd_utils.training.parallel import side_by_side
-from sbd_utils.training.published import DECODERS
 from sbd_utils.worlds.circles import make_sprites
-
-BATCH = loop.TrainConfig.batch_size
 
 
 def first_line(*command: str) -> str:
@@ -47,11 +46,22 @@ def unlike_pins() -> str:
     return ", ".join(found) or "none"
 
 
+def compiles() -> bool:
+    """Whether torch.compile works here, by a small function; a line of log says why not."""
+    def loss(x: torch.Tensor) -> torch.Tensor:
+        return x.relu().sum()
+
+    x = torch.ones(2, requires_grad=True, device=machine.pick_device())
+    return machine.may_compile(x.device) and machine.compiled_or_eager(
+        loss, lambda compiled: compiled(x).backward()) is not loss
+
+
 def step_milliseconds(decoder: str, seconds: float = 5) -> float:
     """The median training step of the post's setting over so many seconds."""
-    config, device = loop.TrainConfig(decoder), speed.pick_device()
+    device = machine.pick_device()
+    config = loop.resolve(TrainConfig(decoder), device)
     images, times = make_sprites().images.to(device), []
-    step = loop.new_step(config, *loop.new_model(config, images.shape[-1], device), images)
+    step, _ = loop.new_step(config, *loop.new_model(config, images.shape[-1], device), images)
     for batch in loop.batches(len(images), config, torch.Generator(), device):
         start = time.perf_counter()
         step(*batch).tolist()  # waits for a GPU
@@ -63,9 +73,9 @@ def step_milliseconds(decoder: str, seconds: float = 5) -> float:
 
 def reproduction() -> str:
     """How long the trainings of `make reproduce` take: both at once where there are two cores."""
-    times = list(side_by_side(step_milliseconds, [{"decoder": name} for name in DECODERS]))
-    at_once = speed.pick_device().type == "cpu" and cpu_count() > 1
-    steps = TRAINING["blog"]["epochs"] * -(-len(make_sprites().images) // BATCH)
+    times = list(side_by_side(step_milliseconds, [{"decoder": name} for name in PAIR]))
+    at_once = machine.pick_device().type == "cpu" and cpu_count() > 1
+    steps = TRAINING["blog"]["epochs"] * -(-len(make_sprites().images) // TrainConfig().batch_size)
     return (f"about {(max if at_once else sum)(times) * steps / 6e4:.0f} minutes of training, by "
             f"an estimate: {' and '.join(f'{time:.0f}' for time in times)} milliseconds per step")
 
@@ -80,16 +90,15 @@ PARTS = {
     "settings": lambda: ", ".join(
         f"{name}={value}" for name, value in sorted(os.environ.items())
         if name.startswith(("SBD_", "OMP_", "MKL_", "TORCH", "CUDA_")) or name in ("CC", "CXX")),
-    "processor": lambda: f"{speed.cpu_name()}, {cpu_count()} of {os.cpu_count()} cores",
+    "processor": lambda: f"{machine.cpu_name()}, {cpu_count()} of {os.cpu_count()} cores",
     "memory": lambda: f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 1e9:.1f} GB",
     "disk": lambda: "{:.1f} GB free at {}".format(shutil.disk_usage(next(
         path for path in (RUNS, *RUNS.parents) if path.exists())).free / 1e9, RUNS),
     "device": lambda: (torch.cuda.get_device_name() if torch.cuda.is_available()
-                       else speed.pick_device().type),
+                       else machine.pick_device().type),
     "compiler": lambda: first_line(os.environ.get("CXX") or "g++", "--version"),
-    "torch.compile": lambda: speed.pick_compiled(speed.pick_device()),
-    "precision": lambda: speed.pick_precision(speed.pick_device()),
-    "bfloat16": lambda: f"{speed.kept_gain(RUNS / 'bfloat16.json')} times as fast as float32",
+    "torch.compile": compiles,
+    "precision": lambda: machine.pick_precision(machine.pick_device()),
     "make reproduce": reproduction,
 }
 

@@ -3,20 +3,14 @@
 import hashlib
 import json
 import os
-import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from filelock import FileLock
 from safetensors import SafetensorError, safe_open
 from safetensors import torch as safetensors
-
-from sbd_utils.settings import PRESETS, RESULTS, RUNS
-
-# What the commands wrote to results/ last, so that a test can tell what else has changed there;
-# `sha256sum --check` reads it, too.
-SUMS = RESULTS / "SHA256SUMS"
 
 
 class DamagedFileError(RuntimeError):
@@ -41,40 +35,27 @@ def write(path: Path, content: bytes) -> None:
             part.unlink()
         kept = "; the file of before is as it was" if path.exists() else ""
         raise OSError(error.errno, f"{error.strerror}: {path} was not written{kept}") from error
-    if path.is_relative_to(RESULTS) and path != SUMS:
-        _note(path.relative_to(RESULTS), content)
 
 
-def lock(path: Path) -> FileLock:
-    """What one process has at a time; one that is killed leaves nothing behind.
+@contextmanager
+def lock(path: Path) -> Iterator[None]:
+    """Inter-process lock; the operating system frees it if its holder dies.
 
-    OSError where the file system has no such locks: a file in their place would outlive a kill.
+    Raises:
+        OSError: the folder cannot be written, or its file system has no such locks (a file in
+            their place would outlive a killed process).
     """
-    return FileLock(path, fallback_to_soft=False)
-
-
-def _note(name: Path, content: bytes) -> None:
-    """Keep the sum of a file in results/, and drop those of files that are gone."""
-    if name.parts[0] in PRESETS:  # of a reader's own trainings
-        return
-    RUNS.mkdir(parents=True, exist_ok=True)
-    with lock(RUNS / "sums.lock"):  # of two commands that end together, neither is forgotten
-        sums = read_sums() if SUMS.exists() else {}
-        sums[name.as_posix()] = hashlib.sha256(content).hexdigest()
-        lines = [f"{digest}  {name}\n" for name, digest in sorted(sums.items())
-                 if (RESULTS / name).exists()]
-        write(SUMS, "".join(lines).encode())
-
-
-def read_sums() -> dict[str, str]:
-    """SHA-256 of the files in results/ by their name there, as the commands wrote them.
-
-    DamagedFileError for a line that is none of `sha256sum`, as a merge may leave.
-    """
-    lines = SUMS.read_text(encoding="utf-8").splitlines()
-    if wrong := [line for line in lines if not re.fullmatch("[0-9a-f]{64}  .+", line)]:
-        raise DamagedFileError(f"{SUMS}: not lines of sha256sum: {wrong[0]!r}")
-    return {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        held = FileLock(path, fallback_to_soft=False)
+        held.acquire()
+    except OSError as error:
+        raise OSError(error.errno, f"{error.strerror}: {path.parent} cannot be written; set "
+                      "SBD_RUNS to a folder that can") from error
+    try:
+        yield
+    finally:
+        held.release()
 
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], facts: Mapping) -> None:

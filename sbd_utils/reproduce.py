@@ -3,7 +3,6 @@
 import json
 import platform
 import sys
-import threading
 import time
 from base64 import b64decode
 from collections import Counter
@@ -24,11 +23,10 @@ from tqdm import tqdm
 
 from sbd_utils import claims, files
 from sbd_utils.measures.scores import score
-from sbd_utils.settings import RESULTS, ROOT, RUNS, preset
-from sbd_utils.studies import tables
-from sbd_utils.training import published
+from sbd_utils.settings import RESULTS, ROOT, preset
+from sbd_utils.studies import circles, tables
+from sbd_utils.training.machine import cpu_name
 from sbd_utils.training.parallel import stop_on_sigterm
-from sbd_utils.training.speed import cpu_name
 from sbd_utils.worlds.circles import COLORS, make_sprites
 
 NOTEBOOKS = ROOT / "notebooks"
@@ -55,8 +53,7 @@ def main(*only: str) -> int:
     folder.mkdir(parents=True, exist_ok=True)  # where it cannot be, not after an hour
     try:
         if name != "published":
-            with _epochs_line():
-                draws = placed(name)
+            draws = compare_with_seeds(name)
         for i, source in enumerate(sources, start=1):
             notebook = run(source, folder / f"{source.stem}.ipynb",
                            f"[{i}/{len(sources)}] {source.stem}")
@@ -87,20 +84,19 @@ def main(*only: str) -> int:
     return 0
 
 
-def placed(name: str) -> list[dict]:
+def compare_with_seeds(name: str) -> list[dict]:
     """The runs of a preset, trained where they are missing, each score beside the seeds'.
 
     One row for each decoder and score: the new run's, the range over the committed seeds, and
     whether it lies "within" that range, "below" or "above". A range of ten runs holds the next one
-    of its kind in 9 cases of 11. Compared is what the table would hold of the new run, so that a
-    run that is one of the seeds again lies within.
+    of its kind in 9 cases of 11. Scores are rounded as in the table, so that a run that is one of
+    the seeds again lies within.
     """
-    sprites = make_sprites()
-    seeds = tables.read(POPULATIONS[name], name)
+    sprites, seeds = make_sprites(), tables.read(POPULATIONS[name], name)
     rows = []
-    for decoder, trained in published.runs(sprites.images).items():
+    for decoder, run in circles.pair().items():
         known = seeds[seeds.decoder == decoder]
-        new = tables.rounded(score(published.half(trained), sprites))
+        new = tables.rounded(score(run, sprites))
         new |= {key: sum(new[f"{key}_{color}"] for color in COLORS) / len(COLORS)
                 for key in ("r2", "folded")}
         for key, label in tables.SCORES.items():
@@ -145,27 +141,6 @@ def run(source: Path, target: Path, label: str) -> nbformat.NotebookNode:
         finally:
             files.write(target, (nbformat.writes(notebook) + "\n").encode())
     return notebook
-
-
-class _epochs_line:
-    """While runs train, a line with what they write to progress.txt."""
-
-    def __enter__(self):
-        self.bar = tqdm(bar_format="{desc}", leave=False)
-        self.stop = threading.Event()
-        self.thread = threading.Thread(target=self._watch, args=(time.time(),), daemon=True)
-        self.thread.start()
-
-    def _watch(self, start: float) -> None:
-        while not self.stop.wait(1):
-            told = [path for path in RUNS.glob("*/progress.txt") if path.stat().st_mtime > start]
-            lines = [path.read_text(encoding="utf-8") for path in sorted(told)]
-            self.bar.set_description_str("; ".join(lines))
-
-    def __exit__(self, *error):
-        self.stop.set()
-        self.thread.join()
-        self.bar.close()
 
 
 def outputs(notebook: nbformat.NotebookNode):

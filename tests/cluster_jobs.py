@@ -5,7 +5,8 @@ from pathlib import Path
 
 import torch
 
-from sbd_utils.training.loop import TrainConfig, load_or_train
+from sbd_utils.training.config import TrainConfig
+from sbd_utils.training.loop import train
 from sbd_utils.worlds.circles import make_sprites
 
 
@@ -15,7 +16,7 @@ def train_a_little(seed: int, epochs: int = 2) -> dict:
     config = TrainConfig("deconv", seed, epochs, precision="float32", compiled=False)
     _note(f"start {seed} {os.getpid()}")
     runs = Path(os.environ["SBD_RUNS"])
-    run = load_or_train(config, images, runs, lambda run: _note(f"epoch {seed} {len(run.history)}"))
+    run = train(config, images, runs, lambda run: _note(f"epoch {seed} {len(run.history)}"))
     weights = torch.cat([value.flatten() for value in run.vae.state_dict().values()])
     _note(f"end {seed} {os.getpid()}")
     return {"seed": seed, "kl": run.history.kl[-1], "weights": weights.double().sum().item(),

@@ -30,7 +30,8 @@ from sbd_utils.measures import describe as kinds
 from sbd_utils.measures.intervals import Estimate
 from sbd_utils.models import coordconv, decoders, recipes
 from sbd_utils.models import vae as models
-from sbd_utils.training.loop import History, Run, TrainConfig
+from sbd_utils.training.config import TrainConfig
+from sbd_utils.training.records import History, Run
 from sbd_utils.worlds import circles, dsprites, not_so_clevr, rules, sprites
 from sbd_utils.worlds import factors as sets
 

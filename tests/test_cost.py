@@ -5,9 +5,9 @@ import torch
 
 from sbd_utils.measures import cost
 from sbd_utils.models.vae import VAE
-from sbd_utils.training import speed
 from sbd_utils.training.loop import TrainConfig
 from sbd_utils.worlds.circles import make_sprites
+from tests.conftest import COMPILES
 
 
 def test_counts_of_one_layer():
@@ -34,14 +34,14 @@ def test_accumulation_needs_less_memory(decoder):
     images = make_sprites(image_size=32, sizes=(8,), positions=3).images
     resident = cost.resident_bytes(VAE(decoder, image_size=32))
     whole, pieces = (
-        cost.step_bytes(TrainConfig(decoder, precision="float32", compiled=False, accumulate=n),
-                        images) - resident
+        cost.step_bytes(TrainConfig(decoder, precision="float32", compiled=False,
+                                    gradient_accumulation_steps=n), images) - resident
         for n in (1, 4)
     )
     assert pieces < 0.7 * whole
 
 
-@pytest.mark.skipif(not speed.pick_compiled(torch.device("cpu")), reason="needs a compiler")
+@COMPILES
 def test_a_compiled_sbd_step_holds_two_wide_maps_at_most():
     """Plain it is four: both layers' outputs, and the gradients around the second's ReLU."""
     images = make_sprites(sizes=(8,), positions=3).images

@@ -19,7 +19,7 @@ from packaging.utils import canonicalize_name
 
 from sbd_utils import doctor, reproduce
 from sbd_utils.settings import ROOT
-from sbd_utils.training import speed
+from sbd_utils.training import machine
 
 SCRIPT = ROOT / "tools" / "environment.py"
 spec = importlib.util.spec_from_file_location("environment", SCRIPT)
@@ -283,7 +283,7 @@ def test_a_terminal_that_cannot_show_the_table_gets_what_it_can(tmp_path, monkey
     for name in ("RESULTS", "NOTEBOOKS"):
         monkeypatch.setattr(reproduce, name, tmp_path)
     monkeypatch.setenv("SBD_PRESET", "quick")
-    monkeypatch.setattr(reproduce, "placed", lambda preset: [{"score": "R² ≥ 1"}])
+    monkeypatch.setattr(reproduce, "compare_with_seeds", lambda preset: [{"score": "R² ≥ 1"}])
     terminal = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(terminal, encoding="latin-1"))
     assert reproduce.main() == 0
@@ -311,7 +311,7 @@ def test_the_doctor_tells_every_part_and_goes_on_where_one_fails(monkeypatch, ca
     def ill():
         raise RuntimeError("no pulse")
 
-    slow = ("torch.compile", "precision", "bfloat16", "make reproduce")
+    slow = ("torch.compile", "make reproduce")
     monkeypatch.setattr(doctor, "PARTS", {"heart": ill} | {
         name: part for name, part in doctor.PARTS.items() if name not in slow})
     doctor.main()
@@ -321,11 +321,11 @@ def test_the_doctor_tells_every_part_and_goes_on_where_one_fails(monkeypatch, ca
 
 
 def test_the_doctor_estimates_from_real_steps(monkeypatch):
-    monkeypatch.setattr(speed, "pick_compiled", lambda device: False)
+    monkeypatch.setattr(machine, "may_compile", lambda device: False)
     assert 0 < doctor.step_milliseconds("deconv", seconds=0) < 1e4
     monkeypatch.setattr(doctor, "side_by_side", lambda function, jobs: [20, 60])
     monkeypatch.setattr(doctor, "cpu_count", lambda: 2)
-    monkeypatch.setattr(speed, "pick_device", lambda: speed.torch.device("cpu"))
+    monkeypatch.setattr(machine, "pick_device", lambda: machine.torch.device("cpu"))
     assert doctor.reproduction().startswith("about 34 minutes")  # 150 epochs of 230 steps
     monkeypatch.setattr(doctor, "cpu_count", lambda: 1)
     assert doctor.reproduction().startswith("about 46 minutes")

@@ -77,7 +77,8 @@ def folder(tmp_path, monkeypatch):
         monkeypatch.setattr(reproduce, name, tmp_path / name.lower())
     (tmp_path / "notebooks").mkdir()
     monkeypatch.setattr(reproduce, "README", tmp_path / "README.md")
-    monkeypatch.setattr(reproduce, "placed", lambda preset: [{"score": preset, "place": "within"}])
+    monkeypatch.setattr(reproduce, "compare_with_seeds", lambda preset: [
+        {"score": preset, "place": "within"}])
     readme = f"a\n{reproduce.MARKS[0]}old\n{reproduce.MARKS[1]}\nz\n"
     (tmp_path / "README.md").write_text(readme, encoding="utf-8")
     monkeypatch.setenv("SBD_PRESET", "quick")
@@ -157,23 +158,22 @@ def test_a_readme_without_both_marks_is_left_as_it_is(tmp_path, text):
     assert path.read_text(encoding="utf-8") == text
 
 
-def test_a_new_run_is_placed_among_the_seeds(monkeypatch):
+def test_a_new_run_is_compared_with_the_seeds(monkeypatch):
     seeds = pd.DataFrame({"decoder": ["sbd"] * 3, **dict.fromkeys(SCORES, [1.0, 2.0, 3.0])})
     seeds["readout"] = [float("nan"), 2.0, 3.0]
     # The table's five digits of the readout are those of its highest.
     new = dict.fromkeys(SCORES, 2.0) | {"kl": 0.9, "mixing": 3.1, "readout": 3.00004}
     new |= {f"{name}_{color}": 2.0 for name in ("r2", "folded") for color in COLORS}
     monkeypatch.setattr(reproduce.tables, "read", lambda study, preset: seeds)
-    monkeypatch.setattr(reproduce.published, "runs", lambda images: {"sbd": "run"})
-    monkeypatch.setattr(reproduce.published, "half", lambda run: run)
+    monkeypatch.setattr(reproduce.circles, "pair", lambda: {"sbd": "run"})
     monkeypatch.setattr(reproduce, "score", lambda run, sprites: new)
-    rows = {row["score"]: row["place"] for row in reproduce.placed("quick")}
+    rows = {row["score"]: row["place"] for row in reproduce.compare_with_seeds("quick")}
     beyond = {SCORES["kl"]: "below", SCORES["mixing"]: "above"}
     assert rows == dict.fromkeys(SCORES.values(), "within") | beyond
-    counts = {row["score"]: row["seeds"] for row in reproduce.placed("quick")}
+    counts = {row["score"]: row["seeds"] for row in reproduce.compare_with_seeds("quick")}
     assert counts == dict.fromkeys(SCORES.values(), 3) | {SCORES["readout"]: 2}
     seeds = seeds.drop(columns="kl").assign(mixing=float("nan"))  # not measured in these runs
-    rows = {row["score"]: row["place"] for row in reproduce.placed("quick")}
+    rows = {row["score"]: row["place"] for row in reproduce.compare_with_seeds("quick")}
     assert set(rows) == set(SCORES.values()) - set(beyond)
 
 

@@ -2,13 +2,14 @@
 
 from types import SimpleNamespace
 
-import numpy as np
 import pandas as pd
 import pytest
-import torch
 
+from sbd_utils.models.recipes import PAIR
 from sbd_utils.studies import publish, tables
 from sbd_utils.studies.publish import typical
+from sbd_utils.training import records
+from sbd_utils.training.records import PUBLISHED, RecordError, load_run, run_id
 
 
 def rows(**deconv_kl):
@@ -53,61 +54,81 @@ def test_a_seed_is_typical_by_the_scores_that_are_asked_for():
     assert typical(table, ["kl"]) == ("a", 3) and typical(table, ["readout"]) == ("a", 5)
 
 
-def test_a_pair_is_published_where_it_was_trained(monkeypatch):
-    saved = []
-    monkeypatch.setattr(tables, "read", lambda study, preset: rows(s0=1.0, s3=2.0, s5=9.0))
-    monkeypatch.setattr(tables, "studies", lambda: ["sprites"])
-    monkeypatch.setattr(tables, "read_all", lambda study: rows(s0=1.0, s1=2.0, s2=9.0).assign(
-        world="quadrant", cpu="here", **dict.fromkeys(set(publish.SCORES) - {"kl"}, 1.0)))
-    monkeypatch.setattr(publish, "torch", SimpleNamespace(set_num_threads=lambda count: None))
-    monkeypatch.setattr(publish, "cpu_name", lambda: "here")
-    monkeypatch.setattr(publish, "provenance", lambda run: {})
-    monkeypatch.setattr(publish.sprites, "trained", lambda *job: job)
-    monkeypatch.setattr(publish.published, "save", lambda name, run, facts: saved.append(run))
-    with pytest.raises(SystemExit, match="^seed 3 of circles is typical as it was trained on a: "):
-        publish.main()
-    assert saved == [("quadrant", "deconv", 1), ("quadrant", "sbd", 1)]
-
-
-@pytest.mark.parametrize("studies", [["sprites"], []])
-def test_the_typical_pair_is_published_and_one_of_each_world_that_is_shown(
-    monkeypatch, tmp_path, studies
-):
+@pytest.fixture
+def publishing(monkeypatch):
+    """What publish would publish, where three pairs of runs are known of each world."""
+    published = []
     every = pd.concat([
         rows(s0=1.0, s1=9.0, s2=2.0).assign(world="sprites"),
         rows(s0=9.0, s1=2.0, s2=1.0).assign(world="quadrant"),
         rows(s0=1.0, s1=2.0, s2=9.0).assign(world="large"),
     ]).assign(**{name: 1.0 for name in set(publish.SCORES) - {"kl"}})
-    trained, saved, threads = [], {}, []
-    # Only as publish sees it: anybody may call torch's own meanwhile.
-    monkeypatch.setattr(publish, "torch", SimpleNamespace(
-        set_num_threads=threads.append, from_numpy=torch.from_numpy))
-    monkeypatch.setattr(publish, "RUNS", tmp_path)
-    monkeypatch.setattr(publish, "cpu_name", lambda: "a")
     monkeypatch.setattr(tables, "read", lambda study, preset: rows(s0=1.0, s3=2.0, s5=9.0))
     monkeypatch.setattr(tables, "read_all", lambda study: every)
+    monkeypatch.setattr(publish, "torch", SimpleNamespace(set_num_threads=lambda count: None))
+    monkeypatch.setattr(publish, "cpu_name", lambda: "a")
+    monkeypatch.setattr(publish, "publish", lambda *given: published.append(given))
+    return published
+
+
+@pytest.mark.parametrize("studies, worlds", [
+    (["sprites"], [("circles", 3), ("quadrant", 1), ("sprites", 2)]), ([], [("circles", 3)])])
+def test_the_typical_pair_of_each_world_that_is_shown_is_published(
+    publishing, studies, worlds, monkeypatch
+):
     monkeypatch.setattr(tables, "studies", lambda: studies)
-    monkeypatch.setattr(publish, "load_or_train", lambda config, images, runs, reporter: config)
-    monkeypatch.setattr(publish, "run_name", lambda config, images: config.decoder)
-    monkeypatch.setattr(publish, "provenance", lambda run: {"of": run})
-    monkeypatch.setattr(publish.sprites, "trained", lambda *job: trained.append(job) or job)
-    monkeypatch.setattr(publish.published, "save", lambda name, run, facts, lattice=None:
-                        saved.update({name: (run, facts, lattice)}))
-    for decoder in ("deconv", "sbd"):
-        (tmp_path / decoder).mkdir()
-        np.save(tmp_path / decoder / "lattice.npy", np.full(3, len(decoder)))
     publish.main()
-    np.save(tmp_path / "sbd" / "lattice.npy", np.array([0, 1, 1]))  # began without the study
-    for remove in (False, True):
-        with pytest.raises(SystemExit, match="lattice.npy lacks epochs: move .*sbd away"):
-            publish.publish_circles("sbd", 3)
-        if not remove:
-            (tmp_path / "sbd" / "lattice.npy").unlink()
-    for decoder in ("deconv", "sbd"):
-        run, facts, lattice = saved.pop(decoder)
-        assert (run.decoder, run.seed, run.epochs) == (decoder, 3, 150)
-        assert facts == {"of": run} and lattice.tolist() == [len(decoder)] * 3
-    jobs = [(world, decoder, seed) for world, seed in (("quadrant", 1), ("sprites", 2))
-            for decoder in ("deconv", "sbd") if studies]
-    assert saved == {f"{job[0]}-{job[1]}": (job, {"of": job}, None) for job in jobs}
-    assert trained == jobs and threads == [1]
+    assert publishing == [(world, decoder, seed) for world, seed in worlds
+                          for decoder in ("deconv", "sbd")]
+
+
+def test_a_pair_is_published_where_it_was_trained(publishing, monkeypatch):
+    monkeypatch.setattr(tables, "studies", lambda: [])
+    monkeypatch.setattr(publish, "cpu_name", lambda: "here")
+    with pytest.raises(SystemExit, match="^seed 3 of circles is typical as it was trained on a: "):
+        publish.main()
+    assert publishing == []
+
+
+@pytest.mark.parametrize("world, name", [("circles", "sbd"), ("quadrant", "quadrant-sbd")])
+def test_publishing_copies_the_record(world, name, monkeypatch, tmp_path):
+    monkeypatch.setattr(publish, "PUBLISHED", tmp_path / "published")
+    made = {}
+
+    def train(config, images, *rest):
+        made[world] = tmp_path / f"{run_id(config, images)}.safetensors"
+        made[world].write_bytes(f"{config.decoder}, seed {config.seed}".encode())
+
+    for module in (publish, publish.circles):
+        monkeypatch.setattr(module, "train", train)
+        monkeypatch.setattr(module, "RUNS", tmp_path)
+    publish.publish(world, "sbd", 3)
+    assert made and (tmp_path / "published" / f"{name}.safetensors").read_bytes() == b"sbd, seed 3"
+
+
+def test_the_committed_runs_are_whole_and_small():
+    pairs = {f"{world}-{decoder}" for world in publish.SHOWN for decoder in PAIR}
+    committed = sorted(PUBLISHED.glob("*.safetensors"))
+    assert {path.stem for path in committed} == {"deconv", "sbd", "sbd-mixing"} | pairs
+    for path in committed:
+        run = load_run(path.stem)
+        world, _, decoder = path.stem.removesuffix("-mixing").rpartition("-")
+        assert run.config.decoder == decoder
+        assert len(run.history) == run.config.epochs == (30 if world == "hue-of-place" else 150)
+        assert {"cpu", "torch", "threads"} == set(run.machines[0])
+        if path.stem in PAIR:
+            assert run.history.codes.shape == (150, 11, 11, 5)
+    assert sum(path.stat().st_size for path in committed) < 12e6
+
+
+def test_an_unknown_name_is_told_which_there_are():
+    with pytest.raises(RecordError, match="or one of deconv, hue.*, sprites-sbd, got 'mine'$"):
+        load_run("mine")
+
+
+def test_a_published_file_that_was_changed_is_to_be_taken_from_git(tmp_path, monkeypatch):
+    monkeypatch.setattr(records, "PUBLISHED", tmp_path)
+    good = (PUBLISHED / "sbd.safetensors").read_bytes()
+    (tmp_path / "sbd.safetensors").write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    with pytest.raises(RecordError, match="not as it was written; take it from git again"):
+        load_run("sbd")

@@ -7,17 +7,17 @@ import torch
 
 from sbd_utils.measures.cost import count_parameters, multiply_adds
 from sbd_utils.models import decoders
-from sbd_utils.models.recipes import DECONV, RECIPES, SBD, ComposedDecoder, Recipe, builder
+from sbd_utils.models.recipes import DECODERS, DECONV, SBD, ComposedDecoder, Recipe, builder
 from sbd_utils.models.vae import VAE
 from sbd_utils.training.loop import TrainConfig, new_model
 
 # Stride 1 all along, on a map of the image's own size.
-FULL_SIZE = [name for name, recipe in RECIPES.items() if recipe.side is None]
+FULL_SIZE = [name for name, recipe in DECODERS.items() if recipe.side is None]
 
 
 # In float32 a rounding may flip a ReLU, whose gradient jumps: the other recipes are in float64.
 @pytest.mark.parametrize("recipe, image_size, dtype, tolerance", [
-    *((RECIPES[name], 32, torch.float64, 1e-10) for name in FULL_SIZE),
+    *((DECODERS[name], 32, torch.float64, 1e-10) for name in FULL_SIZE),
     (replace(SBD, depth=1), 32, torch.float64, 1e-10),
     (replace(SBD, kernel=4, padded=False), 32, torch.float64, 1e-10),  # the paper's kernel
     *((SBD, size, torch.float32, 1e-4) for size in (32, 64)),
@@ -54,7 +54,7 @@ def test_a_broadcast_recipe_follows_the_image_size(name):
         assert large(torch.zeros(1, 5)).shape == (1, 3, 128, 128)
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", DECODERS)
 def test_every_variant_draws_and_learns(name):
     vae, _ = new_model(TrainConfig(name, compiled=False), 64, torch.device("cpu"))
     reconstruction, kl = vae.loss_terms(torch.rand(2, 3, 64, 64), torch.randn(2, 5))
@@ -82,14 +82,14 @@ def test_every_variant_draws_and_learns(name):
      5 * 256 + 25 * (64 * 64 * (2**2 + 4**2 + 8**2 + 16**2) + 64 * 3 * 32**2)),
 ])
 def test_parameters_and_multiply_adds_by_hand(name, parameters, work):
-    decoder = ComposedDecoder(5, 64, RECIPES[name])
+    decoder = ComposedDecoder(5, 64, DECODERS[name])
     assert count_parameters(decoder) == parameters
     assert multiply_adds(decoder, torch.zeros(1, 5)) == work
 
 
 def test_matched_variants_match():
     def cost(name):
-        decoder = ComposedDecoder(5, 64, RECIPES[name])
+        decoder = ComposedDecoder(5, 64, DECODERS[name])
         return count_parameters(decoder), multiply_adds(decoder, torch.zeros(1, 5))
 
     assert cost("deconv-width25")[0] == pytest.approx(cost("sbd")[0], rel=0.03)
@@ -148,4 +148,4 @@ def test_unknown_names_and_what_draws_no_picture_raise():
 
 def test_defaults_are_the_posts_deconv():
     assert Recipe() == DECONV
-    assert RECIPES["deconv"] == DECONV and RECIPES["sbd"] == SBD
+    assert DECODERS["deconv"] == DECONV and DECODERS["sbd"] == SBD

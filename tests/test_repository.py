@@ -25,12 +25,12 @@ from sbd_utils import claims
 from sbd_utils.measures import cost, intervals
 from sbd_utils.measures.geometry import affine_fit, draw_lattice, lattice_places
 from sbd_utils.measures.pictures import find_blobs
-from sbd_utils.models.recipes import RECIPES, builder
+from sbd_utils.models.recipes import DECODERS, builder
 from sbd_utils.reproduce import MARKS, NOTEBOOKS, readme_table, to_text
 from sbd_utils.settings import RESULTS, ROOT
 from sbd_utils.studies import sprites, tables
-from sbd_utils.training import published
-from sbd_utils.training.loop import TrainConfig
+from sbd_utils.training.config import TrainConfig
+from sbd_utils.training.records import PUBLISHED, load_run
 from sbd_utils.worlds.circles import COLORS, make_sprites
 from tests.test_dsprites import layout
 
@@ -193,7 +193,7 @@ def test_numbers_that_the_readme_writes_as_words_are_those_of_the_results():
     counts = {name: cost.count_parameters(builder(name)(5, 64))
               for name in ("deconv", "sbd-width22")}
     long = pd.concat([tables.read(study, "blog") for study in ("seeds", "followup", "apart")])
-    recipes = [RECIPES[name] for name in long.decoder]
+    recipes = [DECODERS[name] for name in long.decoder]
     long["broadcast"] = [recipe.start == "broadcast" for recipe in recipes]
     long["upsamples"] = [recipe.side is not None for recipe in recipes]
     long["straight"] = (long[[f"r2_{color}" for color in COLORS]].min(axis=1) > 0.97) & (
@@ -216,11 +216,11 @@ def test_numbers_that_the_readme_writes_as_words_are_those_of_the_results():
     ours = tables.read("seeds", "blog").query("decoder == 'sbd'")
     assert ours.seconds.between(1800, 3600).all() and (ours.precision == "bfloat16").all()
     assert "its SB run has the lowest reconstruction term of all" in text
-    assert published.load("sbd").history.reconstruction[-1] == pytest.approx(
+    assert load_run("sbd").history.reconstruction[-1] == pytest.approx(
         tables.pair().reconstruction.min(), abs=1e-4)
     assert "its DeConv run is worse than the mean of DeConv's runs in most scores" in text
     deconv = tables.read("seeds", "blog").query("decoder == 'deconv'")
-    shown = deconv[(deconv.seed == published.load("deconv").config.seed) & deconv.readout.notna()]
+    shown = deconv[(deconv.seed == load_run("deconv").config.seed) & deconv.readout.notna()]
     better = {"right_blob", "additive", "r2", "readout"}  # where they are high
     worse = [(shown[name].item() > deconv[name].mean()) != (name in better)
              for name in tables.SCORES if name != "readout_affine"]
@@ -234,7 +234,7 @@ def test_numbers_that_the_readme_writes_as_words_are_those_of_the_results():
     lower = (terms.sbd < terms.deconv).groupby("world").sum()
     assert sorted(lower[lower == 5].index) == ["large", "quadrant", "triangle"]
     assert lower["hue-of-place"] == 0 and 0 < lower["sprites"] < 5
-    assert sprites.FEWER == {"hue-of-place": sprites.EPOCHS / 5}
+    assert sprites.SHORT_EPOCHS == sprites.EPOCHS / 5
     small = tables.read_all("sprites").query("world == 'small'").set_index("decoder").active > 0
     sbd, runs = words[small["sbd"].sum()], words[len(small["deconv"])]
     assert f"one of DeConv's {runs} does, and {sbd} of SB's do, but not its color" in text
@@ -298,7 +298,7 @@ def test_ci_runs_the_make_target_test():
 def test_nothing_large_is_tracked():
     paths = tracked()
     sizes = {path: path.stat().st_size for path in paths if path.is_file()}
-    weights = {path for path in sizes if path.parent == published.FOLDER}
+    weights = {path for path in sizes if path.parent == PUBLISHED}
     large = {path for path, size in sizes.items() if size > MEGABYTE}
     assert sizes and not {path for path in large - weights if path.suffix != ".ipynb"}
     assert 0 < sum(sizes[path] for path in weights) < 12e6

@@ -2,17 +2,14 @@
 
 import json
 import re
-from hashlib import sha256
 from inspect import signature
 
 import jupytext
 import nbformat
-import pytest
 
-from sbd_utils import files
 from sbd_utils.measures.geometry import LINES
 from sbd_utils.reproduce import NOTEBOOKS, claim_rows, figures, outputs
-from sbd_utils.settings import PRESETS, RESULTS, ROOT, TRAINING
+from sbd_utils.settings import RESULTS, ROOT, TRAINING
 from sbd_utils.worlds.circles import make_sprites
 from sbd_utils.worlds.not_so_clevr import centers
 from tests.benchmarks import bench
@@ -74,13 +71,6 @@ def broken_links(text, folder):
     return found
 
 
-def test_every_file_of_the_results_is_as_a_command_wrote_it():
-    there = {path.relative_to(RESULTS).as_posix(): sha256(path.read_bytes()).hexdigest()
-             for path in RESULTS.rglob("*") if path.is_file() and path != files.SUMS
-             and path.relative_to(RESULTS).parts[0] not in PRESETS}
-    assert there == files.read_sums()
-
-
 def test_figures_and_claims_are_the_notebooks_and_no_others():
     made, rows = {}, []
     for _, notebook in sorted(executed().items()):
@@ -136,21 +126,3 @@ def test_a_broken_link_a_picture_without_text_and_a_wrong_number_are_seen():
     cells = [v4.new_markdown_cell("In 02, 0.97 of 3675 in $12$ (2019)"),
              v4.new_code_cell("1", outputs=[output])]
     assert unknown_numbers(v4.new_notebook(cells=cells)) == {"0.97"}
-
-
-@pytest.mark.parametrize("damage", [
-    lambda path: path.write_bytes(b"0"), lambda path: path.unlink(),
-], ids=["changed", "deleted"])
-def test_a_sum_is_kept_by_whoever_writes(damage, tmp_path, monkeypatch):
-    for name, value in (("RESULTS", tmp_path), ("SUMS", tmp_path / "SHA256SUMS")):
-        monkeypatch.setattr(files, name, value)
-    files.write(tmp_path / "figures" / "a.png", b"1")
-    files.write(tmp_path / "quick" / "b.json", b"2")
-    files.write(tmp_path / "c.csv", b"3")
-    sums = {"c.csv": sha256(b"3").hexdigest(), "figures/a.png": sha256(b"1").hexdigest()}
-    assert files.read_sums() == sums
-    damage(tmp_path / "figures" / "a.png")
-    assert files.read_sums() == sums, "nobody wrote"
-    files.write(tmp_path / "c.csv", b"4")
-    there = (tmp_path / "figures" / "a.png").exists()
-    assert files.read_sums().get("figures/a.png") == (sums["figures/a.png"] if there else None)

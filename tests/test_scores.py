@@ -19,7 +19,8 @@ from sbd_utils.measures.information import mig
 from sbd_utils.measures.pictures import find_blobs, measure_moves
 from sbd_utils.measures.scores import score
 from sbd_utils.models.vae import VAE
-from sbd_utils.training.loop import History, Run, TrainConfig
+from sbd_utils.training.config import TrainConfig
+from sbd_utils.training.records import History, Run
 from sbd_utils.worlds.circles import COLORS, Sprites, draw_sprite, make_sprites
 
 SPRITES = make_sprites(positions=3)  # 27

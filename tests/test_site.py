@@ -25,7 +25,7 @@ from sbd_utils import claims
 from sbd_utils.measures.codes import decode
 from sbd_utils.reproduce import NOTEBOOKS
 from sbd_utils.settings import RESULTS, ROOT
-from sbd_utils.training import published
+from sbd_utils.training.records import load_run
 from tests import chromium
 from tests.test_results import NUMBER, executed
 
@@ -325,7 +325,7 @@ def test_a_decoder_in_the_page_draws_what_torch_draws(play, name):
         return btoa(text);
     }})()""")
     drawn = np.frombuffer(base64.b64decode(text), np.float32).reshape(50, 64, 64, 3)
-    expected = decode(published.load(name).vae, codes, clamp=False).transpose(0, 2, 3, 1)
+    expected = decode(load_run(name).vae, codes, clamp=False).transpose(0, 2, 3, 1)
     assert np.ptp(expected) > 0.9 and np.abs(drawn - expected).max() < 1e-4
 
 
@@ -344,7 +344,7 @@ def test_a_slider_changes_its_decoders_picture_to_what_torch_draws(play):
     assert [a for i, a in enumerate(moved_values) if i != 7] == [
         a for i, a in enumerate(values) if i != 7]
     code = play.run("[...PLAY.images[0].codes.sbd]")
-    expected = 255 * decode(published.load("sbd").vae, np.array([*code[:2], 1.1, *code[3:]]))
+    expected = 255 * decode(load_run("sbd").vae, np.array([*code[:2], 1.1, *code[3:]]))
     difference = np.reshape(after[1], (64, 64, 3)) - expected.transpose(1, 2, 0)
     assert np.abs(difference).max() < 1.01
 

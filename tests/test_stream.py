@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from sbd_utils.training.loop import TrainConfig, load_or_train, run_name, train
+from sbd_utils.training.config import TrainConfig
+from sbd_utils.training.loop import train
+from sbd_utils.training.records import run_id
 from sbd_utils.training.stream import Stream
 from sbd_utils.worlds import dsprites
 from sbd_utils.worlds.sprites import WORLDS
@@ -52,8 +54,8 @@ def test_a_stopped_run_goes_on_with_the_images_that_it_would_have_seen(tmp_path)
             raise StopTrainingError
 
     with pytest.raises(StopTrainingError):
-        load_or_train(CONFIG, STREAM, tmp_path, stop)
-    resumed = load_or_train(CONFIG, STREAM, tmp_path)
+        train(CONFIG, STREAM, tmp_path, stop)
+    resumed = train(CONFIG, STREAM, tmp_path)
     assert resumed.history.kl == whole.history.kl
     pairs = zip(resumed.vae.parameters(), whole.vae.parameters(), strict=True)
     assert all(torch.equal(one, other) for one, other in pairs)
@@ -62,8 +64,8 @@ def test_a_stopped_run_goes_on_with_the_images_that_it_would_have_seen(tmp_path)
 def test_a_run_is_named_by_its_world_and_the_length_of_its_epochs():
     streams = [STREAM, Stream(WORLD, 21), Stream(replace(WORLDS["small"], image_size=32), 20),
                Stream(WORLDS["large"], 20)]
-    names = {run_name(CONFIG, stream) for stream in streams}
-    assert len(names) == len(streams) and run_name(CONFIG, Stream(WORLD, 20)) in names
+    names = {run_id(CONFIG, stream) for stream in streams}
+    assert len(names) == len(streams) and run_id(CONFIG, Stream(WORLD, 20)) in names
 
 
 def test_the_real_dsprites_stream_as_well_and_are_named_by_their_pixels():
@@ -72,11 +74,11 @@ def test_the_real_dsprites_stream_as_well_and_are_named_by_their_pixels():
     stream = Stream(dsprites.DSprites(packed, factors), 8)
     assert len(train(replace(CONFIG, epochs=1), stream).history) == 1
     other = Stream(dsprites.DSprites(packed ^ np.uint8(1), factors), 8)
-    assert len({run_name(CONFIG, some) for some in (stream, stream, other)}) == 2
+    assert len({run_id(CONFIG, some) for some in (stream, stream, other)}) == 2
 
 
 def test_equal_streams_have_one_name_and_large_seeds_are_refused():
-    assert run_name(CONFIG, Stream(WORLD, np.int64(20))) == run_name(CONFIG, STREAM)
+    assert run_id(CONFIG, Stream(WORLD, np.int64(20))) == run_id(CONFIG, STREAM)
     with pytest.raises(ValueError, match="^a seed of a stream must be a whole number from 0"):
         STREAM.draw(2**32, 0)
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import asdict, dataclass
 from functools import partial
 
 import numpy as np
@@ -11,8 +12,9 @@ import pytest
 from sbd_utils.measures.codes import encode
 from sbd_utils.measures.geometry import LINES
 from sbd_utils.settings import RESULTS, TRAINING
-from sbd_utils.studies import run, store, tables
-from sbd_utils.training import published
+from sbd_utils.studies import circles, run, tables
+from sbd_utils.studies.circles import Job
+from sbd_utils.training.records import load_run
 from sbd_utils.worlds.circles import COLORS, draw_sprite, make_sprites
 
 QUICK = {**TRAINING["quick"], "epochs": 2}
@@ -20,45 +22,74 @@ QUICK = {**TRAINING["quick"], "epochs": 2}
 
 @pytest.fixture
 def small(monkeypatch, tmp_path):
-    """Two epochs over few pictures, in a folder of their own; scores are what is asked for."""
+    """Two epochs on few images, in a folder of their own; what is to be scored is kept."""
     asked = []
-    monkeypatch.setattr(run, "TRAINING", {"quick": QUICK})
-    monkeypatch.setattr(run, "RUNS", tmp_path)
-    monkeypatch.setattr(run, "make_sprites", partial(make_sprites, 64, (16,), 4))
-    monkeypatch.setattr(run, "score", lambda *given: asked.append(given) or {"kl": 1.5})
+    monkeypatch.setattr(circles, "TRAINING", {"quick": QUICK, "blog": TRAINING["blog"]})
+    monkeypatch.setattr(circles, "RUNS", tmp_path)
+    monkeypatch.setattr(circles, "make_sprites", partial(make_sprites, 64, (16,), 4))
+    monkeypatch.setattr(circles, "score", lambda *given: asked.append(given) or {"kl": 1.5})
     return asked
 
 
-def test_a_row_says_what_was_trained_and_scores_what_a_file_would_hold(small, tmp_path):
-    job = {"preset": "quick", "decoder": "deconv", "seed": 4, "loop": "plain", "beta": 16.0}
-    row = run.train_and_score(**job)
-    expected = job | {"decoder_variance": 0.3, "epochs": 2, "kl": 1.5, "precision": "float32"}
-    assert expected.items() <= row.items() and {"cpu", "threads", "torch"} <= set(row)
-    assert run.train_and_score(**job) == row
+def test_a_row_says_what_was_trained_and_scores_what_the_record_holds(small, tmp_path):
+    job = Job("quick", "deconv", 4, "plain", beta=16.0)
+    row = circles.train_and_score(job)
+    assert (asdict(job) | {"epochs": 2, "kl": 1.5, "precision": "float32"}).items() <= row.items()
+    assert {"cpu", "threads", "torch"} <= set(row)
+    assert circles.train_and_score(job) == row
     (scored, sprites), (again, _) = small
     assert scored.config.beta == 16 and not scored.config.compiled and len(scored.history) == 2
     assert scored.history == again.history, "trained twice"
     assert set(sprites.factors["color"]) == set(COLORS)
-    weights = scored.vae.state_dict()
-    assert all((value.half().float() == value).all() for value in weights.values())
-
-    (kept,) = (np.load(path) for path in tmp_path.glob("deconv-seed4-*/lattice.npy"))
-    assert kept.shape == (2, 11, 11, 5) and kept.dtype == np.float16
+    [path] = tmp_path.glob("deconv-seed4-*.safetensors")
+    kept = load_run(path).history.codes
+    assert kept.shape == (2, 11, 11, 5)
     red = draw_sprite(LINES[6], LINES[30])  # column 2 and row 10 of every third line
-    assert kept[1, 10, 2] == pytest.approx(encode(scored.vae, red[None])[0][0], abs=5e-5)
-    assert np.abs(kept[1] - kept[1, 10, 2]).max() > 1e-3, "all codes are the same"
-    assert abs(kept[0] - kept[1]).max() > 0.02
+    code = encode(scored.vae, red[None])[0][0]
+    assert kept[1, 10, 2].numpy() == pytest.approx(code, abs=2e-3)
+    assert (kept[1] - kept[1, 10, 2]).abs().max() > 1e-2, "all codes are the same"
+    assert (kept[0] - kept[1]).abs().max() > 0.02
 
 
 def test_the_published_run_that_mixes_is_scored_as_it_is(small, tmp_path):
-    row = run.train_and_score("blog", "sbd-mixing", 0)
+    row = circles.train_and_score(Job("blog", "sbd-mixing", 0))
     (scored, _), = small
-    mixing = published.load("sbd-mixing")
+    mixing = load_run("sbd-mixing")
     assert scored.history == mixing.history and not list(tmp_path.iterdir())
     committed = pd.read_csv(RESULTS / "followup.csv").query("decoder == 'sbd-mixing'").iloc[0]
     for name in ("preset", "loop", "seed", "decoder", "epochs", "precision", "threads", "cpu"):
         assert row[name] == committed[name], name
     assert committed.kl == pytest.approx(mixing.history.kl[-1], rel=1e-4)
+
+
+def test_a_pair_is_published_or_trained_by_the_preset_and_found_again(small, monkeypatch):
+    monkeypatch.delenv("SBD_PRESET", raising=False)
+    monkeypatch.setattr(circles, "side_by_side",
+                        lambda function, jobs: [function(**job) for job in jobs])
+    monkeypatch.setattr(circles, "train", lambda *given: pytest.fail("it trains"))
+    assert {name: run.config for name, run in circles.pair().items()} == {
+        name: load_run(name).config for name in ("deconv", "sbd")}
+    monkeypatch.undo()
+
+
+def test_under_a_preset_that_trains_both_are_trained_and_found_again(small, monkeypatch):
+    monkeypatch.setenv("SBD_PRESET", "quick")
+    monkeypatch.setattr(circles, "side_by_side",
+                        lambda function, jobs: [function(**job) for job in jobs])
+    found = circles.pair()
+    assert {name: (run.config.decoder, len(run.history)) for name, run in found.items()} == {
+        name: (name, 2) for name in ("deconv", "sbd")}
+    monkeypatch.setattr("sbd_utils.training.loop.new_step", lambda *given: pytest.fail("again"))
+    assert circles.pair()["sbd"].history == found["sbd"].history
+
+
+@pytest.mark.parametrize("study", [*circles.JOBS, *run.sprites.JOBS, "coordconv"])
+def test_every_job_of_a_study_has_a_row_in_its_table_and_every_row_is_of_a_job(study):
+    _, jobs = run.STUDIES[study]
+    assert tables.missing(study, jobs) == [] and len(set(jobs)) == len(jobs)
+    names = list(asdict(jobs[0]))
+    rows = tables.read_all(study)[names].drop_duplicates()
+    assert len(rows) == len(jobs)
 
 
 def test_a_study_that_is_not_named_is_told():
@@ -71,38 +102,53 @@ def test_a_study_that_is_not_named_is_told():
 ASKED = []
 
 
-def times(factor: int) -> dict:
-    ASKED.append(factor)
-    return {"factor": factor, "threefold": 3 * factor, "cpu": "a"}
+@dataclass(frozen=True)
+class Toy:
+    factor: int
 
 
-def test_the_table_has_a_row_per_job_in_their_order(monkeypatch, tmp_path):
-    monkeypatch.setattr(store, "RUNS", tmp_path)
+def times(job: Toy) -> dict:
+    ASKED.append(job.factor)
+    if job.factor == 7 and len(ASKED) == 2:
+        raise ZeroDivisionError
+    return {"factor": job.factor, "threefold": 3 * job.factor, "cpu": "a"}
+
+
+def test_a_study_computes_the_rows_that_its_table_lacks_on_this_processor(monkeypatch, tmp_path):
     monkeypatch.setattr(tables, "RESULTS", tmp_path)
-    monkeypatch.setattr(run, "train_and_score", times)
     monkeypatch.setattr(tables, "RUNS", tmp_path)
-    monkeypatch.setattr(run, "side_by_side", lambda function, jobs: [function(**j) for j in jobs])
-    monkeypatch.setattr(run, "on_cluster", lambda address, work, jobs: [
-        store.done(work, {"factor": {"tcp://a": 5}[address]})] if work is times else None)
-    jobs = [{"factor": factor} for factor in (9, 7, 5)]
-    monkeypatch.setitem(run.STUDIES, "toy", jobs[:2])
     monkeypatch.setattr(tables, "JOB", ("factor",))
-    store.done(times, jobs[1])
+    monkeypatch.setattr(run, "cpu_name", lambda: "a")
+    monkeypatch.setattr(run, "side_by_side",
+                        lambda function, jobs: (function(**job) for job in jobs))
+    monkeypatch.setattr(run, "on_cluster", lambda address, row_of, work, jobs: (
+        row_of(work, job) for job in jobs if address == "tcp://a"))
+    monkeypatch.setitem(run.STUDIES, "toy", (times, [Toy(9), Toy(7)]))
+    with pytest.raises(ZeroDivisionError):
+        run.main("toy")
+    assert tables.read_all("toy").to_numpy().tolist() == [[9, 27, "a"]], "what is done is kept"
     run.main("toy")
-    assert ASKED == [7, 9]
-    assert tables.read_all("toy").to_numpy().tolist() == [[9, 27, "a"], [7, 21, "a"]]
-    monkeypatch.setitem(run.STUDIES, "toy", jobs)
+    assert ASKED == [9, 7, 7]
+    monkeypatch.setitem(run.STUDIES, "toy", (times, [Toy(9), Toy(7), Toy(5)]))
     run.main("toy", "tcp://a")
+    assert ASKED == [9, 7, 7, 5]
     assert tables.read_all("toy").to_numpy().tolist() == [
         [9, 27, "a"], [7, 21, "a"], [5, 15, "a"]]
-
-    table = (tmp_path / "toy.csv").read_bytes()
-    monkeypatch.setattr(store, "CODE", "new")
-    monkeypatch.setattr(run, "side_by_side", lambda function, jobs: [])
-    with pytest.raises(SystemExit, match="^the code has changed since .* command makes 3 anew"):
-        run.main("toy")
-    assert (tmp_path / "toy.csv").read_bytes() == table
-    (tmp_path / "toy.csv").write_bytes(table.replace(b",", b";"))
-    monkeypatch.setattr(run, "side_by_side", lambda function, jobs: pytest.fail("it trains"))
+    monkeypatch.setattr(run, "cpu_name", lambda: "b")
+    run.main("toy")
+    assert ASKED == [9, 7, 7, 5, 9, 7, 5]
+    (tmp_path / "toy.csv").write_text("factor;cpu\n9;a\n", "utf-8")
     with pytest.raises(ValueError, match="toy.csv is no table of runs"):
         run.main("toy")
+
+
+def test_jobs_are_told_apart_as_a_table_rounds_them(monkeypatch, tmp_path):
+    monkeypatch.setattr(tables, "RESULTS", tmp_path)
+    kept = Job("blog", "sbd", 0, beta=1 / 3)
+    pd.DataFrame([{**asdict(kept), "epochs": 150, "cpu": "a and b"}]).to_csv(
+        tmp_path / "toy.csv", index=False, float_format=tables.DIGITS)
+    other = Job("blog", "sbd", 0, beta=0.3334)
+    assert tables.missing("toy", [kept, other]) == [other]
+    assert tables.missing("toy", [kept], "a") == tables.missing("toy", [kept], "b") == []
+    assert tables.missing("toy", [kept], "c") == tables.missing("none", [kept]) == [kept]
+    assert np.isclose(tables.read_all("toy").beta[0], 1 / 3, rtol=1e-4)

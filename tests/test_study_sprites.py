@@ -1,5 +1,6 @@
 """The plane of places and the row of a run, on codes that are known."""
 
+from dataclasses import asdict, replace
 from functools import partial
 
 import numpy as np
@@ -7,7 +8,8 @@ import pandas as pd
 import pytest
 
 from sbd_utils.studies import sprites, tables
-from sbd_utils.training.loop import TrainConfig
+from sbd_utils.training.config import TrainConfig
+from sbd_utils.training.records import load_run
 from sbd_utils.worlds.sprites import WORLDS, World
 
 CORNER = 49 / 256  # 7 of 16 places a side are farther than 0.03 from the quadrant's own
@@ -207,9 +209,9 @@ def test_a_run_that_diverged_is_a_row_without_scores(monkeypatch, capsys):
     def diverges(*args):
         raise sprites.TrainingDivergedError("epoch 7")
 
-    monkeypatch.setattr(sprites, "load_or_train", diverges)
-    job = {"world": "large", "decoder": "sbd", "seed": 1}
-    assert sprites.train_and_score(**job) == {**job, "cpu": sprites.cpu_name()}
+    monkeypatch.setattr(sprites, "train", diverges)
+    job = sprites.Job("large", "sbd", 1)
+    assert sprites.train_and_score(job) == {**asdict(job), "cpu": sprites.cpu_name()}
     assert "epoch 7" in capsys.readouterr().err
 
 
@@ -218,41 +220,38 @@ def test_a_row_is_of_its_world_decoder_and_seed(monkeypatch, tmp_path, reported)
     monkeypatch.setattr(sprites, "TrainConfig",
                         partial(TrainConfig, compiled=False, precision="float32"))
     monkeypatch.setattr("sbd_utils.measures.information.ACTIVE", 0)
-    for name, value in (("EPOCH", 64), ("BEFORE", 1), ("LOOKS", 2), ("SIDE", 7)):
+    for name, value in (("EPOCH", 64), ("BEFORE", 1), ("SPRITES_PER_POSITION", 2), ("SIDE", 7)):
         monkeypatch.setattr(sprites, name, value)
-    job = {"world": "quadrant", "decoder": "deconv", "seed": 3, "decoder_variance": 0.5,
-           "epochs": 2}
-    row = sprites.train_and_score(**job)
-    assert row | job == row and row["precision"] == "float32"
-    assert len(list(tmp_path.glob("deconv-seed3-*"))) == 1
-    run = sprites.trained(**job)
-    history = run.history
+    job = sprites.Job("quadrant", "deconv", 3, decoder_variance=0.5, epochs=2)
+    row = sprites.train_and_score(job)
+    assert row | asdict(job) == row and row["precision"] == "float32"
+    [path] = tmp_path.glob("deconv-seed3-*")
+    run = load_run(path)
     assert (run.config.decoder_variance, run.config.epochs) == (0.5, 2)
+    assert run.config.latent_dim == 10
+    history = run.history
     assert [row["reconstruction_before"], row["reconstruction"]] == history.reconstruction
     assert row["kl"] == history.kl[-1]
-    assert sprites.train_and_score(**job) == row  # the run is loaded, not trained anew
+    assert sprites.train_and_score(job) == row  # the run is loaded, not trained anew
     assert reported[0][0].shape == (300, 10) and len(reported) == 2
-    other = sprites.train_and_score(**job | {"world": "large"})
+    other = sprites.train_and_score(replace(job, world="large"))
     assert other["reconstruction"] != row["reconstruction"] and other["unseen"] == 0
 
 
 def test_jobs_are_the_protocols():
     jobs, pilot = sprites.JOBS["sprites"], sprites.JOBS["pilot"]
-    assert len(jobs) == len({tuple(job.values()) for job in jobs}) == 6 * 2 * 5
-    assert {job["seed"] for job in jobs} == set(range(5))
-    assert {job["world"] for job in jobs} == set(WORLDS)
-    assert len(pilot) == 6 and {job["seed"] for job in pilot} == {100, 101}
-    assert {job["decoder_variance"] for job in jobs} == {sprites.VARIANCE}
-    epochs = {(job["world"], job["epochs"]) for job in jobs}
+    assert len(jobs) == 6 * 2 * 5 and {job.seed for job in jobs} == set(range(5))
+    assert {job.world for job in jobs} == set(WORLDS)
+    assert len(pilot) == 6 and {job.seed for job in pilot} == {100, 101}
+    assert {job.decoder_variance for job in jobs} == {sprites.VARIANCE}
+    epochs = {(job.world, job.epochs) for job in jobs}
     assert epochs == {(world, 30 if world == "hue-of-place" else 150) for world in WORLDS}
-    assert {job["epochs"] for job in pilot} == {100}
+    assert {job.epochs for job in pilot} == {100}
 
 
-@pytest.mark.parametrize("study", sorted(set(tables.studies()) & set(sprites.JOBS)))
-def test_committed_scores_are_of_the_jobs_of_their_study(study):
+@pytest.mark.parametrize("study", sprites.JOBS)
+def test_committed_scores_are_whole(study):
     found = tables.read_all(study)
-    jobs = found[list(sprites.JOBS[study][0])].to_dict("records")
-    assert jobs == sprites.JOBS[study]
     assert found.precision.notna().all()
     assert (found.unseen.between(0, 1) == (found.active > 1)).all()
 
@@ -264,8 +263,8 @@ def rows(to=()):
             "deconv": {"reconstruction": 9, "MIG": 0.2, "flat": 0.8, "explained": 0.96,
                        "drawn_unseen": 9, "code_unseen": 9, "picture_unseen": 9}}
     table = pd.DataFrame([
-        {**job, "precision": "float32", **{name: value * (1 + 0.001 * job["seed"])
-                                           for name, value in good[job["decoder"]].items()}}
+        {**asdict(job), "precision": "float32", **{name: value * (1 + 0.001 * job.seed)
+                                                   for name, value in good[job.decoder].items()}}
         for job in sprites.JOBS["sprites"]
     ])
     table.loc[(table.world == "small") & (table.decoder == "deconv"), "explained"] = 0.6

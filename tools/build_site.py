@@ -144,7 +144,7 @@ def gather(tree: Path) -> None:
     for name in ("README.md", "LICENSE", "CITATION.cff"):
         shutil.copy(ROOT / name, tree)
     shutil.copytree(RESULTS, tree / "results", ignore=shutil.ignore_patterns(
-        "blog", "quick", "published", "*.json", "*.safetensors", "SHA256SUMS"))
+        "blog", "quick", "published", "*.json", "*.safetensors"))
     figures = tree / "extra" / "results" / "figures"  # what raw HTML links to
     figures.mkdir(parents=True)
     for path in RESULTS.glob("figures/geometry_*"):

@@ -21,9 +21,10 @@ from sbd_utils.measures.geometry import (
     lattice_places,
     principal_plane,
 )
+from sbd_utils.models.recipes import PAIR
 from sbd_utils.reproduce import NOTEBOOKS, claim_rows
 from sbd_utils.settings import RESULTS
-from sbd_utils.training import published
+from sbd_utils.training.records import load_run
 from sbd_utils.worlds.circles import COLORS, draw_sprite, make_sprites
 
 PLACES = lattice_places(np.linspace(0.2, 0.8, 11))  # [11, 11, 2], as in the published files
@@ -81,8 +82,8 @@ def tally() -> str:
 def geometry() -> dict:
     """The true lattice, and where each decoder's code puts it after some of the epochs."""
     found = {"epochs": EPOCHS, "truth": _rounded(PLACES), "decoders": {}}
-    for name in published.DECODERS:
-        lattices = published.read(name)[0]["lattice"].double().numpy()
+    for name in PAIR:
+        lattices = load_run(name).history.codes.double().numpy()
         planes = [compare(principal_plane(lattices[epoch - 1], PLACES), PLACES)
                   for epoch in EPOCHS if epoch <= len(lattices)]
         found["decoders"][name] = {
@@ -102,8 +103,8 @@ def play() -> dict:
     images = [{"label": _label(*image), "picture": _png(sprites.images[i]), "color": image[2],
                "codes": {}} for i, image in zip(chosen, IMAGES, strict=True)]
     models = {}
-    for name in (*published.DECODERS, "sbd-mixing"):
-        vae = published.load(name).vae
+    for name in (*PAIR, "sbd-mixing"):
+        vae = load_run(name).vae
         mu, log_var = encode(vae, sprites.images)
         some = slice(None, None, 125)  # as in notebook 10
         parameters = [p.detach().cpu() for p in vae.decoder.parameters()]
@@ -129,7 +130,7 @@ def card() -> Figure:
     figure.text(0.05, 0.79, "reproduced, measured, and running in your browser", color="#c9d1d9",
                 fontsize=23)
     for i, (name, label) in enumerate((("deconv", "DeConv decoder"), ("sbd", "SB decoder"))):
-        plane = principal_plane(published.read(name)[0]["lattice"][-1].double().numpy(), PLACES)
+        plane = principal_plane(load_run(name).history.codes[-1].double().numpy(), PLACES)
         axes = figure.add_axes((0.06 + 0.46 * i, 0.12, 0.42, 0.6))
         for k in range(0, 11, 2):
             for line in (plane[:, k], plane[k]):

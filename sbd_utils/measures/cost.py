@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sbd_utils import checks
 from sbd_utils.training import loop
+from sbd_utils.training.config import TrainConfig
 
 # The profiler's library prints two lines at every start and stop; it reads this when it starts.
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")
@@ -58,13 +59,14 @@ def peak_bytes(function: Callable, *inputs: object) -> int:
     return peak
 
 
-def step_bytes(config: loop.TrainConfig, images: torch.Tensor) -> int:
+def step_bytes(config: TrainConfig, images: torch.Tensor) -> int:
     """Bytes of a training step at its peak on the CPU, weights and Adam's moments included."""
-    checks.kind("config", config, loop.TrainConfig)
+    checks.kind("config", config, TrainConfig)
     checks.images("images", images)
     cpu = torch.device("cpu")
+    config = loop.resolve(config, cpu)
     vae, optimizer = loop.new_model(config, images.shape[-1], cpu)
-    step = loop.new_step(config, vae, optimizer, images)
+    step, _ = loop.new_step(config, vae, optimizer, images)
     batch = next(loop.batches(len(images), config, torch.Generator(), cpu))
     step(*batch)  # Adam's moments come with the first step
     optimizer.zero_grad()

@@ -19,7 +19,7 @@ from sbd_utils.measures.pictures import (
     measure_moves,
     right_blobs,
 )
-from sbd_utils.training.loop import Run
+from sbd_utils.training.records import Run
 from sbd_utils.worlds.circles import COLORS, Sprites
 
 

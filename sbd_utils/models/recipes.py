@@ -152,10 +152,14 @@ APART = {
     "deconv-kernel3": replace(DECONV, kernel=3),
     "deconv-kernel5": replace(DECONV, kernel=5),
 }
-RECIPES = VARIANTS | PLACES | APART
+# The decoders by name. A reader's own can be added: a Recipe, or a class or function that builds a
+# module from latent_dim and image_size.
+DECODERS: dict[str, Recipe | Callable[[int, int], nn.Module]] = VARIANTS | PLACES | APART
+PAIR = ("deconv", "sbd")  # the two decoders that the post compares
 
 
 def builder(name: str) -> Callable[[int, int], nn.Module]:
-    """What builds the decoder of a name, one of RECIPES, from latent_dim and image_size."""
-    checks.one_of("decoder", name, RECIPES)
-    return partial(ComposedDecoder, recipe=RECIPES[name])
+    """What builds the decoder of a name in DECODERS from latent_dim and image_size."""
+    checks.one_of("decoder", name, DECODERS)
+    decoder = DECODERS[name]
+    return partial(ComposedDecoder, recipe=decoder) if isinstance(decoder, Recipe) else decoder

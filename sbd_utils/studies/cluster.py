@@ -1,74 +1,75 @@
 """Jobs on a Dask cluster that runs already (`pip install .[cluster]`)."""
 
-import asyncio
+import hashlib
 import logging
-import os
-import sys
+import pickle
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from functools import partial
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-import torch
-from tqdm import tqdm
-
-from sbd_utils.settings import RUNS
-from sbd_utils.studies import store
-from sbd_utils.training.loop import TrainConfig
+from sbd_utils.settings import ROOT, RUNS
+from sbd_utils.training.machine import pick_device, pick_precision
 
 if TYPE_CHECKING:
     from distributed import Client
 
-LOOK = 10  # seconds; how often new workers are looked for, and what the runs have got to is told
+POLL_SECONDS = 10  # how often new workers and paused ones are looked for
 PATIENCE = 900  # seconds; a job whose workers die sooner, time after time, is itself at fault
+VERSIONS = ("torch", "numpy", "scipy", "scikit-learn")  # that scores depend on
+LOG = logging.getLogger(__name__)
 
 
 class ClusterError(RuntimeError):
     """A cluster that cannot do the work; the message says why."""
 
 
-def on_cluster(address: str, work: Callable[..., dict], jobs: list[Mapping]) -> Iterator[str]:
-    """store.done of every job on the workers of a scheduler; the keys, as they come.
+def on_cluster(
+    address: str, row_of: Callable[[Callable, Any], dict], work: Callable[[Any], dict], jobs: list
+) -> Iterator[dict]:
+    """`row_of(work, job)` of every job on the workers of a scheduler; the rows, as they come.
 
-    No more jobs are handed out than there are workers: Dask suspects every job that a dead worker
-    had been given, not only the one that ran. A job whose worker died goes on at its last epoch.
-    Raises ClusterError where the cluster cannot do the work, and what a job raises.
+    A job whose worker died goes on at its last epoch.
+
+    Raises:
+        ClusterError: the cluster cannot do the work. What a job raises is raised as it is.
     """
     from distributed import CancelledError, Client  # of the extra `cluster`
     from distributed.comm import CommClosedError
-    from distributed.utils import LoopRunner
 
+    if not address.startswith(("tcp://", "tls://")):
+        raise ClusterError(f"no scheduler answers at {address}: it must be tcp://HOST:PORT")
     try:
-        # A client would wait forever for what takes its call and says nothing, as a dashboard does.
-        if (kind := LoopRunner().run_sync(_identity, address)["type"]) != "Scheduler":
-            raise ValueError(f"a {kind} does")
         client = Client(address, timeout="10s")
-    except (MemoryError, OSError, TypeError, ValueError) as error:
-        why = str(error) or "nothing that Dask would say comes within 10 s"
-        raise ClusterError(f"no scheduler answers at {address}: {why}") from error
-    with client, _seen_by_all() as seen:
+    except (OSError, TypeError, ValueError) as error:
+        raise ClusterError(f"no scheduler answers at {address}: {error}") from error
+    with client, _marker() as marker:
         try:
-            yield from _hand_out(client, seen, work, {store.key(work, job): job for job in jobs})
+            payloads = [pickle.dumps((row_of, work, job)) for job in jobs]
+            yield from _hand_out(client, deque(payloads), facts(marker), marker)
         except (CancelledError, CommClosedError) as error:
             raise ClusterError(f"the scheduler at {address} is gone; the same command goes on with "
                                "what is done") from error
 
 
-async def _identity(address: str) -> dict:
-    """What Dask's process at an address says of itself; TimeoutError where nothing comes."""
-    from distributed import Security
-    from distributed.core import rpc
+def facts(marker: str) -> dict:
+    """What must be the same on all workers, and here.
 
-    secured = Security().get_connection_args("client")
-    async with rpc(address, timeout=5, connection_args=secured) as there:
-        return await asyncio.wait_for(there.identity(), 10)
+    Args:
+        marker: the name of a file that the client has made in its SBD_RUNS.
+    """
+    code = hashlib.blake2b(b"".join(
+        path.read_bytes() for path in sorted((ROOT / "sbd_utils").rglob("*.py")))).hexdigest()
+    return {"code": code, **{name: version(name) for name in VERSIONS},
+            "precision": pick_precision(pick_device()),
+            "folder SBD_RUNS": str(RUNS) if (RUNS / marker).exists() else f"{RUNS}, not shared"}
 
 
 @contextmanager
-def _seen_by_all() -> Iterator[str]:
+def _marker() -> Iterator[str]:
     """The name of a file in SBD_RUNS, there as long as the study runs."""
     path = RUNS / f"seen-{uuid4().hex}"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -79,104 +80,61 @@ def _seen_by_all() -> Iterator[str]:
         path.unlink(missing_ok=True)
 
 
-def _do(seen: str, precision: str, work: Callable[..., dict], job: Mapping) -> str:
-    """store.done, on a worker that may have come since the others were asked."""
-    if not os.path.exists(RUNS / seen):
-        raise ClusterError(f"a worker has another SBD_RUNS than we have here: {RUNS}")
-    if (own := TrainConfig(compiled=False).precision) != precision:
-        raise ClusterError(f"a worker trains in {own}, the others in {precision}, and "
-                           "a study compares runs of one precision: leave it out")
-    return store.done(work, job)
-
-
 def _hand_out(
-    client: "Client", seen: str, work: Callable[..., dict], todo: Mapping[str, Mapping]
-) -> Iterator[str]:
-    """The keys of todo, key to job, as their jobs are done."""
+    client: "Client", waiting: deque[bytes], ours: dict, marker: str
+) -> Iterator[dict]:
+    """The rows of pickled jobs.
+
+    No more jobs are handed out than there are workers, since Dask counts a worker's death against
+    every job that it had been given.
+    """
     from distributed import KilledWorker, wait
 
-    waiting, running, since, checked = deque(todo), {}, {}, {}
-    told, looked = _progress(), time.monotonic()
-    while waiting or running:
-        if time.monotonic() > looked + LOOK:
-            before, told, looked = told, _progress(), time.monotonic()
-            for run, line in sorted(set(told.items()) - set(before.items())):
-                tqdm.write(f"{run}: {line}", file=sys.stderr)
-        workers = set(client.nthreads())  # more may have come
-        if new := workers - set(checked):
-            checked |= check(client, seen, new)
-            if len(found := set(checked.values())) > 1:
-                raise ClusterError(f"the workers train in {' and '.join(found)}, by processor, and "
-                                   "a study compares runs of one precision: leave some out")
-        while waiting and checked and len(running) < len(workers):
-            name, precision = waiting.popleft(), next(iter(checked.values()))
-            running[name] = client.submit(partial(_do, seen, precision, work), todo[name], key=name)
-            since[name] = time.monotonic()
+    # A function in a function travels by its code, so that it runs where the package is missing.
+    def run_job(payload: bytes, ours: dict) -> dict | str:
+        import pickle
         try:
-            if not workers or not running:  # none, or none that could be asked
-                logging.getLogger(__name__).warning("the scheduler has no worker; waiting for one")
-                client.wait_for_workers(1, timeout=LOOK)
-                continue
-            wait(list(running.values()), timeout=LOOK, return_when="FIRST_COMPLETED")
+            from sbd_utils.studies.cluster import facts
+        except ImportError as error:
+            return f"cannot import sbd_utils ({error})"
+        for name, theirs in facts(marker).items():
+            if theirs != ours[name]:
+                return f"has another {name} than we have here: {theirs}, not {ours[name]}"
+        row_of, work, job = pickle.loads(payload)
+        return row_of(work, job)
+
+    running = {}
+    while waiting or running:
+        workers = client.scheduler_info(n_workers=-1)["workers"]
+        for name, worker in workers.items():
+            if worker["nthreads"] != 1:
+                raise ClusterError(f"{name} must be started with --nthreads 1")
+            if worker["status"] == "paused":
+                LOG.warning("%s is paused: it uses %.1f of %.1f GB of memory", name,
+                            worker["metrics"]["memory"] / 1e9, worker["memory_limit"] / 1e9)
+        if not workers:
+            LOG.warning("the scheduler has no worker; waiting for one")
+        while waiting and len(running) < len(workers):
+            payload = waiting.popleft()
+            running[client.submit(run_job, payload, ours, pure=False)] = payload, time.monotonic()
+        if not running:
+            time.sleep(POLL_SECONDS)
+            continue
+        try:
+            wait(list(running), timeout=POLL_SECONDS, return_when="FIRST_COMPLETED")
         except TimeoutError:
             continue
-        for name in [name for name, future in running.items() if future.done()]:
-            future = running.pop(name)
+        for future in [future for future in running if future.done()]:
+            payload, since = running.pop(future)
             try:
                 found = future.result()
             except KilledWorker as error:
-                lived = time.monotonic() - since[name]
-                if lived < PATIENCE:
-                    raise ClusterError(f"{todo[name]} ended several workers in {lived:.0f} s; "
-                                       "have they memory enough?") from error
-                waiting.appendleft(name)
-                future.release()
+                if (lived := time.monotonic() - since) < PATIENCE:
+                    job = pickle.loads(payload)[-1]
+                    raise ClusterError(f"{job} ended several workers in {lived:.0f} s; have they "
+                                       "memory enough?") from error
+                waiting.appendleft(payload)
                 continue
-            if found != name:
-                raise ClusterError("the code of a worker has changed since it was asked")
-            yield name
-
-
-def _progress() -> dict[str, str]:
-    """What each run in SBD_RUNS last said of itself, by its folder."""
-    lines = {}
-    for path in RUNS.glob("*/progress.txt"):
-        with suppress(OSError, UnicodeDecodeError):  # gone, not ours to read, or being written
-            lines[path.parent.name] = path.read_text(encoding="utf-8")
-    return {run: line for run, line in lines.items() if line.endswith(" left")}
-
-
-def check(client: "Client", seen: str, workers: set[str]) -> dict[str, str]:
-    """At what precision each worker trains, by its address; one that has gone since is left out.
-
-    seen: a file in our SBD_RUNS. Raises ClusterError unless scheduler and workers can do what
-    on_cluster asks of them.
-    """
-    # A function in a function travels by its code, so it runs where the package is missing.
-    def look(code: str, version: str, name: str = "") -> str:
-        try:
-            import torch
-
-            from sbd_utils.settings import RUNS
-            from sbd_utils.studies import store
-        except ImportError as error:
-            return f"cannot import sbd_utils ({error})"
-        if code != store.CODE:
-            return "has other code than we have here"
-        if version != torch.__version__:
-            return f"has torch {torch.__version__}, and we have {version} here"
-        if name and not os.path.exists(RUNS / name):  # False also where it may not look
-            return f"has another SBD_RUNS than we have here ({RUNS}), or does not share it"
-        return ""
-
-    ours = store.CODE, str(torch.__version__)  # its own type could not be read without torch
-    told = {"the scheduler": client.run_on_scheduler(look, *ours),
-            **client.run(look, *ours, seen, workers=list(workers), on_error="return")}
-    told |= {name: "must be started with --nthreads 1"
-             for name, threads in client.nthreads().items() if name in workers and threads != 1}
-    told = {name: why for name, why in told.items() if not isinstance(why, OSError)}
-    if wrong := [f"{name} {why}" for name, why in told.items() if why]:
-        raise ClusterError("; ".join(wrong))
-    found = client.run(lambda: TrainConfig(compiled=False).precision,
-                       workers=[*workers & set(told)], on_error="return")
-    return {name: precision for name, precision in found.items() if isinstance(precision, str)}
+            if isinstance(found, str):
+                raise ClusterError(f"a worker {found}")
+            yield found

@@ -1,6 +1,7 @@
 """The study `coordconv`: networks with coordinates and without, side by side (Liu et al. 2018)."""
 
 import hashlib
+import json
 import math
 import sys
 import time
@@ -13,25 +14,21 @@ import torch
 from torch import nn
 
 from sbd_utils import checks, files
-from sbd_utils.models import coordconv as networks
 from sbd_utils.models.coordconv import DECODERS, ENDS, new_network
 from sbd_utils.settings import RESULTS, RUNS
 from sbd_utils.studies import tables
 from sbd_utils.training.loop import TrainingDivergedError
-from sbd_utils.training.speed import (
+from sbd_utils.training.machine import (
     LAYOUT,
     cpu_name,
     flushed_denormals,
-    hand_back_memory,
     keep_freed_memory,
-    one_thread,
+    release_memory,
 )
-from sbd_utils.worlds import not_so_clevr
+from sbd_utils.training.records import named_fields
 from sbd_utils.worlds.not_so_clevr import TASKS, centers, coordinates, held_out
 
-# What a training depends on besides its case, as it was when this was imported.
-CODE = hashlib.blake2b(b"".join(Path(file).read_bytes() for file in (
-    __file__, networks.__file__, not_so_clevr.__file__))).hexdigest()
+VERSION = 1  # raise it when a change in the code makes earlier trainings incomparable
 # What is timed on the uniform split. The first seed alone trains what is too slow for more, what it
 # left short of 95% there, and most of what draws.
 TIMED = ("plain", "plain-kernel2", "plain-width16", "plain-broadcast", "plain-side8",
@@ -125,7 +122,7 @@ def fit(
             f"than {learning_rate} may help")
     scores = torch.empty(len(places))
     scores[test], scores[~test] = tested, trained
-    hand_back_memory()
+    release_memory()
     return Fit(model, at_steps, at_seconds, test_scores, trained.mean().item(), train_loss, scores)
 
 
@@ -174,47 +171,46 @@ def _cases() -> list[Case]:
     return cases
 
 
-CASES = [asdict(case) for case in _cases()]
+CASES = _cases()
 
 
-def _kept(case: Case) -> Path:
+def _record(case: Case) -> Path:
     """The path of what is kept of a training, by all that it depends on."""
-    facts = case, STEPS[case.task], new_network(case.task, case.network), CODE, torch.__version__
-    digest = hashlib.blake2b("".join(map(repr, facts)).encode(), digest_size=6).hexdigest()
+    facts = [VERSION, named_fields(case), STEPS[case.task],
+             named_fields(DECODERS.get(case.network, case.network))]
+    digest = hashlib.blake2b(json.dumps(facts).encode(), digest_size=6).hexdigest()
     return RUNS / "coordconv" / f"{case.network}-{case.task}-{digest}.safetensors"
 
 
-def train_and_score(**case: str | int | float) -> dict:
-    """A row of the table, of a training that is kept, else trained now on one core.
+def train_and_score(case: Case) -> dict:
+    """The row of a training that is kept, else done now.
 
-    case: the fields of a Case. The row says when the test first reached 95% and 100%, in steps and
-    seconds; nothing where it never did.
+    It says when the test score first reached 95% and 100%, in steps and seconds; NaN where it
+    never did.
     """
-    case = Case(**case)
-    path = _kept(case)
+    path = _record(case)
     if not path.exists():
         steps = STEPS[case.task]
-        timed = case.split == "uniform" or not case.seed  # else the end is all that is asked for
-        with one_thread():
-            done = fit(case.task, case.network, case.split, steps, case.rate, case.seed,
-                       first_look=25 if timed else steps)
+        timed = case.split == "uniform" or not case.seed  # else only the end is needed
+        fitted = fit(case.task, case.network, case.split, steps, case.rate, case.seed,
+                     first_look=25 if timed else steps)
         row = {
-            **asdict(case), "parameters": sum(p.numel() for p in done.network.parameters()),
-            "steps": done.steps[-1], "seconds": done.seconds[-1], "train": done.train,
-            "train_loss": done.train_loss, "test": done.test[-1],
+            **asdict(case), "parameters": sum(p.numel() for p in fitted.network.parameters()),
+            "steps": fitted.steps[-1], "seconds": fitted.seconds[-1], "train": fitted.train,
+            "train_loss": fitted.train_loss, "test": fitted.test[-1],
         }
         for share in (95, 100):
             row[f"steps_to_{share}"], row[f"seconds_to_{share}"] = (
-                done.until(share / 100) if timed else (float("nan"), float("nan")))
+                fitted.until(share / 100) if timed else (float("nan"), float("nan")))
         row |= {"torch": torch.__version__, "cpu": cpu_name()}
-        kept = {"scores": done.scores.view(56, 56).half(),
-                "curve": torch.tensor([done.steps, done.test])}
+        kept = {"scores": fitted.scores.view(56, 56).half(),
+                "curve": torch.tensor([fitted.steps, fitted.test])}
         if case.task == "rendering":
             with torch.inference_mode():
-                drawn = done.network(coordinates(torch.tensor(DRAWN))).sigmoid()
+                drawn = fitted.network(coordinates(torch.tensor(DRAWN))).sigmoid()
             kept["drawn"] = (255 * drawn[:, 0]).round().byte()  # [3, 64, 64]
         files.write_tensors(path, kept, {"row": row})
-        print(f"{case}: {done.train:.3f}, {done.test[-1]:.3f}, {done.seconds[-1]:.0f} s",
+        print(f"{case}: {fitted.train:.3f}, {fitted.test[-1]:.3f}, {fitted.seconds[-1]:.0f} s",
               file=sys.stderr)
     return files.read_tensors(path)[1]["row"]
 
@@ -230,10 +226,10 @@ def write_maps() -> None:
     "curve" [2, looks], steps and the score in the test, of classification.
     """
     found = {}
-    for case in (Case(**case) for case in CASES):
+    for case in CASES:
         if case.seed:
             continue
-        kept, _ = files.read_tensors(_kept(case))
+        kept, _ = files.read_tensors(_record(case))
         name = f"{case.task}/{case.split}/{case.network}"
         if case.split == "quadrant" or case.network in ENDS:
             found[f"{name}/scores"] = (255 * kept["scores"].double()).round().byte()

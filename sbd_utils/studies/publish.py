@@ -8,13 +8,13 @@ import pandas as pd
 import torch
 from scipy.spatial.distance import pdist, squareform
 
-from sbd_utils.settings import RUNS, TRAINING
-from sbd_utils.studies import sprites, tables
-from sbd_utils.studies.run import watch
-from sbd_utils.studies.store import provenance
-from sbd_utils.training import published
-from sbd_utils.training.loop import TrainConfig, load_or_train, run_name
-from sbd_utils.training.speed import cpu_name
+from sbd_utils import files
+from sbd_utils.models.recipes import PAIR
+from sbd_utils.settings import RUNS
+from sbd_utils.studies import circles, sprites, tables
+from sbd_utils.training.loop import print_progress, train
+from sbd_utils.training.machine import cpu_name
+from sbd_utils.training.records import PUBLISHED, run_id
 from sbd_utils.worlds.circles import make_sprites
 
 # The worlds of which a pair is published, and the scores that it is chosen by.
@@ -31,10 +31,10 @@ def typical(rows: pd.DataFrame, scores: Iterable[str] = tables.SCORES) -> tuple[
     were kept, which have all scores, the typical one has the least sum of Euclidean distances to
     all pairs; where all were kept, that is the medoid.
     """
-    pairs = rows[rows.decoder.isin(published.DECODERS)]
+    pairs = rows[rows.decoder.isin(PAIR)]
     table = pairs.pivot(index=["cpu", "seed"], columns="decoder", values=list(scores))
     kept, shared = table.notna().all(axis=1), table.dropna(axis=1)
-    missing = set(published.DECODERS) - set(pairs.decoder)
+    missing = set(PAIR) - set(pairs.decoder)
     if missing or len(table) < 3 or not kept.any() or shared.empty:
         raise ValueError(f"rows must have all scores of both decoders for 3 seeds, got\n{table}")
     spread = shared.std()
@@ -44,14 +44,14 @@ def typical(rows: pd.DataFrame, scores: Iterable[str] = tables.SCORES) -> tuple[
 
 
 def main() -> None:
-    """Publish the typical pairs; runs are loaded, or trained again where they are missing.
+    """Copy the records of the typical pairs; a run whose record is missing is trained again.
 
     A pair that is typical as it was trained on another processor would be another one here, and
     stays as it is: SystemExit says so when the others are published.
     """
-    torch.set_num_threads(1)  # as the studies have them
+    torch.set_num_threads(1)  # as in the studies
     populations = {"circles": (tables.read("seeds", "blog"), tables.SCORES)}
-    if "sprites" in tables.studies():  # else `make study NAME=sprites` comes first
+    if "sprites" in tables.studies():
         populations |= {world: (rows, SCORES) for world, rows in
                         tables.read_all("sprites").groupby("world") if world in SHOWN}
     elsewhere = []
@@ -60,31 +60,27 @@ def main() -> None:
         if cpu != cpu_name():
             elsewhere.append(f"seed {seed} of {world} is typical as it was trained on {cpu}")
             continue
-        for decoder in published.DECODERS:
-            if world == "circles":
-                publish_circles(decoder, seed)
-            else:
-                run = sprites.trained(world, decoder, seed)
-                published.save(f"{world}-{decoder}", run, provenance(run))
+        for decoder in PAIR:
+            publish(world, decoder, seed)
             print(f"{world}: seed {seed} of {decoder} is published", file=sys.stderr)
     if elsewhere:
         raise SystemExit(f"{'; '.join(elsewhere)}: publish it there")
 
 
-def publish_circles(decoder: str, seed: int) -> None:
-    """Publish a run of the study `seeds` with the way of its lattice.
-
-    SystemExit where only a part of the way was kept, as where `make reproduce` began the run.
-    """
-    images = make_sprites().images
-    config = TrainConfig(decoder, seed, **TRAINING["blog"])
-    run = load_or_train(config, images, RUNS, watch(config, images))
-    folder = RUNS / run_name(config, images)
-    path = folder / "lattice.npy"
-    lattice = np.load(path) if path.exists() else np.zeros((1, 1))
-    if not lattice.reshape(len(lattice), -1).any(axis=1).all():
-        raise SystemExit(f"{path} lacks epochs: move {folder} away, and the run is trained anew")
-    published.save(decoder, run, provenance(run), torch.from_numpy(lattice))
+def publish(world: str, decoder: str, seed: int) -> None:
+    """Copy the record of a run into results/published."""
+    if world == "circles":
+        job, name = circles.Job("blog", decoder, seed), decoder
+        config, images = job.config, make_sprites().images
+        circles.run_of(job)
+    else:
+        [job] = [job for job in sprites.JOBS["sprites"]
+                 if (job.world, job.decoder, job.seed) == (world, decoder, seed)]
+        config, images = sprites.settings(job)
+        name = f"{world}-{decoder}"
+        train(config, images, RUNS, print_progress)
+    record = RUNS / f"{run_id(config, images)}.safetensors"
+    files.write(PUBLISHED / f"{name}.safetensors", record.read_bytes())
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The study of sprites: {world} × {decoder} × {seed}, and what is measured of each run."""
 
 import sys
+from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -15,72 +16,79 @@ from sbd_utils.measures.disentanglement import report
 from sbd_utils.measures.geometry import folded_cells, principal_plane
 from sbd_utils.measures.information import active_units
 from sbd_utils.measures.pictures import find_blobs
+from sbd_utils.models.recipes import PAIR
 from sbd_utils.models.vae import VAE
 from sbd_utils.settings import RUNS
-from sbd_utils.studies.store import provenance
-from sbd_utils.training import published
-from sbd_utils.training.loop import Run, TrainConfig, TrainingDivergedError, load_or_train, progress
-from sbd_utils.training.speed import cpu_name, hand_back_memory
+from sbd_utils.training.config import TrainConfig
+from sbd_utils.training.loop import TrainingDivergedError, print_progress, train
+from sbd_utils.training.machine import cpu_name, release_memory
+from sbd_utils.training.records import provenance
 from sbd_utils.training.stream import Stream, generator
 from sbd_utils.worlds.factors import Choice, FactorSet
 from sbd_utils.worlds.sprites import WORLDS, World
 
 EPOCH = 4096  # images; none is seen twice
 EPOCHS, LATENTS = 150, 10
-FEWER = {"hue-of-place": 30}  # epochs, of a world whose turn came when the hours were spent
+SHORT_EPOCHS = 30  # of hue-of-place, which was added when the computing time was spent
 VARIANCE = 0.02  # of the decoder; at the post's 0.3 the sprites stay gray
-# The pilot fixed both: two worlds, with a seed each that the study does not use.
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run to train and to score; `world` is a name in WORLDS."""
+
+    world: str
+    decoder: str
+    seed: int
+    decoder_variance: float = VARIANCE
+    epochs: int = EPOCHS
+
+
+# The pilot fixed variance and epochs: two worlds, with a seed each that the study does not use.
 JOBS = {
-    name: [{"world": world, "decoder": decoder, "seed": seed, "decoder_variance": variance,
-            "epochs": epochs}
-           for world, seed, variance, epochs in cases for decoder in published.DECODERS]
-    for name, cases in (
-        ("sprites", [(world, seed, VARIANCE, FEWER.get(world, EPOCHS))
-                     for seed in range(5) for world in WORLDS]),
-        ("pilot", [("sprites", 100, 0.3, 100), ("sprites", 100, VARIANCE, 100),
-                   ("large", 101, VARIANCE, 100)]),
-        # After the seeds had run: small discs that weigh as much as large ones do above.
-        ("weighed", [("small", seed, VARIANCE / 10, 50) for seed in (0, 1)]),
-        # After hue-of-place had run: its few epochs, where no factor depends on another.
-        ("short", [("large", 0, VARIANCE, 30)]),
-    )
+    "sprites": [
+        Job(world, decoder, seed, epochs=SHORT_EPOCHS if world == "hue-of-place" else EPOCHS)
+        for seed in range(5)
+        for world in ("sprites", "large", "small", "hue-of-place", "triangle", "quadrant")
+        for decoder in PAIR],
+    "pilot": [Job(world, decoder, seed, variance, 100)
+              for world, seed, variance in (("sprites", 100, 0.3), ("sprites", 100, VARIANCE),
+                                            ("large", 101, VARIANCE))
+              for decoder in PAIR],
+    # After the seeds had run: small discs that weigh as much as large ones do above.
+    "weighed": [Job("small", decoder, seed, VARIANCE / 10, 50)
+                for seed in (0, 1) for decoder in PAIR],
+    # After hue-of-place had run: its few epochs, where no factor depends on another.
+    "short": [Job("large", decoder, 0, epochs=SHORT_EPOCHS) for decoder in PAIR],
 }
 SCORED = 10_000  # images, drawn for the measures
-SCORES = 2**20  # in the place of a seed; no training has it
+EVAL_SEED = 2**20  # no training has it
 BEFORE = 10  # epochs before the last, of which reconstruction_before is
-LOOKS, SIDE = 8, 16  # sprites that stand at each place of a lattice, and its places a side
+SPRITES_PER_POSITION, SIDE = 8, 16  # at each place of a lattice, and its places a side
 
 
-def trained(
-    world: str, decoder: str, seed: int, decoder_variance: float = VARIANCE,
-    epochs: int | None = None,
-) -> Run:
-    """A VAE of ten latents, trained on a world's stream, or loaded where it is finished.
-
-    epochs: left out, those of the study.
-    """
-    epochs = FEWER.get(world, EPOCHS) if epochs is None else epochs
-    config = TrainConfig(decoder, seed, epochs=epochs, latent_dim=LATENTS,
-                         decoder_variance=decoder_variance)
-    return load_or_train(config, Stream(WORLDS[world], EPOCH), RUNS, lambda run: print(
-        f"{world}: {progress(run)}", file=sys.stderr))
+def settings(job: Job) -> tuple[TrainConfig, Stream]:
+    """What the run of a job is trained by and on: ten latents, a world's stream."""
+    config = TrainConfig(job.decoder, job.seed, epochs=job.epochs, latent_dim=LATENTS,
+                         decoder_variance=job.decoder_variance)
+    return config, Stream(WORLDS[job.world], EPOCH)
 
 
-def train_and_score(**job: str | float) -> dict:
-    """A row of the table, of `trained(**job)`; one that diverged has no scores."""
+def train_and_score(job: Job) -> dict:
+    """The row of a job; a run that diverged has no scores."""
     try:
-        run = trained(**job)
+        run = train(*settings(job), RUNS, print_progress)
     except TrainingDivergedError as error:
         print(error, file=sys.stderr)
-        return {**job, "cpu": cpu_name()}
+        return {**asdict(job), "cpu": cpu_name()}
     row = {
-        **job,
+        **asdict(job),
         "reconstruction": run.history.reconstruction[-1],
         "reconstruction_before": run.history.reconstruction[-1 - BEFORE],
-        "kl": run.history.kl[-1], **score(run.vae, WORLDS[job["world"]]),
+        "kl": run.history.kl[-1], **score(run.vae, WORLDS[job.world]),
         "seconds": run.history.undisturbed_seconds, **provenance(run),
     }
-    hand_back_memory()
+    release_memory()
     return row
 
 
@@ -92,7 +100,7 @@ def score(vae: VAE, world: World) -> dict[str, float]:
     since the faintest trace of a factor in a dead latent would count like any other. Where fewer
     than two are active, there are no more scores. The others by `plane`.
     """
-    images, factors = world.sample(SCORED, generator(SCORES, 0))
+    images, factors = world.sample(SCORED, generator(EVAL_SEED, 0))
     mu, _ = encode(vae, images)
     some = images[:2000].numpy()
     left = np.square(decode(vae, mu[:2000]) - some).sum() / np.square(some - some.mean(0)).sum()
@@ -121,14 +129,16 @@ def placed(world: World) -> tuple[np.ndarray, torch.Tensor]:
     Places [place, 2], and images as in Moved. They stand there whatever the world says of places
     and of what depends on them.
     """
-    looks = world.train.sample(LOOKS, generator(SCORES, 1))
+    count = SPRITES_PER_POSITION
+    sprites = world.train.sample(count, generator(EVAL_SEED, 1))
     for factor in world.train.factors:
         if isinstance(factor, Choice):
-            looks[factor.name] = torch.tensor(factor.values).repeat(LOOKS)[:LOOKS].float()
+            values = torch.tensor(factor.values).float()
+            sprites[factor.name] = values.repeat(count)[:count]
     line = torch.linspace(0.15, 0.85, SIDE)
     places = torch.stack(torch.meshgrid(line, line, indexing="xy"), dim=-1).reshape(-1, 2)
-    factors = {name: column.repeat_interleave(len(places)) for name, column in looks.items()}
-    factors |= {name: places[:, axis].repeat(LOOKS) for axis, name in enumerate("xy")}
+    factors = {name: column.repeat_interleave(len(places)) for name, column in sprites.items()}
+    factors |= {name: places[:, axis].repeat(count) for axis, name in enumerate("xy")}
     return places.numpy(), world.draw(factors)
 
 
@@ -139,14 +149,14 @@ def moved(vae: VAE, world: World) -> Moved:
     one slope for all sprites, and starts at each sprite's mean.
     """
     places, images = placed(world)
-    codes = encode(vae, images)[0].reshape(LOOKS, len(places), -1)
+    codes = encode(vae, images)[0].reshape(SPRITES_PER_POSITION, len(places), -1)
     seen = seen_places(places, world.train)
     return Moved(places, seen, images, codes, *affine_map(codes, places, seen))
 
 
 def seen_places(places: np.ndarray, shown: FactorSet) -> np.ndarray:
     """Which places [place, 2] training sees that draws from a set of factors, bool [place]."""
-    drawn = shown.sample(20_000, generator(SCORES, 2))
+    drawn = shown.sample(20_000, generator(EVAL_SEED, 2))
     return cKDTree(torch.stack([drawn["x"], drawn["y"]], dim=1)).query(places)[0] < 0.03
 
 
@@ -179,7 +189,7 @@ def plane(vae: VAE, world: World) -> dict[str, float]:
     steps = codes - codes[:, seen].mean(axis=1, keepdims=True)
     around = np.square(steps - steps.mean(axis=0))[:, seen].sum()
     off = np.square(codes - affine)[:, seen].sum()
-    moves = LOOKS * np.square(places[seen] - places[seen].mean(axis=0)).sum(axis=0)  # [2]
+    moves = len(codes) * np.square(places[seen] - places[seen].mean(axis=0)).sum(axis=0)  # [2]
     along = moves * np.square(slope).sum(axis=1)
     lattice = places.reshape(SIDE, SIDE, 2)
     folded = [folded_cells(principal_plane(code.reshape(SIDE, SIDE, -1), lattice))
@@ -197,8 +207,9 @@ def plane(vae: VAE, world: World) -> dict[str, float]:
     rights = {}
     for name, those in (("picture", codes), ("drawn", affine)):
         pictures = decode(vae, those.reshape(len(images), -1))
-        errors[name] = np.square(pictures - images.numpy()).sum(axis=(1, 2, 3)).reshape(LOOKS, -1)
-        rights[f"{name}_right"] = _right(images.numpy(), pictures, np.tile(~seen, LOOKS))
+        square = np.square(pictures - images.numpy()).sum(axis=(1, 2, 3))
+        errors[name] = square.reshape(len(codes), -1)
+        rights[f"{name}_right"] = _right(images.numpy(), pictures, np.tile(~seen, len(codes)))
     for name, square in errors.items():
         for where, some in (("seen", seen), ("unseen", ~seen)):
             found[f"{name}_{where}"] = float(square[:, some].mean() ** 0.5)
@@ -227,7 +238,7 @@ def answers(rows: pd.DataFrame) -> pd.DataFrame:
         raise checks.refused("rows", "of one precision in each world and seed", rows.precision)
     rows = rows.assign(log_left=np.log(1 - rows.explained), **{
         f"log_{name}": np.log(rows[f"{name}_unseen"]) for name in ("drawn", "code", "picture")})
-    seeds = sorted({job["seed"] for job in JOBS["sprites"]})
+    seeds = sorted({job.seed for job in JOBS["sprites"]})
 
     def of(decoder: str, score: str, world: str) -> pd.Series:
         """A score by seed, its mean over processors; NaN where one of them has none."""

@@ -1,5 +1,8 @@
 """The scores of many runs as one DataFrame: the only place that reads or writes results/*.csv."""
 
+from collections.abc import Sequence
+from dataclasses import astuple, fields
+
 import pandas as pd
 
 from sbd_utils import checks, files
@@ -82,6 +85,25 @@ def studies() -> list[str]:
 def rounded(row: dict[str, float]) -> dict[str, float]:
     """Numbers as a table keeps them."""
     return {name: float(DIGITS % value) for name, value in row.items()}
+
+
+def missing(study: str, jobs: Sequence, cpu: str = "") -> list:
+    """The jobs, each a dataclass, that a study's table has no row of.
+
+    Args:
+        cpu: count only rows that were trained on this processor, or on it and another.
+    """
+    if study not in studies():
+        return list(jobs)
+    rows = read_all(study)
+    here = [cpu in name.split(" and ") for name in rows.cpu] if cpu else rows.cpu.notna()
+    names = [one.name for one in fields(jobs[0])]
+    found = {tuple(map(_as_kept, row)) for row in rows.loc[here, names].itertuples(index=False)}
+    return [job for job in jobs if tuple(map(_as_kept, astuple(job))) not in found]
+
+
+def _as_kept(value: object) -> object:
+    return float(DIGITS % value) if isinstance(value, float) else value
 
 
 def write(study: str, rows: list[dict]) -> None:

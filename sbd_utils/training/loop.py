@@ -1,100 +1,25 @@
-"""One training loop, with checkpoints that survive a kill at any moment."""
+"""The training loop."""
 
-import hashlib
-import logging
-import os
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, replace
-from itertools import product
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from sbd_utils import checks, files
-from sbd_utils.models.recipes import RECIPES, builder
 from sbd_utils.models.vae import VAE
-from sbd_utils.settings import RUNS, TRAINING
-from sbd_utils.training import checkpoints, speed
+from sbd_utils.training import machine, records
+from sbd_utils.training.config import TrainConfig
+from sbd_utils.training.records import History, Run
 from sbd_utils.training.stream import Stream
-
-PRECISIONS = ("bfloat16", "float32")
 
 
 class TrainingDivergedError(RuntimeError):
     """A loss or weights that are not finite; the message says where."""
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """The settings of a run; the defaults are the post's, its missing seed aside.
-
-    decoder: "sbd", "deconv" or another of recipes.RECIPES.
-    beta: the weight of the KL term (Higgins et al. 2017, beta-VAE).
-    accumulate: in how many pieces a batch is taken, one after another, to need less memory.
-    precision: "bfloat16" (autocast) or "float32"; left out, what this machine is fast at.
-    compiled: whether torch.compile builds the loss; left out, wherever it can. A run goes on
-        eagerly, with one line that says so, where it cannot after all.
-    """
-
-    decoder: str = "sbd"
-    seed: int = 0
-    epochs: int = TRAINING["blog"]["epochs"]
-    batch_size: int = 16
-    learning_rate: float = TRAINING["blog"]["learning_rate"]
-    latent_dim: int = 5
-    decoder_variance: float = 0.3
-    beta: float = 1.0
-    accumulate: int = 1
-    precision: str = field(default_factory=lambda: speed.pick_precision(speed.pick_device()))
-    compiled: bool = field(default_factory=lambda: speed.pick_compiled(speed.pick_device()))
-
-    def __post_init__(self):
-        builder(self.decoder)  # a wrong name raises
-        checks.one_of("precision", self.precision, PRECISIONS)
-        checks.one_of("compiled", self.compiled, (True, False))
-        for name, least in (("seed", 0), ("epochs", 1), ("batch_size", 1), ("latent_dim", 1),
-                            ("accumulate", 1)):
-            # NumPy's numbers become Python's, which go into JSON.
-            object.__setattr__(self, name, checks.whole(name, getattr(self, name), least))
-        if self.batch_size % self.accumulate:
-            raise checks.refused("accumulate", f"a divisor of batch_size = {self.batch_size}",
-                                 self.accumulate)
-        for name in ("learning_rate", "decoder_variance", "beta"):
-            object.__setattr__(self, name, checks.positive(name, getattr(self, name)))
-
-
-@dataclass
-class History:
-    """What each epoch left: mean reconstruction and KL term in nats an image, and its seconds."""
-
-    reconstruction: list[float] = field(default_factory=list)
-    kl: list[float] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-
-    def __len__(self) -> int:
-        return len(self.kl)
-
-    @property
-    def undisturbed_seconds(self) -> float:
-        """What the epochs take at the pace of the median one: a pause does not count."""
-        return len(self) * statistics.median(self.seconds)
-
-
-@dataclass
-class Run:
-    """A trained VAE, in evaluation mode, with the settings and the curves that led to it.
-
-    machines: what it was trained on, one after another, as `speed.machine` tells; none where that
-        is not known.
-    """
-
-    config: TrainConfig
-    vae: VAE
-    history: History
-    machines: list[dict] = field(default_factory=list)
 
 
 Reporter = Callable[[Run], None]
@@ -103,68 +28,105 @@ Reporter = Callable[[Run], None]
 def train(
     config: TrainConfig,
     images: torch.Tensor | Stream,
-    checkpoint: str | Path | None = None,
+    runs: str | Path | None = None,
     reporter: Reporter | None = None,
+    grid: torch.Tensor | None = None,
 ) -> Run:
-    """Train a VAE on images [N, 3, size, size], or on a stream of them.
+    """Train a VAE, or load the run where it is finished already.
 
-    The global random state stays as it was.
+    A finished run has its weights rounded to 16 bits, as its record keeps them. The global random
+    state stays as it was.
 
-    checkpoint: a file to save every epoch to and, where it is there, to go on from. Stopping and
-        going on gives the same weights, bit for bit on a CPU, as never having stopped.
-    reporter: called after every epoch with the run so far.
-    Raises ValueError for images outside [0, 1] or of a wrong shape, CheckpointError for a file
-    that is no checkpoint of this run, and TrainingDivergedError when a loss or weights are not
-    finite.
+    Args:
+        images: float32 in [0, 1], [N, 3, size, size], or a stream of them.
+        runs: a folder in which the run has a record. It is saved after every epoch and continued
+            from there: a run that was stopped ends with the same weights, bit for bit on a CPU. A
+            second process that wants the same run waits for the first.
+        reporter: called after every epoch with the run so far.
+        grid: images [rows, columns, 3, size, size] to encode after every epoch, for
+            `History.codes`.
+
+    Raises:
+        ValueError: images outside [0, 1], or of a wrong shape.
+        RecordError: the record is damaged or no record of this run.
+        TrainingDivergedError: a loss or weights are not finite.
     """
-    name, stream = run_name(config, images), images if isinstance(images, Stream) else None
-    if stream:
+    stream = images if isinstance(images, Stream) else None
+    if stream is None:
+        checks.images("images", images)
+    name = records.run_id(config, images)
+    path = None if runs is None else Path(runs) / f"{name}.safetensors"
+    if path is not None and records.epochs_done(path, name) == config.epochs:
+        return records.load_run(path)  # to read a finished run needs no lock
+    if stream is not None:
         images = stream.draw(config.seed, 0)
-    image_size = checks.images("images", images)
-    device = speed.pick_device()
-    vae, optimizer = new_model(config, image_size, device)
+    device = machine.pick_device()
+    # Before anything is written: it refuses what cannot be trained.
+    vae, optimizer = new_model(config, images.shape[-1], device)
+    run = Run(resolve(config, device), vae, History())
+    with nullcontext() if path is None else files.lock(path.parent / "locks" / name):
+        if path is not None and path.exists():
+            if records.epochs_done(path, name) == config.epochs:
+                return records.load_run(path)
+            records.resume(path, run, optimizer)
+        _train(run, optimizer, images.to(device), stream, reporter, grid,
+               lambda: path and records.save(path, name, run, optimizer))
+    return run
+
+
+def _train(
+    run: Run, optimizer: torch.optim.Optimizer, images: torch.Tensor, stream: Stream | None,
+    reporter: Reporter | None, grid: torch.Tensor | None, save: Callable[[], None],
+) -> None:
+    """The epochs that a run lacks."""
+    config, vae, history, count = run.config, run.vae, run.history, len(images)
     # One generator on the CPU draws order and noise, so that every device sees the same draws.
     generator = torch.Generator().manual_seed(config.seed)
-    history, machines, here = History(), [], speed.machine()
-    checkpoint = None if checkpoint is None else Path(checkpoint)
-    if checkpoint is not None and os.path.lexists(checkpoint):  # be it a link that leads nowhere
-        curves, machines = checkpoints.load(
-            checkpoint, name, vae, optimizer, config.epochs, -(-len(images) // config.batch_size))
-        history = History(**curves)
-        for _ in range(len(history)):
-            draw(len(images), config, generator)
-
-    images, run = images.to(device), Run(config, vae, history, machines)
-    if len(history) < config.epochs:
-        if here not in machines and (machines or not len(history)):  # else it is not known
-            machines.append(here)
-        step = new_step(config, vae, optimizer, images)
+    for _ in range(len(history)):
+        draw(count, config, generator)
+    if (here := machine.describe()) not in run.machines:
+        run.machines.append(here)
+    step, compiled = new_step(config, vae, optimizer, images)
+    if not len(history):
+        run.config = replace(config, compiled=compiled)
     while len(history) < config.epochs:
         start = time.perf_counter()
-        if stream:  # in place, since a captured graph and `step` read from there
-            images.copy_(stream.draw(config.seed, len(history)))
-        sums = train_epoch(step, len(images), config, generator, device)
+        if stream is not None:
+            images.copy_(stream.draw(config.seed, len(history)))  # in place: `step` reads there
+        sums = train_epoch(step, count, config, generator, images.device)
         _check_finite(sums, vae, len(history) + 1, config)
-        reconstruction, kl = (sums.double().sum(dim=0) / len(images)).tolist()
+        reconstruction, kl = (sums.double().sum(dim=0) / count).tolist()
         history.reconstruction.append(reconstruction)
         history.kl.append(kl)
+        if len(history) == config.epochs:
+            vae.eval()
+            records.round_to_float16(vae)
+        if grid is not None:
+            _append_codes(history, vae, grid)
         history.seconds.append(time.perf_counter() - start)
-        if checkpoint is not None:
-            checkpoints.save(checkpoint, name, vae, optimizer, asdict(history), machines)
+        save()
         if reporter is not None:
             reporter(run)
-    vae.eval()
-    return run
+
+
+def resolve(config: TrainConfig, device: torch.device) -> TrainConfig:
+    """The settings with what "auto" stands for on this device."""
+    found = {}
+    if config.precision == "auto":
+        found["precision"] = machine.pick_precision(device)
+    if config.compiled == "auto":
+        found["compiled"] = machine.may_compile(device)
+    return replace(config, **found)
 
 
 def new_model(
     config: TrainConfig, image_size: int, device: torch.device
 ) -> tuple[VAE, torch.optim.Optimizer]:
-    """A VAE with its first weights from the seed, in the layout that is fast, and its Adam."""
+    """A VAE with its first weights from the seed, in the memory layout that is fast, and Adam."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(config.seed)
         vae = VAE(config.decoder, config.latent_dim, config.decoder_variance, image_size)
-    vae = vae.to(device, memory_format=speed.LAYOUT)
+    vae = vae.to(device, memory_format=machine.LAYOUT)
     return vae, torch.optim.Adam(vae.parameters(), lr=config.learning_rate, fused=True)
 
 
@@ -172,23 +134,22 @@ Step = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def new_step(
-    config: TrainConfig, vae: VAE, optimizer: torch.optim.Optimizer, images: torch.Tensor,
-    capture: bool = True,
-) -> Step:
-    """A training step as a function of which images, their noise and their weights.
+    config: TrainConfig, vae: VAE, optimizer: torch.optim.Optimizer, images: torch.Tensor
+) -> tuple[Step, bool]:
+    """A training step, and whether it is compiled.
 
-    It takes rows [batch], noise [batch, latent_dim] and weights [batch], 0 where a row only fills
-    the batch, and returns the two loss terms, each summed over the batch, [2]. On CUDA it is
-    captured as one graph unless `capture` is off.
+    The step takes rows of `images` [batch], noise [batch, latent_dim] and weights [batch], 0 where
+    a row only fills the batch. It returns both loss terms, each summed over the batch, [2].
     """
     def gradients(
         loss_terms: Callable, rows: torch.Tensor, noise: torch.Tensor, weights: torch.Tensor
     ) -> torch.Tensor:
         optimizer.zero_grad()
         sums = []
-        pieces = (part.chunk(config.accumulate) for part in (rows, noise, weights))
+        pieces = (part.chunk(config.gradient_accumulation_steps)
+                  for part in (rows, noise, weights))
         for piece_rows, piece_noise, piece_weights in zip(*pieces, strict=True):
-            x = images[piece_rows].contiguous(memory_format=speed.LAYOUT)
+            x = images[piece_rows].contiguous(memory_format=machine.LAYOUT)
             with torch.autocast(
                 images.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"
             ):
@@ -199,27 +160,28 @@ def new_step(
             sums.append(terms.detach())
         return torch.stack(sums).sum(dim=0)
 
-    first = next(batches(len(images), config, torch.Generator(), images.device))
-    loss_terms = vae.loss_terms
-    if config.compiled:  # all is compiled here, forward and backward; the steps are all alike
-        loss_terms = speed.compiled_or_eager(
-            loss_terms, lambda compiled: gradients(compiled, *first))
+    machine.keep_freed_memory()
+    loss_terms = eager = vae.loss_terms
+    if config.compiled:  # everything is compiled here, forward and backward: all steps are alike
+        first = next(batches(len(images), config, torch.Generator(), images.device))
+        before = [buffer.clone() for buffer in vae.buffers()]
+        loss_terms = machine.compiled_or_eager(
+            eager, lambda compiled: gradients(compiled, *first))
+        for buffer, value in zip(vae.buffers(), before, strict=True):
+            buffer.copy_(value)  # as before this step that is none
 
     def step(rows: torch.Tensor, noise: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         sums = gradients(loss_terms, rows, noise, weights)
         optimizer.step()
         return sums
 
-    if images.device.type == "cuda" and capture:
-        return speed.CapturedStep(step, vae, optimizer, *first)
-    speed.keep_freed_memory()
-    return step
+    return step, loss_terms is not eager
 
 
 def draw(
     count: int, config: TrainConfig, generator: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """What chance decides in an epoch: the images' order [count] and noise [count, latent_dim]."""
+    """The random numbers of an epoch: the images' order [count], noise [count, latent_dim]."""
     return (torch.randperm(count, generator=generator),
             torch.randn(count, config.latent_dim, generator=generator))
 
@@ -227,15 +189,17 @@ def draw(
 def batches(
     count: int, config: TrainConfig, generator: torch.Generator, device: torch.device
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """One pass over the images in a new order: what a step takes, all of one shape.
+    """One pass over the images in a new order: the arguments of every step, all of one shape.
 
-    The last batch is filled up with images of weight 0, so that one compiled graph serves all.
+    The last batch is filled up with images of weight 0, so that one compiled graph serves all. A
+    batch is never larger than the data.
     """
     order, noise = draw(count, config, generator)
-    slots = torch.arange(-(-count // config.batch_size) * config.batch_size)
+    size = min(config.batch_size, count)
+    slots = torch.arange(-(-count // size) * size)
     weights = (slots < count).float()
     parts = order[slots % count], noise[slots % count], weights
-    return zip(*(part.to(device).split(config.batch_size) for part in parts), strict=True)
+    return zip(*(part.to(device).split(size) for part in parts), strict=True)
 
 
 def train_epoch(
@@ -246,11 +210,18 @@ def train_epoch(
     return torch.stack(sums).cpu()  # one wait for the device an epoch, not a step
 
 
+def _append_codes(history: History, vae: VAE, grid: torch.Tensor) -> None:
+    with torch.inference_mode():
+        batch = grid.flatten(0, 1).to(next(vae.parameters()).device)
+        codes = vae.encoder(batch)[0].unflatten(0, grid.shape[:2]).half().cpu()[None]
+    if len(history) > 1 and (history.codes is None or len(history.codes) < len(history) - 1):
+        raise ValueError("grid must be given from a run's first epoch on, or not at all")
+    history.codes = codes if history.codes is None else torch.cat([history.codes, codes])
+
+
 def _check_finite(sums: torch.Tensor, vae: VAE, epoch: int, config: TrainConfig) -> None:
     """Raise TrainingDivergedError unless the sums [steps, 2] and all weights are finite."""
-    kept = "no epoch was whole"
-    if epoch > 1:
-        kept = f"the checkpoint of epoch {epoch - 1}, if there is one, is kept"
+    kept = f"the record of epoch {epoch - 1}, if any, is kept" if epoch > 1 else "nothing is kept"
     bad = (~sums.isfinite()).any(dim=1).nonzero()
     if len(bad):
         raise TrainingDivergedError(
@@ -263,74 +234,6 @@ def _check_finite(sums: torch.Tensor, vae: VAE, epoch: int, config: TrainConfig)
         )
 
 
-def load_or_train(
-    config: TrainConfig,
-    images: torch.Tensor | Stream,
-    runs: str | Path = RUNS,
-    reporter: Reporter | None = None,
-) -> Run:
-    """The finished run where there is one; else train it, from where an earlier call got to.
-
-    The run's folder is named after a hash of config and images. A second process that wants the
-    same run waits for the first and then loads what it saved. Raises as `train` does.
-    """
-    folder = Path(runs) / run_name(config, images)
-    checkpoint = folder / "checkpoint.safetensors"
-    if checkpoints.epochs_done(checkpoint) == config.epochs:  # to read, no lock is needed
-        return train(config, images, checkpoint)
-    if not os.path.lexists(checkpoint):
-        _tell_of_others(config, images, Path(runs))
-    folder.mkdir(parents=True, exist_ok=True)
-
-    def report(run: Run) -> None:
-        (folder / "progress.txt").write_text(progress(run), encoding="utf-8")
-        if reporter is not None:
-            reporter(run)
-
-    with files.lock(folder / "lock"):
-        return train(config, images, checkpoint, report)
-
-
-def _tell_of_others(config: TrainConfig, images: torch.Tensor | Stream, runs: Path) -> None:
-    """Say where the same run lies, trained in another precision or compiled otherwise."""
-    for precision, compiled in product(PRECISIONS, (True, False)):
-        other = replace(config, precision=precision, compiled=compiled)
-        folder = runs / run_name(other, images)
-        done = checkpoints.epochs_done(folder / "checkpoint.safetensors")
-        if done and other != config:
-            logging.getLogger(__name__).warning(
-                "%s has %d epochs of this run with precision=%r, compiled=%r, and is not taken: "
-                "TrainConfig of these goes on with it, or TORCH_COMPILE_DISABLE=1 where it was not "
-                "compiled", folder, done, precision, compiled)
-
-
-# A setting that is added later renames no run of today if its value of today is listed here; these
-# are literals, since a changed default must rename.
-UNNAMED = {
-    "decoder": "sbd", "seed": 0, "epochs": 150, "batch_size": 16, "learning_rate": 3e-4,
-    "latent_dim": 5, "decoder_variance": 0.3, "beta": 1.0, "accumulate": 1,
-}
-
-
-def run_name(config: TrainConfig, images: torch.Tensor | Stream) -> str:
-    """Decoder, seed and a hash of all that the run depends on; of a stream, what it says of itself.
-
-    ValueError for what is neither images nor a stream.
-    """
-    if not isinstance(images, Stream):
-        checks.images("images", images)
-    settings = {name: value for name, value in asdict(config).items()
-                if value != UNNAMED.get(name)}
-    settings["recipe"] = RECIPES[config.decoder]  # what a name means may change
-    what = images if isinstance(images, Stream) else images.shape
-    digest = hashlib.blake2b(f"{checkpoints.FORMAT} {settings} {what}".encode(), digest_size=4)
-    # A stream's pixels are rounded differently on every processor. Of images, a copy of all would
-    # double a large data set's memory.
-    for part in () if isinstance(images, Stream) else images.split(1024):
-        digest.update(np.ascontiguousarray(part.numpy(force=True)))
-    return f"{config.decoder}-seed{config.seed}-{digest.hexdigest()}"
-
-
 def progress(run: Run) -> str:
     """Epochs done and time left, from the pace of the last ten epochs."""
     config, history = run.config, run.history
@@ -339,3 +242,9 @@ def progress(run: Run) -> str:
         f"{config.decoder} seed {config.seed}: epoch {len(history)}/{config.epochs}, "
         f"{left // 60}:{left % 60:02d} left"
     )
+
+
+def print_progress(run: Run) -> None:
+    """A reporter: one line of progress for every tenth epoch, on stderr."""
+    if len(run.history) % 10 in (0, 1):
+        print(progress(run), file=sys.stderr, flush=True)

@@ -7,7 +7,7 @@ from multiprocessing import get_context
 
 from joblib import Parallel, cpu_count, delayed, parallel_config
 
-from sbd_utils.training.speed import one_thread, pick_device
+from sbd_utils.training.machine import one_thread, pick_device
 
 
 def side_by_side(function: Callable, jobs: Iterable[Mapping]) -> Iterator:

@@ -49,9 +49,12 @@ class DSprites:
         return len(self.packed)
 
     def __repr__(self) -> str:
-        """By its pixels, since runs are named by what they were trained on."""
+        return f"DSprites({len(self)} images)"
+
+    def id_fields(self) -> dict:
+        """The images by their number and a digest of their pixels, for the id of a run."""
         digest = hashlib.blake2b(np.ascontiguousarray(self.packed), digest_size=8).hexdigest()
-        return f"DSprites({len(self)} images, {digest})"
+        return {"class": "DSprites", "images": len(self), "digest": digest}
 
     def images(self, rows: np.ndarray) -> torch.Tensor:
         """The images of these row numbers [n], white on black, float32 [n, 3, 64, 64]."""

@@ -1,6 +1,6 @@
 """`make bench`: what a training step costs, the plain loop and ours side by side in one run.
 
-The plain loop is the reference, what one writes without a thought for speed. Every contestant has
+The plain loop is the reference, what one writes without a thought for machine. Every contestant has
 a process of its own, for some of what makes ours fast concerns a whole process. They take turns,
 so that a machine that slows down slows all: a ratio is that of neighbors, with its quartiles over
 the rounds. Writes results/bench.json and results/bench.md. (On CUDA, float32 convolutions are
@@ -30,8 +30,8 @@ from sbd_utils.measures import cost
 from sbd_utils.models import decoders
 from sbd_utils.models.vae import VAE
 from sbd_utils.settings import RESULTS
-from sbd_utils.training import loop, speed
-from sbd_utils.training.loop import PRECISIONS, TrainConfig
+from sbd_utils.training import loop, machine
+from sbd_utils.training.config import PRECISIONS, TrainConfig
 from tests.benchmarks import drawing
 
 ROUNDS, GROWTH_ROUNDS, SECONDS = 40, 5, 0.5  # a round is as many steps as fill the seconds
@@ -65,11 +65,11 @@ def our_steps(
 ) -> Iterator[None]:
     """The collection's loop, step by step, without one of the pieces that make it fast."""
     if without == "channels_last":
-        speed.LAYOUT = torch.contiguous_format
+        machine.LAYOUT = torch.contiguous_format
     elif without == "bias apart":
         decoders.TransposedConv2d.forward = nn.ConvTranspose2d.forward
     elif without == "kept memory":
-        speed.keep_freed_memory = lambda: None
+        machine.keep_freed_memory = lambda: None
     elif without == "shortcut":
         decoders.BroadcastConv2d.forward = lambda layer, z: relu(
             nn.Conv2d.forward(layer, layer.broadcast(z)))
@@ -77,11 +77,9 @@ def our_steps(
         decoders.checkpoint = lambda function, *inputs, **options: function(*inputs)
     vae, optimizer = loop.new_model(config, images.shape[-1], device)
     if without == "fused Adam":
-        optimizer = torch.optim.Adam(
-            vae.parameters(), lr=config.learning_rate, capturable=device.type == "cuda"
-        )
+        optimizer = torch.optim.Adam(vae.parameters(), lr=config.learning_rate)
     images = images.to(device)
-    step = loop.new_step(config, vae, optimizer, images, capture=without != "CUDA graph")
+    step, _ = loop.new_step(config, vae, optimizer, images)
     generator = torch.Generator().manual_seed(0)
     while True:
         for batch in loop.batches(len(images), config, generator, device):
@@ -101,10 +99,10 @@ def convolutions(precision: str, device: torch.device) -> Iterator[None]:
 
 def serve(pipe: Connection, name: str, config: TrainConfig, image_size: int, without: str) -> None:
     """A contestant's process: for a number of steps it answers seconds a step, for 0 its costs."""
-    device = speed.pick_device()
+    device = machine.pick_device()
     torch.manual_seed(0)
     if name == CONVOLUTIONS:
-        speed.keep_freed_memory()
+        machine.keep_freed_memory()
         steps = convolutions(config.precision, device)
     else:
         # At the post's size as many batches as the post's: an epoch has a cost of its own.
@@ -125,7 +123,7 @@ def serve(pipe: Connection, name: str, config: TrainConfig, image_size: int, wit
             torch.cuda.synchronize()
         pipe.send((time.perf_counter() - start) / count)
     if device.type == "cuda":
-        pipe.send(torch.cuda.max_memory_reserved())  # a graph's own memory included
+        pipe.send(torch.cuda.max_memory_reserved())
     else:  # and what a step finds: weights and Adam's two moments
         vae = VAE(config.decoder, config.latent_dim, image_size=image_size)
         pipe.send(cost.resident_bytes(vae) + cost.peak_bytes(next, steps))
@@ -172,7 +170,7 @@ def pieces(decoder: str, native: TrainConfig) -> dict[str, TrainConfig]:
     found = {"channels_last": native, "fused Adam": native}
     names = ("bias apart",) if decoder == "deconv" else ("shortcut", "recomputing")
     found |= dict.fromkeys(names, native)
-    found["CUDA graph" if speed.pick_device().type == "cuda" else "kept memory"] = native
+    found["kept memory"] = native
     if native.compiled:
         found["torch.compile"] = replace(native, compiled=False)
     return found
@@ -189,7 +187,7 @@ def measure_steps() -> tuple[list[dict], list[dict]]:
     """Both decoders at the post's settings: our step over the plain one, and without each piece."""
     rows, losses, both = [], [], {}
     for decoder in DECODERS:
-        native = TrainConfig(decoder)
+        native = loop.resolve(TrainConfig(decoder), machine.pick_device())
         precisions = [p for p in PRECISIONS if p in (native.precision, "float32")]
         entries = {"plain": ("plain", replace(native, compiled=False), 64, "")}
         for p in precisions:
@@ -240,16 +238,17 @@ def measure_growth() -> list[dict]:
         image_size, batch_size, latent_dim = key = tuple(case.values())
         if key not in measured:  # the post's own case is part of every row of cases
             measured[key] = race({
-                (decoder, loop): (
-                    loop, TrainConfig(decoder, batch_size=batch_size, latent_dim=latent_dim),
+                (decoder, way): (
+                    way, loop.resolve(TrainConfig(decoder, batch_size=batch_size,
+                                                  latent_dim=latent_dim), machine.pick_device()),
                     image_size, "",
                 )
-                for decoder in DECODERS[:2] for loop in ("plain", "ours")
+                for decoder in DECODERS[:2] for way in ("plain", "ours")
             }, GROWTH_ROUNDS)
         times, peaks = measured[key]
-        rows += [{"what": what, "value": value, "decoder": decoder, "loop": loop,
-                  "ms": statistics.median(times[decoder, loop]), "bytes": peaks[decoder, loop]}
-                 for decoder, loop in times]
+        rows += [{"what": what, "value": value, "decoder": decoder, "loop": way,
+                  "ms": statistics.median(times[decoder, way]), "bytes": peaks[decoder, way]}
+                 for decoder, way in times]
     return rows
 
 
@@ -258,9 +257,9 @@ def main() -> None:
     # To its processes: the profiler warns that a step frees gradients that it has not seen made.
     os.environ["TORCH_CPP_LOG_LEVEL"] = "ERROR"
     rows, losses = measure_steps()
-    on_gpu = speed.pick_device().type == "cuda"
+    on_gpu = machine.pick_device().type == "cuda"
     facts = {
-        "device": torch.cuda.get_device_name() if on_gpu else speed.cpu_name(),
+        "device": torch.cuda.get_device_name() if on_gpu else machine.cpu_name(),
         "threads": torch.get_num_threads(), "torch": torch.__version__, "rounds": ROUNDS,
         "seconds": SECONDS, "rows": rows, "without": losses,
         "growth": measure_growth(), "drawing": drawing.measure(ratio),
