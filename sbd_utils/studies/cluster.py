@@ -103,16 +103,18 @@ def _hand_out(
         row_of, work, job = pickle.loads(payload)
         return row_of(work, job)
 
-    running = {}
+    running, told = {}, set()
     while waiting or running:
         workers = client.scheduler_info(n_workers=-1)["workers"]
         for name, worker in workers.items():
             if worker["nthreads"] != 1:
                 raise ClusterError(f"{name} must be started with --nthreads 1")
-            if worker["status"] == "paused":
+            if worker["status"] == "paused" and name not in told:
+                told.add(name)
                 LOG.warning("%s is paused: it uses %.1f of %.1f GB of memory", name,
                             worker["metrics"]["memory"] / 1e9, worker["memory_limit"] / 1e9)
-        if not workers:
+        if not workers and "" not in told:
+            told.add("")
             LOG.warning("the scheduler has no worker; waiting for one")
         while waiting and len(running) < len(workers):
             payload = waiting.popleft()
