@@ -23,6 +23,7 @@ from nbformat.reader import NotJSONError
 from tqdm import tqdm
 
 from sbd_utils import claims, files
+from sbd_utils.kernel import OwnKernel
 from sbd_utils.measures.scores import score
 from sbd_utils.settings import RESULTS, ROOT, RUNS, preset
 from sbd_utils.studies import tables
@@ -132,6 +133,7 @@ def run(source: Path, target: Path, label: str) -> nbformat.NotebookNode:
             extra_arguments=["--log-level=ERROR"],
             on_cell_complete=lambda cell, cell_index: bar.update(),
         )
+        client.create_kernel_manager().kernel_spec_manager = OwnKernel()
         try:
             client.execute()
         except Exception as error:

@@ -1,6 +1,7 @@
 """nbval and `make reproduce` on tiny notebooks: what is wrong must be seen."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -29,10 +30,37 @@ display({{"image/png": "{b64encode(PNG).decode()}"}}, raw=True,
 # %%
 claims.Report(claims.check("images", intervals.exactly(3675)))
 """
+# What the settings of `unlike_ours` would change, and what it prints without them.
+SETTINGS = """import sys
+from matplotlib import pyplot
+"shown where every value is"
+print(pyplot.rcParams["lines.linewidth"], pyplot.rcParams["figure.max_open_warning"],
+      pyplot.get_backend().rpartition(".")[2], [name for name in dir() if name.startswith("my_")],
+      "" in sys.path)"""
+PLAIN = "1.5 20 backend_inline [] False\n"
+
+
+def unlike_ours(folder, notebooks):
+    """The environment of a reader with settings of IPython, Jupyter and matplotlib."""
+    texts = {
+        folder / "ipython" / "profile_default" / "ipython_config.py":
+            "get_config().InteractiveShell.ast_node_interactivity = 'all'",
+        folder / "ipython" / "profile_default" / "startup" / "a.py": "my_startup = 1",
+        folder / "startup.py": "my_python = 1",
+        folder / "jupyter" / "kernels" / "python3" / "kernel.json":
+            '{"argv": ["another-python"], "display_name": "a", "language": "python"}',
+        notebooks / "matplotlibrc": "lines.linewidth: 7\nfigure.max_open_warning: 1",
+    }
+    for path, text in texts.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    return {"IPYTHONDIR": str(folder / "ipython"), "JUPYTER_PATH": str(folder / "jupyter"),
+            "PYTHONSTARTUP": str(folder / "startup.py"), "MPLBACKEND": "svg"}
 
 
 def test_nbval_passes_what_was_recorded_and_fails_what_differs(tmp_path):
     notebooks = {  # source, stored output
+        "settings": (SETTINGS, PLAIN),
         "same": ("print(1 + 1)", "2\n"), "differs": ("print(1 + 1)", "3\n"),
         "claim": (CLAIM.format(3675), "images: reproduced, 3,675\n"),
         "broken_claim": (CLAIM.format(3674), "images: reproduced, 3,675\n"),
@@ -43,13 +71,20 @@ def test_nbval_passes_what_was_recorded_and_fails_what_differs(tmp_path):
         cell.metadata["tags"] = ["nbval-check-output"]
         kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
         write(v4.new_notebook(cells=[cell], metadata=kernel), tmp_path / f"{name}.ipynb")
-    command = [sys.executable, "-m", "pytest", "--nbval-lax", "--nbval-current-env"]
-    command += ["-p", "no:cacheprovider", "-rA", *[f"{name}.ipynb" for name in notebooks]]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8",
-                          errors="replace")
-    found = re.findall(r"^(PASSED|FAILED) (?:\S*/)?(\w+)\.ipynb::", done.stdout, re.M)
+    (tmp_path / "test_settings.py").write_text(
+        "from matplotlib import rcParams\n\n\n"
+        "def test_width():\n    assert rcParams['lines.linewidth'] == 1.5\n", encoding="utf-8")
+    # With -p, since our conftest.py does not lie above these.
+    command = [sys.executable, "-m", "pytest", "-p", "conftest", "--nbval-lax"]
+    command += ["-p", "no:cacheprovider", "-rA", "test_settings.py"]
+    command += [f"{name}.ipynb" for name in notebooks]
+    environ = unlike_ours(tmp_path / "reader", tmp_path) | {"PYTHONPATH": str(reproduce.ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=os.environ | environ, capture_output=True,
+                          encoding="utf-8", errors="replace")
+    found = re.findall(r"^(PASSED|FAILED) (?:\S*/)?(\w+)\.(?:ipynb|py)::", done.stdout, re.M)
     assert sorted(found) == [
         ("FAILED", "broken_claim"), ("FAILED", "differs"), ("PASSED", "claim"), ("PASSED", "same"),
+        ("PASSED", "settings"), ("PASSED", "test_settings"),
     ], done.stdout
     assert done.returncode == 1
     assert "images: not reproduced, 3,674; recorded was reproduced" in done.stdout
@@ -110,6 +145,17 @@ def test_one_notebook_is_executed_with_its_figures_and_no_claims(folder, monkeyp
     assert [path.name for path in (folder / "notebooks").glob("*.ipynb")] == ["02_good.ipynb"]
     assert (folder / "results" / "figures" / "dot.png").read_bytes() == PNG
     assert not list(folder.rglob("claims.*"))
+
+
+def test_no_setting_of_the_reader_changes_an_output(folder, monkeypatch):
+    monkeypatch.setenv("SBD_PRESET", "published")
+    for name, value in unlike_ours(folder / "reader", folder / "notebooks").items():
+        monkeypatch.setenv(name, value)
+    source = folder / "notebooks" / "01_settings.py"
+    source.write_text(f"# %%\n{SETTINGS}\n", encoding="utf-8")
+    assert reproduce.main(str(source)) == 0
+    [cell] = read(source.with_suffix(".ipynb"), as_version=4).cells
+    assert [output.get("text") for output in cell.outputs] == [PLAIN]
 
 
 @pytest.mark.parametrize("code, status, says", [
