@@ -2,6 +2,7 @@
 
 import json
 import platform
+import re
 import sys
 import threading
 import time
@@ -64,8 +65,13 @@ def main(*only: str) -> int:
             for picture, content in figures(notebook).items():
                 files.write(target / "figures" / picture, content)
             rows += claim_rows(notebook)
-    except (CellExecutionError, DeadKernelError) as error:
-        print(f"{source.name} failed: {strip_ansi(str(error))}", file=sys.stderr)
+    except CellExecutionError as error:
+        line = re.search(r"In\[\d+\], line \d+", strip_ansi(error.traceback))
+        place = f" at {line[0]}" if line else ""
+        print(f"{source.name} failed{place}: {error.ename}: {error.evalue}", file=sys.stderr)
+        return 1
+    except DeadKernelError as error:
+        print(f"{source.name} failed: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nStopped. The same command goes on from here.", file=sys.stderr)
@@ -116,7 +122,10 @@ def placed(name: str) -> list[dict]:
 
 
 def run(source: Path, target: Path, label: str) -> nbformat.NotebookNode:
-    """Execute a py:percent notebook, write it to target, and return it; the cells' ids stay."""
+    """Execute a py:percent notebook, write it to target, and return it; the cells' ids stay.
+
+    Where a cell fails, CellExecutionError or DeadKernelError, and target is as it was.
+    """
     notebook = jupytext.read(source)
     with suppress(FileNotFoundError, NotJSONError):  # one that another program has torn, too
         old = nbformat.read(target, as_version=4)
@@ -144,8 +153,7 @@ def run(source: Path, target: Path, label: str) -> nbformat.NotebookNode:
             if stopping.done():
                 stopping.exception()  # or asyncio prints it in the end
             raise KeyboardInterrupt from error
-        finally:
-            files.write(target, (nbformat.writes(notebook) + "\n").encode())
+    files.write(target, (nbformat.writes(notebook) + "\n").encode())
     return notebook
 
 

@@ -168,9 +168,10 @@ def test_a_notebook_that_is_stopped_or_dies_is_told_in_a_line(
     monkeypatch.setenv("SBD_PRESET", "published")
     source = f"# %%\nimport os, signal, time\n{code}\ntime.sleep(99)\n"
     (folder / "notebooks" / "01_ends.py").write_text(source, encoding="utf-8")
-    (folder / "notebooks" / "01_ends.ipynb").write_text("{", encoding="utf-8")  # torn
+    old = folder / "notebooks" / "01_ends.ipynb"
+    old.write_text("{", encoding="utf-8")  # torn
     assert reproduce.main() == status
-    assert says in capsys.readouterr().err
+    assert says in capsys.readouterr().err and old.read_bytes() == b"{"
 
 
 @pytest.mark.parametrize("preset", ["quick", "blog"])
@@ -231,9 +232,9 @@ def test_reproduce_fails_with_the_cells_error(folder, capsys):
     path.write_text(source, encoding="utf-8")
     for old in folder.rglob("claims.*"):
         old.unlink()
-    assert reproduce.main() == 1
-    seen = capsys.readouterr().err
-    assert "01_bad.py failed" in seen and "KeyError: 'such key'" in seen
-    assert not list(folder.rglob("claims.*"))
     (notebook,) = folder.rglob("01_bad.ipynb")
-    assert not read(notebook, as_version=4).cells[1].outputs, "of the run before"
+    before = notebook.read_bytes()
+    assert reproduce.main() == 1
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told == "01_bad.py failed at In[1], line 1: KeyError: 'such key'"
+    assert not list(folder.rglob("claims.*")) and notebook.read_bytes() == before
