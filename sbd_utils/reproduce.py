@@ -3,12 +3,14 @@
 import json
 import platform
 import re
+import subprocess
 import sys
 import threading
 import time
 from base64 import b64decode
 from collections import Counter
 from contextlib import suppress
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -20,7 +22,6 @@ from jupytext.combine import combine_inputs_with_outputs
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbconvert.filters import strip_ansi
-from nbformat.reader import NotJSONError
 from tqdm import tqdm
 
 from sbd_utils import claims, files
@@ -127,8 +128,7 @@ def run(source: Path, target: Path, label: str) -> nbformat.NotebookNode:
     Where a cell fails, CellExecutionError or DeadKernelError, and target is as it was.
     """
     notebook = jupytext.read(source)
-    with suppress(FileNotFoundError, NotJSONError):  # one that another program has torn, too
-        old = nbformat.read(target, as_version=4)
+    if old := previous(target):
         notebook = combine_inputs_with_outputs(notebook, old, fmt="ipynb")
     for cell in notebook.cells:
         if cell.cell_type == "code":
@@ -155,6 +155,16 @@ def run(source: Path, target: Path, label: str) -> nbformat.NotebookNode:
             raise KeyboardInterrupt from error
     files.write(target, (nbformat.writes(notebook) + "\n").encode())
     return notebook
+
+
+def previous(path: Path) -> nbformat.NotebookNode | None:
+    """A notebook as it is on disk, or as last committed where a merge has left conflict marks."""
+    committed = ["git", "show", f"HEAD:./{path.name}"]
+    for read in (path.read_bytes, partial(subprocess.check_output, committed, cwd=path.parent,
+                                          stderr=subprocess.DEVNULL)):
+        with suppress(OSError, ValueError, subprocess.CalledProcessError):
+            return nbformat.reads(read().decode(), as_version=4)
+    return None
 
 
 class _epochs_line:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from base64 import b64encode
@@ -156,6 +157,23 @@ def test_no_setting_of_the_reader_changes_an_output(folder, monkeypatch):
     assert reproduce.main(str(source)) == 0
     [cell] = read(source.with_suffix(".ipynb"), as_version=4).cells
     assert [output.get("text") for output in cell.outputs] == [PLAIN]
+
+
+@pytest.mark.skipif(not shutil.which("git"), reason="no git")
+def test_a_conflict_in_a_notebook_leaves_the_ids_of_the_committed_one(tmp_path):
+    path = tmp_path / "a.ipynb"
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a"]
+    write(v4.new_notebook(cells=[v4.new_code_cell("1", id="kept")]), path)
+    torn = path.read_text(encoding="utf-8").replace('"1"', '<<<<<<< HEAD\n"1"')
+    for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "a"]):
+        assert reproduce.previous(path).cells[0].id == "kept"
+        subprocess.check_call(git + words)
+    write(v4.new_notebook(cells=[v4.new_code_cell("1", id="newer")]), path)
+    assert reproduce.previous(path).cells[0].id == "newer", "what is on disk comes first"
+    path.write_text(torn, encoding="utf-8")
+    assert reproduce.previous(path).cells[0].id == "kept"
+    path.with_name("b.ipynb").write_text(torn, encoding="utf-8")
+    assert reproduce.previous(path.with_name("b.ipynb")) is None, "never committed"
 
 
 @pytest.mark.parametrize("code, status, says", [
