@@ -2,11 +2,14 @@
 
 import json
 import platform
+import re
+import subprocess
 import sys
 import time
 from base64 import b64decode
 from collections import Counter
 from contextlib import suppress
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -18,10 +21,10 @@ from jupytext.combine import combine_inputs_with_outputs
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbconvert.filters import strip_ansi
-from nbformat.reader import NotJSONError
 from tqdm import tqdm
 
 from sbd_utils import claims, files
+from sbd_utils.kernel import OwnKernel
 from sbd_utils.measures.scores import score
 from sbd_utils.settings import RESULTS, ROOT, preset
 from sbd_utils.studies import circles, tables
@@ -60,8 +63,13 @@ def main(*only: str) -> int:
             for picture, content in figures(notebook).items():
                 files.write(target / "figures" / picture, content)
             rows += claim_rows(notebook)
-    except (CellExecutionError, DeadKernelError) as error:
-        print(f"{source.name} failed: {strip_ansi(str(error))}", file=sys.stderr)
+    except CellExecutionError as error:
+        line = re.search(r"In\[\d+\], line \d+", strip_ansi(error.traceback))
+        place = f" at {line[0]}" if line else ""
+        print(f"{source.name} failed{place}: {error.ename}: {error.evalue}", file=sys.stderr)
+        return 1
+    except DeadKernelError as error:
+        print(f"{source.name} failed: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nStopped. The same command goes on from here.", file=sys.stderr)
@@ -111,10 +119,12 @@ def compare_with_seeds(name: str) -> list[dict]:
 
 
 def run(source: Path, target: Path, label: str) -> nbformat.NotebookNode:
-    """Execute a py:percent notebook, write it to target, and return it; the cells' ids stay."""
+    """Execute a py:percent notebook, write it to target, and return it; the cells' ids stay.
+
+    Where a cell fails, CellExecutionError or DeadKernelError, and target is as it was.
+    """
     notebook = jupytext.read(source)
-    with suppress(FileNotFoundError, NotJSONError):  # one that another program has torn, too
-        old = nbformat.read(target, as_version=4)
+    if old := previous(target):
         notebook = combine_inputs_with_outputs(notebook, old, fmt="ipynb")
     for cell in notebook.cells:
         if cell.cell_type == "code":
@@ -128,6 +138,7 @@ def run(source: Path, target: Path, label: str) -> nbformat.NotebookNode:
             extra_arguments=["--log-level=ERROR"],
             on_cell_complete=lambda cell, cell_index: bar.update(),
         )
+        client.create_kernel_manager().kernel_spec_manager = OwnKernel()
         try:
             client.execute()
         except Exception as error:
@@ -138,9 +149,18 @@ def run(source: Path, target: Path, label: str) -> nbformat.NotebookNode:
             if stopping.done():
                 stopping.exception()  # or asyncio prints it in the end
             raise KeyboardInterrupt from error
-        finally:
-            files.write(target, (nbformat.writes(notebook) + "\n").encode())
+    files.write(target, (nbformat.writes(notebook) + "\n").encode())
     return notebook
+
+
+def previous(path: Path) -> nbformat.NotebookNode | None:
+    """A notebook as it is on disk, or as last committed where a merge has left conflict marks."""
+    committed = ["git", "show", f"HEAD:./{path.name}"]
+    for read in (path.read_bytes, partial(subprocess.check_output, committed, cwd=path.parent,
+                                          stderr=subprocess.DEVNULL)):
+        with suppress(OSError, ValueError, subprocess.CalledProcessError):
+            return nbformat.reads(read().decode(), as_version=4)
+    return None
 
 
 def outputs(notebook: nbformat.NotebookNode):

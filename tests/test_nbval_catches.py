@@ -1,7 +1,9 @@
 """nbval and `make reproduce` on tiny notebooks: what is wrong must be seen."""
 
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 from base64 import b64encode
@@ -29,10 +31,37 @@ display({{"image/png": "{b64encode(PNG).decode()}"}}, raw=True,
 # %%
 claims.Report(claims.check("images", intervals.exactly(3675)))
 """
+# What the settings of `unlike_ours` would change, and what it prints without them.
+SETTINGS = """import sys
+from matplotlib import pyplot
+"shown where every value is"
+print(pyplot.rcParams["lines.linewidth"], pyplot.rcParams["figure.max_open_warning"],
+      pyplot.get_backend().rpartition(".")[2], [name for name in dir() if name.startswith("my_")],
+      "" in sys.path)"""
+PLAIN = "1.5 20 backend_inline [] False\n"
+
+
+def unlike_ours(folder, notebooks):
+    """The environment of a reader with settings of IPython, Jupyter and matplotlib."""
+    texts = {
+        folder / "ipython" / "profile_default" / "ipython_config.py":
+            "get_config().InteractiveShell.ast_node_interactivity = 'all'",
+        folder / "ipython" / "profile_default" / "startup" / "a.py": "my_startup = 1",
+        folder / "startup.py": "my_python = 1",
+        folder / "jupyter" / "kernels" / "python3" / "kernel.json":
+            '{"argv": ["another-python"], "display_name": "a", "language": "python"}',
+        notebooks / "matplotlibrc": "lines.linewidth: 7\nfigure.max_open_warning: 1",
+    }
+    for path, text in texts.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    return {"IPYTHONDIR": str(folder / "ipython"), "JUPYTER_PATH": str(folder / "jupyter"),
+            "PYTHONSTARTUP": str(folder / "startup.py"), "MPLBACKEND": "svg"}
 
 
 def test_nbval_passes_what_was_recorded_and_fails_what_differs(tmp_path):
     notebooks = {  # source, stored output
+        "settings": (SETTINGS, PLAIN),
         "same": ("print(1 + 1)", "2\n"), "differs": ("print(1 + 1)", "3\n"),
         "claim": (CLAIM.format(3675), "images: reproduced, 3,675\n"),
         "broken_claim": (CLAIM.format(3674), "images: reproduced, 3,675\n"),
@@ -43,13 +72,20 @@ def test_nbval_passes_what_was_recorded_and_fails_what_differs(tmp_path):
         cell.metadata["tags"] = ["nbval-check-output"]
         kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
         write(v4.new_notebook(cells=[cell], metadata=kernel), tmp_path / f"{name}.ipynb")
-    command = [sys.executable, "-m", "pytest", "--nbval-lax", "--nbval-current-env"]
-    command += ["-p", "no:cacheprovider", "-rA", *[f"{name}.ipynb" for name in notebooks]]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8",
-                          errors="replace")
-    found = re.findall(r"^(PASSED|FAILED) (?:\S*/)?(\w+)\.ipynb::", done.stdout, re.M)
+    (tmp_path / "test_settings.py").write_text(
+        "from matplotlib import rcParams\n\n\n"
+        "def test_width():\n    assert rcParams['lines.linewidth'] == 1.5\n", encoding="utf-8")
+    # With -p, since our conftest.py does not lie above these.
+    command = [sys.executable, "-m", "pytest", "-p", "conftest", "--nbval-lax"]
+    command += ["-p", "no:cacheprovider", "-rA", "test_settings.py"]
+    command += [f"{name}.ipynb" for name in notebooks]
+    environ = unlike_ours(tmp_path / "reader", tmp_path) | {"PYTHONPATH": str(reproduce.ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=os.environ | environ, capture_output=True,
+                          encoding="utf-8", errors="replace")
+    found = re.findall(r"^(PASSED|FAILED) (?:\S*/)?(\w+)\.(?:ipynb|py)::", done.stdout, re.M)
     assert sorted(found) == [
         ("FAILED", "broken_claim"), ("FAILED", "differs"), ("PASSED", "claim"), ("PASSED", "same"),
+        ("PASSED", "settings"), ("PASSED", "test_settings"),
     ], done.stdout
     assert done.returncode == 1
     assert "images: not reproduced, 3,674; recorded was reproduced" in done.stdout
@@ -113,6 +149,34 @@ def test_one_notebook_is_executed_with_its_figures_and_no_claims(folder, monkeyp
     assert not list(folder.rglob("claims.*"))
 
 
+def test_no_setting_of_the_reader_changes_an_output(folder, monkeypatch):
+    monkeypatch.setenv("SBD_PRESET", "published")
+    for name, value in unlike_ours(folder / "reader", folder / "notebooks").items():
+        monkeypatch.setenv(name, value)
+    source = folder / "notebooks" / "01_settings.py"
+    source.write_text(f"# %%\n{SETTINGS}\n", encoding="utf-8")
+    assert reproduce.main(str(source)) == 0
+    [cell] = read(source.with_suffix(".ipynb"), as_version=4).cells
+    assert [output.get("text") for output in cell.outputs] == [PLAIN]
+
+
+@pytest.mark.skipif(not shutil.which("git"), reason="no git")
+def test_a_conflict_in_a_notebook_leaves_the_ids_of_the_committed_one(tmp_path):
+    path = tmp_path / "a.ipynb"
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a"]
+    write(v4.new_notebook(cells=[v4.new_code_cell("1", id="kept")]), path)
+    torn = path.read_text(encoding="utf-8").replace('"1"', '<<<<<<< HEAD\n"1"')
+    for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "a"]):
+        assert reproduce.previous(path).cells[0].id == "kept"
+        subprocess.check_call(git + words)
+    write(v4.new_notebook(cells=[v4.new_code_cell("1", id="newer")]), path)
+    assert reproduce.previous(path).cells[0].id == "newer", "what is on disk comes first"
+    path.write_text(torn, encoding="utf-8")
+    assert reproduce.previous(path).cells[0].id == "kept"
+    path.with_name("b.ipynb").write_text(torn, encoding="utf-8")
+    assert reproduce.previous(path.with_name("b.ipynb")) is None, "never committed"
+
+
 @pytest.mark.parametrize("code, status, says", [
     ("os.kill(os.getppid(), signal.SIGINT)", 130, "Stopped. The same command goes on from here."),
     ("os.kill(os.getpid(), signal.SIGKILL)", 1, "01_ends.py failed: Kernel died"),
@@ -123,9 +187,10 @@ def test_a_notebook_that_is_stopped_or_dies_is_told_in_a_line(
     monkeypatch.setenv("SBD_PRESET", "published")
     source = f"# %%\nimport os, signal, time\n{code}\ntime.sleep(99)\n"
     (folder / "notebooks" / "01_ends.py").write_text(source, encoding="utf-8")
-    (folder / "notebooks" / "01_ends.ipynb").write_text("{", encoding="utf-8")  # torn
+    old = folder / "notebooks" / "01_ends.ipynb"
+    old.write_text("{", encoding="utf-8")  # torn
     assert reproduce.main() == status
-    assert says in capsys.readouterr().err
+    assert says in capsys.readouterr().err and old.read_bytes() == b"{"
 
 
 @pytest.mark.parametrize("preset", ["quick", "blog"])
@@ -185,9 +250,9 @@ def test_reproduce_fails_with_the_cells_error(folder, capsys):
     path.write_text(source, encoding="utf-8")
     for old in folder.rglob("claims.*"):
         old.unlink()
-    assert reproduce.main() == 1
-    seen = capsys.readouterr().err
-    assert "01_bad.py failed" in seen and "KeyError: 'such key'" in seen
-    assert not list(folder.rglob("claims.*"))
     (notebook,) = folder.rglob("01_bad.ipynb")
-    assert not read(notebook, as_version=4).cells[1].outputs, "of the run before"
+    before = notebook.read_bytes()
+    assert reproduce.main() == 1
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told == "01_bad.py failed at In[1], line 1: KeyError: 'such key'"
+    assert not list(folder.rglob("claims.*")) and notebook.read_bytes() == before

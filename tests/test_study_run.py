@@ -46,8 +46,8 @@ def test_a_row_says_what_was_trained_and_scores_what_the_record_holds(small, tmp
     assert kept.shape == (2, 11, 11, 5)
     red = draw_sprite(LINES[6], LINES[30])  # column 2 and row 10 of every third line
     code = encode(scored.vae, red[None])[0][0]
-    assert kept[1, 10, 2].numpy() == pytest.approx(code, abs=2e-3)
-    assert (kept[1] - kept[1, 10, 2]).abs().max() > 1e-2, "all codes are the same"
+    assert kept[1, 10, 2].numpy() == pytest.approx(code, abs=5e-5)
+    assert (kept[1] - kept[1, 10, 2]).abs().max() > 1e-3, "all codes are the same"
     assert (kept[0] - kept[1]).abs().max() > 0.02
 
 

@@ -15,7 +15,7 @@ from sbd_utils.models.recipes import DECODERS
 from sbd_utils.models.vae import VAE
 from sbd_utils.settings import RESULTS
 from sbd_utils.training.config import TrainConfig
-from sbd_utils.training.machine import pick_device
+from sbd_utils.training.machine import LAYOUT, pick_device
 from sbd_utils.training.stream import Stream
 
 PUBLISHED = RESULTS / "published"
@@ -90,7 +90,9 @@ def load_run(source: str | Path) -> Run:
     config = _config(facts)
     with torch.random.fork_rng(devices=[]):  # first weights are drawn, and then replaced
         vae = VAE(config.decoder, config.latent_dim, config.decoder_variance, facts["image_size"])
-    run = Run(config, vae.to(pick_device()).eval(), History())
+    # In the memory layout of training, so that it computes the same, bit for bit.
+    vae = vae.to(pick_device(), memory_format=LAYOUT)
+    run = Run(config, vae.eval(), History())
     _fill(path, run, tensors, facts)
     return run
 
