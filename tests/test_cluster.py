@@ -37,9 +37,11 @@ except cluster.ClusterError as error:
 """
 LOCAL = """
 import json
+import os
 import cluster_jobs
 from sbd_utils.studies.run import row_of
 from sbd_utils.training.parallel import side_by_side
+os.mkdir(os.environ["SBD_RUNS"])
 jobs = [{"work": cluster_jobs.train_a_little, "job": seed} for seed in range(20)]
 for row in side_by_side(row_of, jobs):
     print(json.dumps(row, sort_keys=True))
