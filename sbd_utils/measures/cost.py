@@ -11,6 +11,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from sbd_utils import checks
+from sbd_utils.models.vae import training_size
 from sbd_utils.training import loop
 
 # The profiler's library prints two lines at every start and stop; it reads this when it starts.
@@ -61,9 +62,8 @@ def peak_bytes(function: Callable, *inputs: object) -> int:
 def step_bytes(config: loop.TrainConfig, images: torch.Tensor) -> int:
     """Bytes of a training step at its peak on the CPU, weights and Adam's moments included."""
     checks.kind("config", config, loop.TrainConfig)
-    checks.images("images", images)
-    cpu = torch.device("cpu")
-    vae, optimizer = loop.new_model(config, images.shape[-1], cpu)
+    size, cpu = training_size(images), torch.device("cpu")
+    vae, optimizer = loop.new_model(config, size, cpu)
     step = loop.new_step(config, vae, optimizer, images)
     batch = next(loop.batches(len(images), config, torch.Generator(), cpu))
     step(*batch)  # Adam's moments come with the first step
