@@ -292,11 +292,14 @@ def test_wrong_images_are_told_the_call_that_helps(bad, says):
 def test_tensors_whose_numbers_cannot_be_read_are_told(word, odd):
     z = odd(torch.zeros(2, 3))
     for door in (
-        VAE.decode, lambda z: checks.images("z", z), lambda z: checks.columns("z", {"a": z}, ["a"]),
-        lambda z: checks.arrays(z=(z, "n m")), lambda z: checks.labels("z", z, 2),
+        VAE.decode, lambda z: checks.images("z", z), lambda z: checks.arrays(z=(z, "n m")),
+        lambda z: checks.labels("z", z, 2),
     ):
-        with pytest.raises(ValueError, match=f"^z.* must be .*, got a {word} tensor$"):
+        with pytest.raises(ValueError, match=f"^z must be .*, got a {word} tensor$"):
             door(z)
+    column = z if word == "nested" else odd(torch.zeros(2))  # which has two dimensions at least
+    with pytest.raises(ValueError, match=rf"^z\['a'\] must be .*, got a {word} tensor$"):
+        checks.columns("z", {"a": column}, ["a"])
 
 
 RAMP = np.linspace(0, 255, 32 * 32 * 3).round().astype(np.uint8).reshape(32, 32, 3)[:, ::-1]
