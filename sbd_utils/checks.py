@@ -2,12 +2,15 @@
 
 import math
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from numbers import Integral, Real
 
 import numpy as np
 import pandas as pd
 import torch
+from PIL import Image
+
+SCALES = {"RGB": 255, "RGBA": 255, "uint8": 255, "uint16": 65535}  # the white of each kind of pixel
 
 
 def refused(name: str, wanted: str, got: object) -> ValueError:
@@ -17,10 +20,21 @@ def refused(name: str, wanted: str, got: object) -> ValueError:
 
 def told(value: object) -> str:
     """A value in a few words: of an array its shape, of what is long its type."""
+    if odd := odd_tensor(value):
+        return f"a {odd} tensor"
     if hasattr(value, "shape") and hasattr(value, "dtype"):
         return f"{type(value).__name__} of {value.dtype}, shape {list(value.shape)}"
     text = repr(value)
     return text if len(text) <= 80 and "\n" not in text else f"a {type(value).__name__}"
+
+
+def odd_tensor(value: object) -> str:
+    """What keeps a tensor's numbers from being read as an array's; "" if nothing, or no tensor."""
+    if not isinstance(value, torch.Tensor):
+        return ""
+    odd = {"nested": value.is_nested, "quantized": value.is_quantized, "meta": value.is_meta,
+           str(value.layout).removeprefix("torch."): value.layout != torch.strided}
+    return next((word for word, holds in odd.items() if holds), "")
 
 
 def whole(name: str, value: object, least: int = 1, most: int = 2**63 - 1) -> int:
@@ -104,9 +118,9 @@ def labels(name: str, value: object, length: int) -> np.ndarray:
 
 
 def _on_cpu(value: object) -> object:
-    """A tensor as an array, wherever it is; else as it is, but TypeError where it is masked."""
-    if np.ma.is_masked(value):
-        raise TypeError("masked")  # an array would show what the mask hides
+    """A tensor as an array, wherever it is; else as it is. TypeError where it is masked or odd."""
+    if np.ma.is_masked(value) or odd_tensor(value):
+        raise TypeError("masked or odd")  # an array would show what the mask hides
     if not isinstance(value, torch.Tensor):
         return value
     return (value.float() if value.dtype == torch.bfloat16 else value).numpy(force=True)
@@ -118,8 +132,8 @@ def columns(name: str, value: object, names: Iterable[str]) -> dict[str, torch.T
     mapping(name, value, names)
     for key in names:
         column, lengths = value[key], {len(other) for other in found.values()}
-        if not isinstance(column, torch.Tensor) or column.ndim != 1 or len(column) == 0 or (
-            column.is_complex() or lengths and len(column) not in lengths
+        if not isinstance(column, torch.Tensor) or odd_tensor(column) or column.ndim != 1 or (
+            len(column) == 0 or column.is_complex() or lengths and len(column) not in lengths
         ):
             length = ", ".join(map(str, lengths)) or "N"
             raise refused(f"{name}[{key!r}]", f"a tensor of numbers [{length}]", column)
@@ -206,7 +220,7 @@ def shaped(name: str, value: object, *sides: int | None) -> None:
 def pictures(**given: tuple[object, str]) -> list[np.ndarray]:
     """Pictures as arrays, by `arrays`; the message says which call helps, as that of `images`."""
     for name, (value, shape) in given.items():
-        if help := _images_help(name, value, len(shape.split())):
+        if help := _images_help(name, value, shape.split(), as_tensor=False):
             wanted = f"numbers, [{', '.join(shape.split())}]"
             raise ValueError(f"{refused(name, wanted, value)}; {help}")
     return arrays(**given)
@@ -219,40 +233,111 @@ def images(name: str, value: object, image_size: int | None = None) -> int:
     """
     side = image_size or "size"
     wanted = f"a float32 tensor in [0, 1], [N, 3, {side}, {side}]"
-    help = _images_help(name, value)
-    if isinstance(value, np.ndarray):
-        help = f"give torch.from_numpy({name})"
-    elif isinstance(value, (list, tuple)) and value and isinstance(value[0], torch.Tensor):
-        help = f"give torch.stack({name})"
-    elif not isinstance(value, torch.Tensor):
-        help = help or "read pictures with PIL.Image.open, stack them, and scale them to [0, 1]"
-    elif value.dtype != torch.float32:
-        help = help or f"give {name}.float()"
-    if help:
+    if help := _images_help(name, value):
         raise ValueError(f"{refused(name, wanted, value)}; {help}")
-    if value.ndim != 4 or value.shape[1] != 3 or value.shape[2] != value.shape[3] or (
-        image_size not in (None, value.shape[3])
-    ) or len(value) == 0:
+    if not isinstance(value, torch.Tensor) or odd_tensor(value) or value.dtype != torch.float32 or (
+        value.ndim != 4 or value.shape[1] != 3 or value.shape[2] != value.shape[3]
+    ) or image_size not in (None, value.shape[3]) or len(value) == 0:
         raise refused(name, wanted, value)
     low, high = (float(bound) for bound in value.detach().aminmax())
     if not (low >= 0 and high <= 1):  # also False for NaN
-        scale = f"; give {name} / 255" if 1 < high <= 255 and low >= 0 else ""
-        raise ValueError(f"{name} must be {wanted}, got values from {low:g} to {high:g}{scale}")
+        help = f"; if it is 8 bits, give {name} / 255" if 1 < high <= 255 and low >= 0 else ""
+        raise ValueError(f"{name} must be {wanted}, got values from {low:g} to {high:g}{help}")
     return value.shape[3]
 
 
-def _images_help(name: str, value: object, ndim: int = 4) -> str:
-    """The call that makes pictures of it, if one does; "" for numbers whose channels come first."""
+def _images_help(
+    name: str, value: object, shape: Sequence[str] = ("N", "3", "height", "width"),
+    as_tensor: bool = True,
+) -> str:
+    """The call that makes images of what came; "" for what needs none, or where none is known.
+
+    shape: what is wanted. as_tensor: whether a float32 tensor is, or an array will do.
+    """
     if isinstance(getattr(value, "images", None), torch.Tensor):
         return f"give its .images: {name}.images"
-    if isinstance(value, (str, os.PathLike)):
-        return "read pictures with PIL.Image.open, stack them, and scale them to [0, 1]"
-    tensor, shape = isinstance(value, torch.Tensor), list(getattr(value, "shape", ()))
-    if getattr(value, "dtype", None) in (torch.uint8, np.uint8):
-        return f"give {name}{'.float()' if tensor else ''} / 255"
-    if len(shape) == 4 and shape[1] != 3 and shape[3] == 3:
-        call = f"{'permute' if tensor else 'transpose'}(0, 3, 1, 2)"
-        return f"the channels come last: give {name}.{call}"
-    if ndim == 4 and len(shape) == 3 and shape[0] == 3:
-        return f"it is one image: give {name}[None]"
-    return ""
+    try:
+        start, sides, pixel = _of_files(name, value) or _of_arrays(name, value)
+    except OSError as error:
+        return f"PIL.Image.open says: {error}"
+    if not 2 <= len(sides) <= len(shape) >= 3:
+        return ""
+    call, channels, last = start, ([0] + sides)[-3], sides[-1]
+    if channels not in (1, 3, 4) and last in (1, 3, 4):
+        call, channels = f"{call}.movedim(-1, -3)", last
+    elif len(sides) < len(shape) and channels != 3:
+        call, channels, sides = f"{call}.unsqueeze(-3)", 1, [*sides, 1]
+    if shape[-3] == "3" and channels == 1:
+        call += ".repeat_interleave(3, -3)"
+    call += "[None]" * (len(shape) - len(sides))
+    changed = call != start or as_tensor and start != name
+    if pixel in SCALES:
+        call += f" / {SCALES[pixel]}"
+    split = f"with c, k = ({call}).split([3, 1], -3), RGBA over white is 1 - k * (1 - c)"
+    advice = (  # the first that holds
+        (pixel == "mixed", "its images differ in their range: convert those of each mode alone"),
+        (shape[-3] == "3" and channels not in (1, 3, 4), ""),
+        (pixel == "RGBA", split),
+        (pixel.startswith(("int", "uint")) and pixel not in SCALES,
+         f"the range of {pixel} must be known: give {call} / 255 if it is 8 bits, / 65535 if 16"),
+        (shape[-3] == "3" and channels == 4, f"{split}, and CMYK is (1 - c) * (1 - k)"),
+        (pixel == "uint8" and channels == 1, f"if it is gray, give {call}; if it has a palette's "
+         'indices, read the file again with PIL.Image.open(path).convert("RGB")'),
+        (changed or pixel in SCALES, f"give {call}"),
+    )
+    return next((text for holds, text in advice if holds), "")
+
+
+def _of_arrays(name: str, value: object) -> tuple[str, list[int], str]:
+    """Of arrays or tensors, or a list of them: the call that makes one tensor, its shape and dtype.
+
+    The shape is [] for anything else, and has a 0 for the length of a list.
+    """
+    many = isinstance(value, (list, tuple)) and len(value) > 0
+    first = value[0] if many else value
+    tensor = isinstance(first, torch.Tensor)
+    if not (tensor or isinstance(first, np.ndarray)) or odd_tensor(first) or (
+        np.ma.is_masked(first)
+    ):
+        return "", [], ""
+    pixel = str(first.dtype).removeprefix("torch.") if tensor else first.dtype.name
+    if not pixel.startswith(("bool", "int", "uint", "float", "bfloat")):
+        return "", [], ""
+    call = f"{'torch' if tensor else 'np'}.stack({name})" if many else name
+    if pixel != "float32":
+        call += ".float()" if tensor else ".astype('float32')"
+    return call if tensor else f"torch.from_numpy({call})", [0] * many + list(first.shape), pixel
+
+
+def _of_files(name: str, value: object) -> tuple[str, list[int], str] | None:
+    """As `_of_arrays`, for paths or PIL's images or a list of either; None for anything else."""
+    many = isinstance(value, (list, tuple)) and len(value) > 0
+    items, item = (value, "image") if many else ([value], name)
+    pixels = set()
+    if all(isinstance(one, Image.Image) for one in items):
+        pixels = {_pixel(one) for one in items}
+    elif all(isinstance(one, (str, os.PathLike)) for one in items):
+        item = f"Image.open({item})"
+        for path in items:
+            with Image.open(path) as image:
+                pixels.add(_pixel(image))
+    else:
+        return None
+    if pixels == {"RGB", "RGBA"}:
+        pixels = {"RGBA"}
+    pixel = pixels.pop() if len(pixels) == 1 else "mixed"
+    convert = f'.convert("{pixel}")' if pixel.startswith("RGB") else ""
+    call = f"np.asarray(ImageOps.exif_transpose({item}){convert}, 'float32')"
+    call = f"np.stack([{call} for image in {name}])" if many else call
+    if not convert:
+        call += "[..., None]"
+    return f"torch.from_numpy({call})", [0] * many + [0, 0, len(pixel) if convert else 1], pixel
+
+
+def _pixel(image: Image.Image) -> str:
+    """What to read an image as: a mode of 8 bits that shows what it shows, or the dtype it has."""
+    if image.mode in ("I", "F"):
+        return {"I": "int32", "F": "float32"}[image.mode]
+    if image.mode.startswith("I;16"):
+        return "uint16"
+    return "RGBA" if image.has_transparency_data else "RGB"

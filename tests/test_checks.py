@@ -1,6 +1,7 @@
 """Every public function refuses what it cannot use in our own words, before anything goes wrong."""
 
 import inspect
+import re
 import traceback
 import types
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image, ImageOps
 
 from sbd_utils import checks, claims
 from sbd_utils.figures import charts, style
@@ -248,21 +250,26 @@ def test_every_public_function_is_called_here():
 
 IMAGES = SPRITES.images[:2]
 
-
 @pytest.mark.parametrize("bad, says", [
     (SPRITES, "got a Sprites; give its .images: NAME.images"),
-    ("disc.png", "got 'disc.png'; read pictures with PIL.Image.open"),
-    (Path("disc.png"), "; read pictures with PIL.Image.open"),
-    (list(IMAGES), "got a list; give torch.stack(NAME)"), ([], "got []; read pictures"),
+    ("disc.png", "got 'disc.png'; PIL.Image.open says: [Errno 2] No such file"),
+    (Path("disc.png"), "; PIL.Image.open says"), ([], "got []"), ([1, IMAGES], "got a list"),
+    ([Image.new("RGB", (32, 32)), Image.new("I;16", (32, 32))], "; its images differ in their ran"),
+    (list(IMAGES), "got a list; give torch.stack(NAME)"),
     (IMAGES.numpy(), "got ndarray of float32, shape [2, 3, 32, 32]; give torch.from_numpy(NAME)"),
-    (IMAGES.permute(0, 2, 3, 1), "; the channels come last: give NAME.permute(0, 3, 1, 2)"),
-    (IMAGES[0], "shape [3, 32, 32]; it is one image: give NAME[None]"),
+    (IMAGES.permute(0, 2, 3, 1), "shape [2, 32, 32, 3]; give NAME.movedim(-1, -3)"),
+    (IMAGES[0], "shape [3, 32, 32]; give NAME[None]"),
     ((255 * IMAGES).byte(), "got Tensor of torch.uint8, shape [2, 3, 32, 32]; give NAME.float() /"),
+    ((255 * IMAGES).int(), "; the range of int32 must be known: give NAME.float() / 255 if it"),
+    ((255 * IMAGES[:, 0]).byte(), "; if it is gray, give NAME.float().unsq"),
     (IMAGES.double(), "got Tensor of torch.float64, shape [2, 3, 32, 32]; give NAME.float()"),
-    (255 * IMAGES, "got values from 0 to 255; give NAME / 255"),
-    (IMAGES - 0.5, "got values from -0.5 to 0.5"), (IMAGES * np.nan, "got values from nan to nan"),
+    (255 * IMAGES, "got values from 0 to 255; if it is 8 bits, give NAME / 255"),
+    (256 * IMAGES, "got values from 0 to 256"), (IMAGES - 0.5, "got values from -0.5 to 0.5"),
+    (IMAGES * np.nan, "got values from nan to nan"),
     (IMAGES[:0], "got Tensor of torch.float32, shape [0, 3, 32, 32]"),
-    (IMAGES[:, :1], "shape [2, 1, 32, 32]"), (IMAGES[..., :16], "shape [2, 3, 32, 16]"),
+    (IMAGES[..., :16], "shape [2, 3, 32, 16]"), (IMAGES[:, :2], "shape [2, 2, 32, 32]"),
+    (IMAGES.to(torch.complex64), "got Tensor of torch.complex64, shape [2, 3, 32, 32]"),
+    (np.ma.masked_less(IMAGES.numpy(), 0.5), "got MaskedArray of float32, shape [2, 3, 32, 32]"),
 ])
 def test_wrong_images_are_told_the_call_that_helps(bad, says):
     for name, size, door in (("images", "size", lambda value: checks.images("images", value)),
@@ -273,14 +280,126 @@ def test_wrong_images_are_told_the_call_that_helps(bad, says):
         wanted = f"{name} must be a float32 tensor in [0, 1], [N, 3, {size}, {size}], got "
         assert str(caught.value).startswith(wanted)
         assert says.replace("NAME", name) in str(caught.value)
+        assert "; " in says or "; " not in str(caught.value), "a call that does not help"
+
+
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor, .* are deprecated:UserWarning")
+@pytest.mark.parametrize("word, odd", [
+    ("sparse_coo", torch.Tensor.to_sparse), ("meta", lambda x: x.to("meta")),
+    ("nested", lambda x: torch.nested.as_nested_tensor(list(x), layout=torch.jagged)),
+    ("quantized", lambda x: torch.quantize_per_tensor(x, 0.1, 0, torch.quint8)),
+])
+def test_tensors_whose_numbers_cannot_be_read_are_told(word, odd):
+    z = odd(torch.zeros(2, 3))
+    for door in (
+        VAE.decode, lambda z: checks.images("z", z), lambda z: checks.arrays(z=(z, "n m")),
+        lambda z: checks.labels("z", z, 2),
+    ):
+        with pytest.raises(ValueError, match=f"^z must be .*, got a {word} tensor$"):
+            door(z)
+    column = z if word == "nested" else odd(torch.zeros(2))  # which has two dimensions at least
+    with pytest.raises(ValueError, match=rf"^z\['a'\] must be .*, got a {word} tensor$"):
+        checks.columns("z", {"a": column}, ["a"])
+
+
+RAMP = np.linspace(0, 255, 32 * 32 * 3).round().astype(np.uint8).reshape(32, 32, 3)[:, ::-1]
+COLORS = Image.fromarray(RAMP)
+GRAY16 = np.linspace(0, 20000, 32 * 32).astype(np.uint16).reshape(32, 32)  # dark
+ALPHA = COLORS.copy()
+ALPHA.putalpha(Image.linear_gradient("L").resize((32, 32)))
+ON_WHITE = Image.alpha_composite(Image.new("RGBA", (32, 32), "white"), ALPHA).convert("RGB")
+TURNED = Image.Exif()
+TURNED[0x0112] = 6  # turn it clockwise to see it
+
+
+# Pillow keeps a GIF open, for its next frame, until it is collected.
+@pytest.mark.filterwarnings("ignore:unclosed file .*palette.gif:ResourceWarning")
+@pytest.mark.parametrize("file, image, shown, options", [
+    ("rgb.png", COLORS, RAMP, {}),
+    ("gray.png", COLORS.convert("L"), COLORS.convert("L").convert("RGB"), {}),
+    ("palette.png", COLORS.convert("P"), COLORS.convert("P").convert("RGB"), {}),
+    ("palette.gif", COLORS.convert("P"), COLORS.convert("P").convert("RGB"), {}),
+    ("rgba.png", ALPHA, ON_WHITE, {}), ("alpha.tif", ALPHA, ON_WHITE, {}),
+    ("cmyk.jpg", COLORS.convert("CMYK"), RAMP, dict(quality=100)),
+    ("gray16.png", Image.fromarray(GRAY16), np.stack([GRAY16 / 257] * 3, axis=-1), {}),
+    ("turned.jpg", COLORS, RAMP[::-1].transpose(1, 0, 2), dict(exif=TURNED, quality=100)),
+])
+def test_calls_for_files_show_what_the_file_shows(file, image, shown, options, tmp_path):
+    path = tmp_path / file
+    image.save(path, **options)
+    with Image.open(path) as image:
+        image.load()
+    for images in (path, str(path), [path, path], image, (image, image)):
+        found = 255 * followed("images", images)
+        assert found.shape == (2 if isinstance(images, (list, tuple)) else 1, 3, 32, 32)
+        loss = 20 if file.endswith("jpg") else 1  # of a pixel; the mean is kept
+        for one in found:
+            expected = torch.tensor(np.asarray(shown, np.float32)).movedim(-1, 0)
+            assert one.mean().item() == pytest.approx(expected.mean().item(), abs=loss / 20)
+            assert (one - expected).abs().max() <= loss
+
+
+def test_a_list_of_files_that_differ_is_read_as_all_of_them_need(tmp_path):
+    paths = [tmp_path / "rgb.png", tmp_path / "rgba.png"]
+    for path, image in zip(paths, (COLORS, ALPHA), strict=True):
+        image.save(path)
+    for one, shown in zip(followed("images", paths), (COLORS, ON_WHITE), strict=True):
+        expected = torch.tensor(np.asarray(shown, np.float32)).movedim(-1, 0)
+        assert (255 * one - expected).abs().max() <= 1
+
+
+FOUR = torch.rand(2, 4, 32, 32, generator=torch.Generator().manual_seed(0))
+GRAY = SPRITES.images[:2].max(dim=1).values  # [2, 32, 32]
+
+
+@pytest.mark.parametrize("image, expected, cmyk", [
+    (np.stack([RAMP] * 2), torch.tensor(RAMP.copy()).movedim(-1, 0) / 255, False),
+    (RAMP, torch.tensor(RAMP.copy()).movedim(-1, 0) / 255, False),
+    ([RAMP, RAMP], torch.tensor(RAMP.copy()).movedim(-1, 0) / 255, False),
+    (RAMP.astype(">u2") * 257, torch.tensor(RAMP.copy()).movedim(-1, 0) / 255, False),
+    (GRAY, GRAY[:, None].expand(-1, 3, -1, -1), False),
+    (GRAY[:, None], GRAY[:, None].expand(-1, 3, -1, -1), False),
+    (GRAY[0].numpy(), GRAY[:1, None].expand(-1, 3, -1, -1), False),
+    (255 * GRAY, GRAY[:, None].expand(-1, 3, -1, -1), False),
+    ((255 * GRAY).byte(), (255 * GRAY).byte()[:, None].expand(-1, 3, -1, -1) / 255, False),
+    ([*GRAY, GRAY[1]], GRAY[[0, 1, 1], None].expand(-1, 3, -1, -1), False),  # three, but no RGB
+    (FOUR, FOUR[:, :3] * FOUR[:, 3:] + 1 - FOUR[:, 3:], False),
+    (FOUR.movedim(1, -1).numpy(), (1 - FOUR[:, :3]) * (1 - FOUR[:, 3:]), True),
+])
+def test_calls_for_arrays_make_the_images_that_they_are(image, expected, cmyk):
+    found = followed("images", image, cmyk)
+    torch.testing.assert_close(found, expected.broadcast_to(found.shape))
+    with pytest.raises(ValueError) as caught:  # drawing takes one image, without a first dimension
+        checks.pictures(image=(np.float32(GRAY[0]), "3 height width"))
+    assert str(caught.value).endswith(".unsqueeze(-3).repeat_interleave(3, -3)")
+
+
+def followed(name, images, cmyk=False):
+    """The images after the calls of the messages, as they are written, until there is no more."""
+    for _ in range(3):
+        try:
+            checks.images(name, images)
+            return images
+        except ValueError as error:
+            says = str(error)
+        names = {name: images, "np": np, "torch": torch, "Image": Image, "ImageOps": ImageOps}
+        if split := re.search(r"with (c, k = .*), RGBA over", says):
+            exec(split[1], names)
+        call = re.search(r"RGBA over white is ([^,]*)|give (.*?)(?:; if|$)", says)
+        if cmyk:
+            call = re.search(r"CMYK is (.*)", says)
+        images = eval(call[1] or call[2], names)
+    raise AssertionError(says)
 
 
 @pytest.mark.parametrize("bad, says", [
-    (SPRITES, "; give its .images: images.images"), ("disc.png", "; read pictures with PIL.Image"),
-    (PICTURES.transpose(0, 2, 3, 1), "come last: give images.transpose(0, 3, 1, 2)"),
-    (PICTURES[0], "; it is one image: give images[None]"),
-    ((255 * PICTURES).astype(np.uint8), "; give images / 255"),
-    (PICTURES[:, :1], "got ndarray of float64, shape [27, 1, 32, 32]"),
+    (SPRITES, "; give its .images: images.images"), ("disc.png", "; PIL.Image.open says: [Errno 2"),
+    (PICTURES.transpose(0, 2, 3, 1), "; give torch.from_numpy(images.astype('float32')).movedim"),
+    (torch.from_numpy(PICTURES[0]), "; give images.float()[None]"),
+    ((255 * PICTURES).astype(np.uint8), "; give torch.from_numpy(images.astype('float32')) / 255"),
+    ((255 * PICTURES).astype(int), "; the range of int64 must be known"),
+    (PICTURES[:, :1], "; give torch.from_numpy(images.astype('float32')).repeat_interleave(3, -3)"),
+    (PICTURES[:, :2], "got ndarray of float64, shape [27, 2, 32, 32]"),
 ])
 def test_wrong_pictures_are_told_so_too(bad, says):
     with pytest.raises(ValueError) as caught:

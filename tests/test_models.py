@@ -8,7 +8,7 @@ from torch import nn
 from torch.distributions import Normal, kl_divergence
 from torch.nn import functional as F
 
-from sbd_utils.measures.cost import count_parameters, multiply_adds
+from sbd_utils.measures.cost import count_parameters, multiply_adds, step_bytes
 from sbd_utils.models.decoders import (
     AppendCoordinates,
     Broadcast,
@@ -20,7 +20,8 @@ from sbd_utils.models.decoders import (
     coordinate_grid,
 )
 from sbd_utils.models.recipes import builder
-from sbd_utils.models.vae import VAE
+from sbd_utils.models.vae import VAE, Encoder
+from sbd_utils.training.loop import TrainConfig
 
 both = pytest.mark.parametrize("decoder", ["deconv", "sbd"])
 
@@ -139,6 +140,53 @@ def test_reconstruct_decodes_mu_and_draws_nothing(decoder):
 def test_vae_names_the_bad_argument(name, value):
     with pytest.raises(ValueError, match=f"^{name} must"):
         VAE(**{name: value})
+
+
+class Own(nn.Module):
+    """A decoder with what a draw could change: statistics of both norms, and noise."""
+
+    def __init__(self, latent_dim: int, image_size: int):
+        super().__init__()
+        self.linear = nn.Sequential(nn.Linear(latent_dim, 48), nn.BatchNorm1d(48), nn.Dropout())
+        self.norm = nn.BatchNorm2d(3).eval()  # frozen, while the others are in training mode
+        self.image_size = image_size
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        x = self.norm(self.linear(z).view(-1, 3, 4, 4))
+        return F.interpolate(x + 0.1 * torch.randn_like(x), self.image_size)
+
+
+def test_a_module_is_taken_as_it_is_and_stays_so():
+    torch.manual_seed(0)
+    decoder = Own(4, 32)
+    before = {name: value.clone() for name, value in decoder.state_dict().items()}
+    torch.manual_seed(1)
+    vae = VAE(decoder, latent_dim=4, image_size=32)
+    after, state = vae.decoder.state_dict(), torch.get_rng_state()
+    assert vae.decoder is decoder and before.keys() == after.keys()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    assert [module.training for module in decoder.modules()] == [True] * 5 + [False]
+    torch.manual_seed(1)
+    Encoder(4, 32)
+    assert torch.equal(torch.get_rng_state(), state), "only the encoder's weights were drawn"
+    assert vae.decode(torch.zeros(2, 4)).shape == (2, 3, 32, 32)
+    assert isinstance(VAE(Own, latent_dim=4, image_size=32).decoder, Own)
+
+
+def test_a_module_that_cannot_draw_keeps_its_modes():
+    decoder = Own(4, 32)
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        VAE(decoder, latent_dim=5, image_size=32)
+    with pytest.raises(ValueError, match=r"^what decoder draws must be .* \[2, 3, 64, 64\], got"):
+        VAE(decoder, latent_dim=4)
+    assert [module.training for module in decoder.modules()] == [True] * 5 + [False]
+
+
+@pytest.mark.parametrize("size", [16, 33, 48, 96])
+def test_images_of_a_size_that_no_vae_has_are_refused_before_training(size):
+    config = TrainConfig(epochs=1, precision="float32", compiled=False)
+    with pytest.raises(ValueError, match=f"^image_size must be .*, got {size}$"):
+        step_bytes(config, torch.rand(2, 3, size, size))
 
 
 images, z = torch.full((2, 3, 32, 32), 0.5), torch.zeros(2, 5)

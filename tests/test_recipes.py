@@ -142,7 +142,7 @@ def test_unknown_names_and_what_draws_no_picture_raise():
     for door in (TrainConfig, VAE, builder):
         with pytest.raises(ValueError, match="^decoder must be one of deconv, .*, got 'sbd-wid'"):
             door("sbd-wid")
-    with pytest.raises(ValueError, match=r"^what decoder draws must be .* \[1, 3, 64, 64\], got"):
+    with pytest.raises(ValueError, match=r"^what decoder draws must be .* \[2, 3, 64, 64\], got"):
         VAE(lambda latent_dim, image_size: torch.nn.Identity())
 
 

@@ -39,15 +39,15 @@ class Encoder(nn.Module):
 class VAE(nn.Module):
     """A VAE with q(z|x) diagonal Gaussian, prior N(0, I) and p(x|z) Gaussian of fixed variance.
 
-    decoder: "sbd", "deconv" or another of recipes.RECIPES, or what builds one from latent_dim and
-        image_size.
+    decoder: "sbd", "deconv" or another of recipes.RECIPES, a module, which is used as it is, or a
+        class or function that builds one from latent_dim and image_size.
     image_size: a power of two from 32.
     Raises ValueError for anything else, and for a decoder that draws other pictures.
     """
 
     def __init__(
-        self, decoder: str | Callable[[int, int], nn.Module] = "sbd", latent_dim: int = 5,
-        decoder_variance: float = 0.3, image_size: int = 64,
+        self, decoder: str | nn.Module | Callable[[int, int], nn.Module] = "sbd",
+        latent_dim: int = 5, decoder_variance: float = 0.3, image_size: int = 64,
     ):
         super().__init__()
         build = decoder if callable(decoder) else builder(decoder)
@@ -57,11 +57,10 @@ class VAE(nn.Module):
         if image_size & (image_size - 1):
             raise checks.refused("image_size", "a power of two", image_size)
         self.encoder = Encoder(latent_dim, image_size)
-        self.decoder = build(latent_dim, image_size)
+        self.decoder = decoder if isinstance(decoder, nn.Module) else build(latent_dim, image_size)
         checks.kind("decoder", self.decoder, nn.Module)
-        with torch.no_grad():
-            drawn = self.decoder(torch.zeros(1, latent_dim))
-        checks.shaped("what decoder draws", drawn, 1, 3, image_size, image_size)
+        drawn = _try(self.decoder, latent_dim)
+        checks.shaped("what decoder draws", drawn, 2, 3, image_size, image_size)
 
     def encode(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Images [batch, 3, image_size, image_size] to mu and log_var, [batch, latent_dim]."""
@@ -70,7 +69,7 @@ class VAE(nn.Module):
 
     def decode(self, z: torch.Tensor) -> torch.Tensor:
         """Codes [batch, latent_dim] to images [batch, 3, image_size, image_size], not clamped."""
-        if not isinstance(z, torch.Tensor) or z.dtype != torch.float32:
+        if not isinstance(z, torch.Tensor) or checks.odd_tensor(z) or z.dtype != torch.float32:
             raise checks.refused("z", f"a float32 tensor, [batch, {self.latent_dim}]", z)
         checks.shaped("z", z, None, self.latent_dim)
         if not len(z) or not z.isfinite().all():
@@ -97,3 +96,21 @@ class VAE(nn.Module):
         squared_error = (self.decoder(z).float() - x).square().sum(dim=(1, 2, 3))
         kl = -0.5 * (1 + log_var - mu.square() - log_var.exp()).sum(dim=1)
         return squared_error / (2 * self.decoder_variance), kl
+
+
+@torch.no_grad()
+def _try(decoder: nn.Module, latent_dim: int) -> torch.Tensor:
+    """What a decoder draws of two zero codes in evaluation mode; it stays as it was.
+
+    So does the random state: a decoder may draw noise in every mode.
+    """
+    modes = {module: module.training for module in decoder.modules()}
+    device = next((weights.device for weights in decoder.parameters()), torch.device("cpu"))
+    try:
+        for module in modes:  # not decoder.eval(), which a module may define to do more
+            module.training = False
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            return decoder(torch.zeros(2, latent_dim, device=device))
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
