@@ -477,6 +477,19 @@ def test_the_geometry_moves_with_its_slider(site, window, page):
 
 
 @browser
+def test_pause_also_stops_a_movie_that_was_started_before_it_came_into_view(site, window):
+    window.look(1280, 900)
+    window.visit(f"{site.as_uri()}/notebooks/05_geometry.html")
+    press = "document.querySelector('.epochs button').click()"
+    window.run(f"{press}; document.querySelector('.epochs').scrollIntoView()")
+    window.run(WAIT.format(500))
+    window.run(press)
+    paused = window.run("document.querySelector('.epochs output').textContent")
+    window.run(WAIT.format(500))
+    assert window.run("document.querySelector('.epochs output').textContent") == paused
+
+
+@browser
 @pytest.mark.skipif(not AXE.exists(), reason="no axe-core: npm install --prefix tests")
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_axe_finds_no_serious_fault(site, window, dark):
