@@ -299,13 +299,14 @@ def test_workflows_call_make():
     assert python[-1] == "3.14" and "cron" in texts["test.yml"]
 
 
-def excerpts(window, address):
-    """How many results of a search, of which there are some, show a part of their page."""
+EXCERPTS = "document.querySelectorAll('.search li .context').length"
+
+
+def search(window, address):
+    """Search the site at this address for a word of many pages, until all are listed."""
     window.visit(f"{address}/search.html?q=broadcast")
     window.wait("document.querySelector('.search-summary')?.textContent.match(/found \\d/)")
-    window.run(WAIT.format(500))
     assert window.run("document.querySelectorAll('.search li a').length") > 5
-    return window.run("document.querySelectorAll('.search li .context').length")
 
 
 @browser
@@ -317,7 +318,9 @@ def test_every_page_opens_from_the_disk_and_asks_nothing_of_another_host(site, p
     for page in pages:
         window.visit(f"{site.as_uri()}/{page}")
         wide[page] = window.run("document.documentElement.scrollWidth - innerWidth")
-    assert excerpts(window, site.as_uri()) == 0
+    search(window, site.as_uri())
+    window.run(WAIT.format(500))
+    assert window.run(EXCERPTS) == 0
     asked = {urlsplit(address).scheme for address in window.requests}
     assert len(window.requests) > len(pages) and asked <= {"file", "data", "blob"}
     assert window.errors == []
@@ -496,7 +499,8 @@ def test_the_page_opens_from_a_web_server_as_well(site, window):
         threading.Thread(target=server.serve_forever, daemon=True).start()
         window.visit(f"http://127.0.0.1:{server.server_port}/play.html")
         window.wait(DRAWN)
-        assert excerpts(window, f"http://127.0.0.1:{server.server_port}") > 5
+        search(window, f"http://127.0.0.1:{server.server_port}")
+        window.wait(f"{EXCERPTS} > 5")
         server.shutdown()
 
 
