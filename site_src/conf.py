@@ -41,6 +41,9 @@ html_title = project
 html_favicon = "_static/favicon.svg"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+# The search page fetches each result for its excerpt, which a page from the disk may not do.
+html_js_files = [(None, {"body": "if (location.protocol === 'file:')"
+                                 " DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;"})]
 html_extra_path = ["extra"]
 html_copy_source = html_show_sourcelink = False
 html_last_updated_fmt = None

@@ -89,6 +89,7 @@ def play(site, window):
 DRAWN = "document.querySelectorAll('#play .decoder[aria-busy=false]').length == 2"
 PICTURES = """[...document.querySelectorAll('#play canvas')].map(canvas =>
     [...canvas.getContext('2d').getImageData(0, 0, 64, 64).data].filter((_, i) => i % 4 < 3))"""
+CAPTIONS = "[...document.querySelectorAll('#play .caption')].map(p => p.textContent)"
 VALUES = "[...document.querySelectorAll('#play output')].map(output => Number(output.textContent))"
 
 
@@ -298,6 +299,16 @@ def test_workflows_call_make():
     assert python[-1] == "3.14" and "cron" in texts["test.yml"]
 
 
+EXCERPTS = "document.querySelectorAll('.search li .context').length"
+
+
+def search(window, address):
+    """Search the site at this address for a word of many pages, until all are listed."""
+    window.visit(f"{address}/search.html?q=broadcast")
+    window.wait("document.querySelector('.search-summary')?.textContent.match(/found \\d/)")
+    assert window.run("document.querySelectorAll('.search li a').length") > 5
+
+
 @browser
 def test_every_page_opens_from_the_disk_and_asks_nothing_of_another_host(site, pages, window):
     window.requests.clear()
@@ -307,6 +318,9 @@ def test_every_page_opens_from_the_disk_and_asks_nothing_of_another_host(site, p
     for page in pages:
         window.visit(f"{site.as_uri()}/{page}")
         wide[page] = window.run("document.documentElement.scrollWidth - innerWidth")
+    search(window, site.as_uri())
+    window.run(WAIT.format(500))
+    assert window.run(EXCERPTS) == 0
     asked = {urlsplit(address).scheme for address in window.requests}
     assert len(window.requests) > len(pages) and asked <= {"file", "data", "blob"}
     assert window.errors == []
@@ -361,10 +375,12 @@ def test_the_dot_of_both_planes_moves_by_mouse_touch_and_keys(play, way):
             kind = "mousePressed" if k == 0 else "mouseReleased" if k == 5 else "mouseMoved"
             play.send("Input.dispatchMouseEvent", type=kind, x=left, y=top, button="left",
                       clickCount=1)
+            settled(play)  # a picture for each step, for a path without jumps
     elif way == "touch":
         for k, (left, top) in enumerate(path):
             play.send("Input.dispatchTouchEvent", type="touchMove" if k else "touchStart",
                       touchPoints=[{"x": left, "y": top}])
+            settled(play)
         play.send("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
     else:
         play.run("document.querySelector('#play .sbd .pad').focus()")
@@ -372,23 +388,66 @@ def test_the_dot_of_both_planes_moves_by_mouse_touch_and_keys(play, way):
             for kind in ("keyDown", "keyUp"):
                 play.send("Input.dispatchKeyEvent", type=kind, key="ArrowRight", code="ArrowRight",
                           modifiers=8)  # Shift: steps of 0.25
+            settled(play)
     after, now = settled(play)
     assert moved(before, after) == [True, True]
     assert sum(a != b for a, b in zip(values, now, strict=True)) in (2, 3, 4)
     way = play.run("document.querySelector('#play .sbd .picture path').getAttribute('d')")
-    assert way.count("L")
+    assert way.count("L") >= 3
+
+
+@browser
+def test_a_drag_that_goes_on_ends_a_walk(play):
+    x, y = play.run("""(() => { const box = document.querySelector('#play .pad')
+        .getBoundingClientRect(); return [box.x + box.width / 2, box.y + box.height / 2]; })()""")
+    mouse = partial(play.send, "Input.dispatchMouseEvent", button="left", y=y)
+    mouse(type="mousePressed", x=x, clickCount=1)
+    play.run("document.querySelector('#line').click()")
+    mouse(type="mouseMoved", x=x + 20)
+    values = play.run(VALUES)
+    play.run(WAIT.format(300))
+    assert play.run(VALUES) == values
+    mouse(type="mouseReleased", x=x + 20)
+
+
+@browser
+@pytest.mark.parametrize("presses, turn", [(8, False), (1, True)])
+def test_the_last_code_is_shown_when_the_page_says_it_is_done(play, presses, turn):
+    names = list(MODELS[:2])
+    codes, pairs = play.run(f"""[{names}.map(name => PLAY.images[0].codes[name]),
+        {names}.map(name => PLAY.models[name].informative.slice(0, 2))]""")
+    pictures, captions = play.run(f"""(async () => {{
+        const pad = document.querySelector('#play .sbd .pad');
+        for (let press = 0; press < {presses}; press++) pad.dispatchEvent(
+            new KeyboardEvent('keydown', {{key: 'ArrowLeft', shiftKey: true}}));
+        if ({json.dumps(turn)}) document.querySelector('#turned').click();  // builds new planes
+        while (!({DRAWN})) await {WAIT.format(0)};
+        return [{PICTURES}, {CAPTIONS}];
+    }})()""")
+    for name, code, pair, drawn, caption in zip(
+            names, codes, pairs, pictures, captions, strict=True):
+        code[pair[0]] = max(code[pair[0]] - presses * 0.25, -2.2)
+        expected = decode(published.load(name).vae, np.array(code))
+        difference = np.reshape(drawn, (64, 64, 3)) - 255 * expected.transpose(1, 2, 0)
+        assert np.abs(difference).max() < 1.01
+        rows, columns = np.nonzero(expected.max(axis=0) >= 0.25)
+        told = [int(number) for number in re.findall(r"[xy] (\d+)", caption)]
+        assert np.allclose(told, [columns.mean(), rows.mean()], atol=0.6)
 
 
 @browser
 def test_buttons_of_the_page_do_what_they_say(play):
-    def press(selector):
-        play.run(f"document.querySelector('{selector}').click()")
+    def press(*selectors):
+        play.run(f"{list(selectors)}.forEach(each => document.querySelector(each).click())")
         return settled(play)
 
     first, _ = settled(play)
     random, values = press("#random")
     assert moved(first, random) == [True, True] and values[:5] == values[5:]
-    green, _ = press("#images button:nth-of-type(2)")
+    green, _ = press("#line", "#images button:nth-of-type(2)")
+    assert play.run("[...document.querySelectorAll('#play .picture path:first-child')]"
+                    ".map(line => line.getAttribute('d').match(/[ML]/g).length)") == [1, 1], (
+        "the path begins without the walk's disc")
     assert "a green disc" in play.run("document.querySelector('#play .sbd canvas').ariaLabel")
     mixing, _ = press("#mixing")
     assert moved(green, mixing)[0] is False
@@ -406,11 +465,19 @@ def test_buttons_of_the_page_do_what_they_say(play):
 
 @browser
 def test_sb_walks_a_square_and_deconv_does_not(play):
+    def walked():
+        play.wait("document.querySelector('#told').textContent", 60)
+        return play.run("document.querySelector('#told').textContent")
+
     play.run("document.querySelector('#line').click()")
-    play.wait("document.querySelector('#told').textContent", 60)
-    told = play.run("document.querySelector('#told').textContent")
+    told = walked()
     deconv, sbd = map(float, re.findall(r"(\d+\.\d) pixels", told))
     assert sbd < 2 < 4 < deconv
+    play.run("document.querySelector('#line').click()")
+    play.run(WAIT.format(1500))  # half way, a second walk begins while a picture is being drawn
+    play.wait("document.querySelector('#play .sbd[aria-busy=true]')"
+              " && !document.querySelector('#line').click()")
+    assert walked() == told
     assert play.errors == []
 
 
@@ -432,6 +499,8 @@ def test_the_page_opens_from_a_web_server_as_well(site, window):
         threading.Thread(target=server.serve_forever, daemon=True).start()
         window.visit(f"http://127.0.0.1:{server.server_port}/play.html")
         window.wait(DRAWN)
+        search(window, f"http://127.0.0.1:{server.server_port}")
+        window.wait(f"{EXCERPTS} > 5")
         server.shutdown()
 
 
@@ -463,6 +532,19 @@ def test_the_geometry_moves_with_its_slider(site, window, page):
     first = window.run(lines)
     assert first[:12] == last[:12] and not set(first[12:]) & set(last[12:])
     assert window.run("document.querySelector('.epochs output').textContent") == "1"
+
+
+@browser
+def test_pause_also_stops_a_movie_that_was_started_before_it_came_into_view(site, window):
+    window.look(1280, 900)
+    window.visit(f"{site.as_uri()}/notebooks/05_geometry.html")
+    press = "document.querySelector('.epochs button').click()"
+    window.run(f"{press}; document.querySelector('.epochs').scrollIntoView()")
+    window.run(WAIT.format(500))
+    window.run(press)
+    paused = window.run("document.querySelector('.epochs output').textContent")
+    window.run(WAIT.format(500))
+    assert window.run("document.querySelector('.epochs output').textContent") == paused
 
 
 @browser

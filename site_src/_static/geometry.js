@@ -75,6 +75,7 @@
     button.textContent = "Play";
   }
   function play() {
+    stop();  // the button may have started it before it came into view
     let i = Number(slider.value) === last ? 0 : Number(slider.value);
     show(i);
     button.textContent = "Pause";

@@ -32,33 +32,26 @@
     };
   }
 
-  /* A decoder in a thread of its own. It is given the latest code when it is free, so that it never
-     lags behind; draw() is a promise of the picture that is drawn next. */
+  /* A decoder in a thread of its own, as a function from a code to a promise of its picture. While one
+     code is drawn only the latest waits; those before it are skipped, and their promise is of null. */
   function engine(name) {
     const source = new Blob([`${makeDecoder}\n(${work})()`], { type: "text/javascript" });
     const worker = new Worker(URL.createObjectURL(source));
-    let busy = false, next = null, waiting = [];
+    let drawing = null, next = null;
+    const send = () => {
+      [drawing, next] = [next, null];
+      if (drawing) worker.postMessage({ code: drawing.code });
+    };
     worker.postMessage({ model: PLAY.models[name] });
     worker.onmessage = ({ data }) => {
-      busy = false;
-      const told = waiting;
-      waiting = [];
-      if (next) send();
-      told.forEach((done) => done(data));
+      drawing.done(data);
+      send();
     };
-    function send() {
-      busy = true;
-      worker.postMessage({ code: next });
-      next = null;
-    }
-    return {
-      draw(code) {
-        next = [...code];
-        const drawn = new Promise((done) => waiting.push(done));
-        if (!busy) send();
-        return drawn;
-      },
-    };
+    return (code) => new Promise((done) => {
+      next?.done(null);
+      next = { code, done };
+      if (!drawing) send();
+    });
   }
 
   const engines = {}, codes = {}, columns = [], shown = ["deconv", "sbd"];
@@ -127,7 +120,6 @@
       return { input, output };
     });
     const ways = { disc: [], dot: [] };
-    let awaited = 0;
     engines[name] ||= engine(name);
 
     const me = {
@@ -149,7 +141,8 @@
           line.setAttribute("points", points.join(" "));
         });
       },
-      /* Shows the code at once, and the picture when it is drawn. */
+      /* Shows the code at once, and the picture when it is drawn. A promise of its disc (null: there
+         is none), or of undefined where a later code took its place. */
       async update() {
         const [x, y] = me.at(), circle = find("circle", holder);
         circle.setAttribute("cx", clamp(x));
@@ -162,11 +155,14 @@
             input.value = value;
           output.textContent = value.toFixed(2);
         });
-        holder.setAttribute("aria-busy", ++awaited > 0);
-        const { pixels, disc, ms } = await engines[name].draw(codes[name]);
-        holder.setAttribute("aria-busy", --awaited > 0);
+        holder.setAttribute("aria-busy", true);
+        const code = codes[name], way = ways.disc;
+        const drawn = await engines[name](code);
+        if (!drawn || !canvas.isConnected) return undefined;  // or mount() has replaced this column
+        const { pixels, disc, ms } = drawn;
+        holder.setAttribute("aria-busy", code !== codes[name]);
         canvas.getContext("2d").putImageData(new ImageData(pixels, 64, 64), 0, 0);
-        ways.disc.push(disc && [disc.x, disc.y]);
+        way.push(disc && [disc.x, disc.y]);
         seen.forEach((line) => line.setAttribute("d", path(ways.disc.slice(-400), 8)));
         const text = described(disc);
         caption.textContent = text;
@@ -183,13 +179,13 @@
         (1 - 2 * (clientY - box.top) / box.height) * RANGE];
     };
     const follow = (event) => {
+      begin(drag);
       const step = pointed(event).map((v, i) => clamp(v) - drag.own[i]);
       columns.forEach((other, n) => other.move(drag.all[n].map((v, i) => v + step[i])));
       columns.forEach((other) => other.update());
     };
     pad.addEventListener("pointerdown", (event) => {
       pad.setPointerCapture(event.pointerId);
-      begin();
       drag = { own: me.at(), all: columns.map((other) => other.at()) };
       follow(event);
     });
