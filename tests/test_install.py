@@ -21,6 +21,7 @@ from sbd_utils import doctor, reproduce
 from sbd_utils.settings import ROOT
 from sbd_utils.training import speed
 
+pytest.importorskip("fcntl", reason="make does not work on Windows")
 SCRIPT = ROOT / "tools" / "environment.py"
 spec = importlib.util.spec_from_file_location("environment", SCRIPT)
 environment = importlib.util.module_from_spec(spec)
@@ -220,6 +221,13 @@ def test_make_takes_a_path_with_a_space_and_no_python_setting(place, monkeypatch
                                           env=environ, encoding="utf-8")
         assert printed.startswith("['chosen']") and "SBD_PRESET" in printed or target == "lab"
         assert "\nPYTHONPATH=" not in printed and "\nPYTHONHOME=" not in printed
+
+
+def test_windows_is_told_what_to_type_instead():
+    code = f"import runpy, sys; sys.modules['fcntl'] = None; runpy.run_path({str(SCRIPT)!r})"
+    done = subprocess.run([sys.executable, "-c", code], stderr=subprocess.PIPE, encoding="utf-8")
+    [line] = done.stderr.splitlines()
+    assert done.returncode == 1 and r"type: python -m venv .venv, then .venv\Scripts\pip" in line
 
 
 @pytest.mark.parametrize("version", ["3.11.0", "3.11.4", "3.11.5", "3.12.1", "3.13.0", "3.14.2"])
