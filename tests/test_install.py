@@ -328,6 +328,15 @@ def test_the_doctor_tells_every_part_and_goes_on_where_one_fails(monkeypatch, ca
     assert [line.partition(":")[0] for line in lines] == list(doctor.PARTS)
 
 
+@pytest.mark.parametrize("cuda, mps, device", [
+    (True, True, "H200"), (False, True, "mps"), (False, False, "cpu")])
+def test_the_doctor_names_the_device(monkeypatch, cuda, mps, device):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: cuda)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda: "H200")
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: mps)
+    assert doctor.PARTS["device"]() == f"{device}, the first there is of CUDA, MPS and CPU"
+
+
 def test_the_doctor_estimates_from_real_steps(monkeypatch):
     monkeypatch.setattr(speed, "pick_compiled", lambda device: False)
     assert 0 < doctor.step_milliseconds("deconv", seconds=0) < 1e4
