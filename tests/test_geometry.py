@@ -69,6 +69,8 @@ def test_the_same_point_every_time_is_no_geometry(value):
 def test_rounding_is_neither_a_slope_nor_a_fold_nor_a_better_fit():
     noise = 1e-16 * np.random.default_rng(0).standard_normal(POINTS.shape)
     assert affine_fit(POINTS, 1 + noise).r2 == 0
+    for width, r2 in ((0.8e-12, 0), (1.2e-12, 1)):
+        assert affine_fit(POINTS, 1 + width * POINTS / 2).r2 == pytest.approx(r2, abs=1e-3)
     assert folded_cells(LATTICE @ [[0.3, 0.7], [0.6, 1.4]]) == 0  # all on a line
     for offset, unit in ((1e6, 1), (1e8, 1), (0, 1e-13), (0, 1e16)):
         source = offset + unit * POINTS
@@ -97,6 +99,11 @@ def test_folded_cells_are_counted_and_degenerate_ones_are_not(columns, folded):
     lattice[..., 0] = columns
     for view in (lattice, lattice @ TURN.T, -lattice[:, ::-1]):  # the last is mirrored
         assert folded_cells(view) == folded
+
+
+@pytest.mark.parametrize("back, folded", [(0.8e-9, 0), (1.2e-9, 1)])
+def test_a_cell_has_an_area_from_a_billionth_of_the_largest_on(back, folded):
+    assert folded_cells(np.stack(np.meshgrid([0, 1, 1 - back], [0, 1]), axis=-1)) == folded
 
 
 @pytest.mark.parametrize("bad", [POINTS, LATTICE[:1], LATTICE[:, :, :1], LATTICE[:, :1]])

@@ -40,6 +40,7 @@ def test_specks_are_not_blobs():
     images[:, 0, 5, 5:24] = 1  # 19 pixels
     images[1, 1, 5, 24] = 1  # the 20th
     assert list(find_blobs(images).count) == [0, 1]
+    assert find_blobs(np.full((1, 3, 64, 64), 0.21)).count == 1, "just above VISIBLE"
 
 
 @pytest.mark.parametrize("shape", [(3, 64, 64), (1, 1, 64, 64), (1, 64, 64, 3)])
@@ -106,7 +107,7 @@ def test_right_blobs():
     pictures = truth.images.numpy()
     assert right_blobs(truth, pictures).all()
     assert right_blobs(truth, np.roll(pictures, 1, axis=3)).all(), "a pixel is within reach"
-    moved, recolored = np.roll(pictures, 2, axis=3), np.roll(pictures, 1, axis=1)
+    moved, recolored = np.roll(pictures, (1, 1), axis=(2, 3)), np.roll(pictures, 1, axis=1)
     tripled = pictures + np.roll(pictures, 20, axis=3) + np.roll(pictures, -20, axis=3)
     for wrong in (moved, recolored, tripled, 0 * pictures):
         assert not right_blobs(truth, wrong).any()

@@ -249,7 +249,9 @@ def test_along_the_axes_of_a_turned_code_moves_are_those_of_the_painter(turn):
 @pytest.mark.parametrize("base, one_blob", [(0, [1, 1, 1, 5 / 7]), (2, [0.5, 0.5, 0.5, 5 / 7])])
 def test_black_pictures_are_not_blobs_and_do_not_spoil_the_moves(base, one_blob):
     """The sweeps of the second code are black, all but those of latent 3, if that is at 2."""
-    moves = measure_moves(Blinker(), np.array([[0] * 4, [0, 0, 0, base]]), SPRITES, every=1)
+    codes = np.zeros((102, 4))
+    codes[101, 3] = base  # of the second that is swept
+    moves = measure_moves(Blinker(), codes, SPRITES)
     assert_allclose(moves.one_blob, one_blob)
     assert_allclose([moves.x[0], moves.y[1], moves.color[2], moves.x[3]], [1, 0.5, 1, 0], atol=1e-6)
 
