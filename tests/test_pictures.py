@@ -169,6 +169,15 @@ def test_spectrum_sums_to_the_variance_and_has_the_patterns_at_their_frequencies
     assert peak_height(power, 2) > 1000 and peak_height(power, 4) < 10
 
 
+def test_a_peak_is_compared_with_the_24_frequencies_around_it():
+    distance = np.minimum(np.arange(64) % 32, -np.arange(64) % 32)
+    rings = np.maximum(distance[:, None], distance)
+    assert peak_height(np.choose(rings.clip(max=3), [10.0, 5, 1, 3]), 2) == 10
+    assert peak_height(np.ones((6, 6)), 2) == 1
+    with pytest.raises(ValueError, match="^period must be even and a divisor of 4, 5 at least"):
+        peak_height(np.ones((4, 4)), 2)
+
+
 def test_quadrant_averages_the_waves_of_both_directions():
     power = np.zeros((8, 8))
     power[1, 2] = power[-1, -2] = 1  # down to the right

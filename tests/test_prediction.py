@@ -75,6 +75,14 @@ def test_variances_are_equal_within_rounding(width, votes):
     assert found.tolist() == [votes, votes]
 
 
+def test_a_class_of_a_single_code_has_no_vote():
+    """There nothing varies, so the last latent, which varies most, would get a share of it."""
+    classes = np.repeat([0, 1, 2], [7, 2, 1])
+    codes = np.arange(10)[:, None] * np.array([[0, 1, 9], [1, 0, 9], [0, 0, 0]])[classes]
+    first, second, last = prediction._votes(codes, classes, np.random.default_rng(0)).sum(axis=0)
+    assert first > second > 0 == last
+
+
 @pytest.mark.parametrize("scale, offset", [(1e-8, 0), (1, 1e8), (60, 1.7e9)])
 def test_trees_see_quantities_of_any_unit(scale, offset):
     codes = np.column_stack([X, Y])

@@ -16,7 +16,7 @@ from sbd_utils.measures.geometry import (
     readout_r2,
 )
 from sbd_utils.measures.information import mig
-from sbd_utils.measures.pictures import find_blobs, measure_moves
+from sbd_utils.measures.pictures import Moves, find_blobs, measure_moves
 from sbd_utils.measures.scores import score
 from sbd_utils.models.vae import VAE
 from sbd_utils.training.loop import History, Run, TrainConfig
@@ -233,6 +233,11 @@ def test_a_latent_that_moves_position_and_color_is_mixed():
     moves = measure_moves(painter, np.zeros((1, 4)), SPRITES)
     assert_array_equal(moves.factors, [[1, 0, 1], [0, 1, 0], [0, 0, 0], [0, 0, 0]])
     assert moves.mixing == 0.5, "one of the two that move anything"
+
+
+def test_a_factor_is_moved_by_more_than_a_tenth_of_its_range():
+    less, more = np.full(2, 0.09), np.full(2, 0.11)
+    assert_array_equal(Moves(less, more, less, more).factors, [[0, 1, 0]] * 2)
 
 
 def test_along_the_axes_of_a_turned_code_moves_are_those_of_the_painter(turn):
