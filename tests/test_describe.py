@@ -240,8 +240,8 @@ def saw(count, teeth):
 
 @pytest.mark.parametrize("factors, warned", [
     (normal(10_000, 0.25), 0), (normal(10_000, 0.35), 1),  # a correlation of 0.3
-    (normal(100, 0.6, seed=32), 0), (normal(100, 0.6, seed=27), 1),  # five deviations of shuffles
-    (saw(2000, 20), 0), (saw(2000, 10), 1),  # in 20 classes
+    (normal(100, 0.6, seed=32), 0), (normal(100, 0.6, seed=27), 1),  # five spreads of 30 shuffles
+    (saw(4800, 20), 0), (saw(4800, 10), 1),  # in 20 classes
     (saw(500, 10), 0), (saw(500, 5), 1),  # in 10, so five codes in each of 100 cells
     (saw(10, 1), 1),  # in 2, though 2.5 codes in each
 ])

@@ -252,6 +252,8 @@ def test_jobs_are_the_protocols():
     epochs = {(job["world"], job["epochs"]) for job in jobs}
     assert epochs == {(world, 30 if world == "hue-of-place" else 150) for world in WORLDS}
     assert {job["epochs"] for job in pilot} == {100}
+    fixed = sprites.EPOCH, sprites.LATENTS, sprites.SCORED, sprites.BEFORE  # for committed scores
+    assert fixed == (4096, 10, 10_000, 10)
 
 
 @pytest.mark.parametrize("study", sorted(set(tables.studies()) & set(sprites.JOBS)))
