@@ -255,8 +255,9 @@ def turned(high, *shapes):
         "angle", 0, high, periodic=True), fixed=(("scale", 0.1),), image_size=4)
 
 
-def test_what_goes_around_may_be_rounded():
-    assert turned(1.00008 * math.pi / 2, 0).train.periods["angle"] > math.pi / 2
+def test_what_goes_around_may_be_rounded_and_an_image_small():
+    images, found = turned(1.00008 * math.pi / 2, 0).sample(9, torch.Generator().manual_seed(0))
+    assert images.shape == (9, 3, 4, 4) and found["angle"].max() < 1.00008 * math.pi / 2
     assert discs("a", train=PLACE * Interval("h", 0, 1.00008, periodic=True)).train.periods["h"] > 1
 
 
@@ -288,6 +289,8 @@ def test_what_goes_around_may_be_rounded():
       for shape, kind in ((Interval("shape", 0, 2), "a Choice, got Interval"),
                           (Choice("shape", (0.5, 1.5)), "whole numbers, got Tensor"))),
     (lambda: discs("a", pixels=0), "pixels must be a number above 0"),
+    (lambda: draw(factors(), 3), "image_size must be a whole number of at least 4"),
+    (lambda: replace(WORLDS["large"], image_size=3), "image_size must be a whole number of at lea"),
     (lambda: discs("a", train=PLACE * Interval("h", 0, 0.5, periodic=True)),
      "h of train must be alike at both ends to go around, got Interval(name='h'"),
     *((lambda high=high: discs("a", train=PLACE * Interval("h", 0, high, periodic=True)),
