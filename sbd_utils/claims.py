@@ -144,7 +144,7 @@ def measured(row: dict, unit: bool = False) -> str:
 def format_value(value: float) -> str:
     """Whole and large numbers with their commas, others to three digits, or more near one."""
     checks.number("value", value)
-    if value == int(value) or abs(value) >= 1000:
+    if value == int(value) or abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.4f}" if 0.99 < abs(value) < 1 else f"{value:.3g}"
 

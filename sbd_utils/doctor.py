@@ -94,8 +94,8 @@ PARTS = {
     "memory": lambda: f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 1e9:.1f} GB",
     "disk": lambda: "{:.1f} GB free at {}".format(shutil.disk_usage(next(
         path for path in (RUNS, *RUNS.parents) if path.exists())).free / 1e9, RUNS),
-    "device": lambda: (torch.cuda.get_device_name() if torch.cuda.is_available()
-                       else machine.pick_device().type),
+    "device": lambda: (f"{machine.describe().get('device', 'cpu')}, "
+                       "the first there is of CUDA, MPS and CPU"),
     "compiler": lambda: first_line(os.environ.get("CXX") or "g++", "--version"),
     "torch.compile": compiles,
     "precision": lambda: machine.pick_precision(machine.pick_device()),

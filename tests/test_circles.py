@@ -61,6 +61,7 @@ def test_any_shapes_sizes_colors_and_image_size_in_order():
 def test_one_position_is_the_upper_left_and_the_largest_size_fits():
     sprites = make_sprites(image_size=32, sizes=[30], positions=1, shapes=["square"])
     assert len(sprites.images) == 3
+    assert draw_sprite(0, 0, "square", 2, image_size=4).sum() == 9
     assert torch.equal(sprites.images[0, 0, :31, :31], torch.ones(31, 31))
     assert not sprites.images[0, 0, 31].any() and not sprites.images[0, 0, :, 31].any()
 

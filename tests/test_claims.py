@@ -81,8 +81,8 @@ def test_check_names_what_is_wrong(id, measured, named):
 
 
 @pytest.mark.parametrize("value, said", [
-    (3.0, "3"), (0.12345, "0.123"), (12.345, "12.3"), (0.99801, "0.9980"), (-0.9951, "-0.9951"),
-    (1234.6, "1,235"), (-3675, "-3,675"),
+    (3.0, "3"), (0.12345, "0.123"), (12.345, "12.3"), (0.99801, "0.9980"), (-0.9912, "-0.9912"),
+    (0.9876, "0.988"), (99.6, "99.6"), (999.7, "1,000"), (1234.6, "1,235"), (-3675, "-3,675"),
 ])
 def test_numbers_are_said_in_three_digits_or_more_near_one(value, said):
     assert claims.format_value(value) == said

@@ -60,7 +60,7 @@ def test_scores_of_answers_known_to_be_right_and_wrong():
     close, far = (coordinates(places + torch.tensor([by, 0])) for by in (0.4, 0.6))
     assert score["regression"](close, coordinates(places)).tolist() == [1, 1]
     assert score["regression"](far, coordinates(places)).tolist() == [0, 0]
-    drawn = squares(places + torch.tensor([3, 0])) - 0.5  # logits; 6 of 9 columns overlap
+    drawn = (squares(places + torch.tensor([3, 0])) - 0.5) / 99  # logits; 6 of 9 columns overlap
     assert score["rendering"](drawn, squares(places)).tolist() == pytest.approx([6 / 12] * 2)
 
 

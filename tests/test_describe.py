@@ -84,9 +84,34 @@ def test_a_few_values_close_to_each_other_are_classes():
 
 
 def test_a_period_of_which_all_values_are_multiples_is_refused():
-    for values in (np.arange(1000) % 40, np.arange(1000) % 40.0):
+    for values in (np.arange(1000) % 40, np.arange(1000) % 3.0):
         with pytest.raises(ValueError, match=r"^periods\['a'\] must not make all values alike"):
             only(values, 1)
+
+
+@pytest.mark.parametrize("count, distinct, classes", [
+    (100, 20, 20), (100, 21, 15), (1000, 50, 50), (1000, 51, 20)])
+def test_more_values_than_bins_of_fewer_codes_than_bins_each_are_cut(count, distinct, classes):
+    values = (np.arange(count) % distinct / distinct) ** 2
+    _, (factor,) = describe(np.ones((count, 1)), {"a": values})
+    assert factor.classes.max() + 1 == classes
+
+
+def test_a_periodic_factor_differs_from_a_millionth_and_must_reach_two_bins():
+    seam, wide = np.arange(1000) % 2, np.linspace(0, 0.05, 1000)
+    assert only(seam * (1 - 6e-7), 1.0).classes.max() == 1
+    with pytest.raises(ValueError, match="^factors must be of one at least that varies"):
+        only(seam * (1 - 4e-7), 1.0)
+    for start in np.arange(20) / 20:  # rounded, some of these arcs are below 0.05
+        assert only(start + wide, 1.0).classes.max() == 1
+    with pytest.raises(ValueError, match="must vary by more than one of 20 bins"):
+        only(wide - 1e-6 * (wide > 0.04), 1.0)
+
+
+def test_two_labels_are_few_enough_for_any_codes():
+    describe(CODES[:3], {"a": [0, 0, 1]}, estimated=False)
+    with pytest.raises(ValueError, match="must be floats, or labels of 2 codes each"):
+        describe(CODES[:3], {"a": [0, 1, 2]}, estimated=False)
 
 
 def test_half_precision_is_enough_for_a_factor_that_goes_around():
@@ -201,6 +226,30 @@ def test_few_codes_tell_a_strong_dependence(count):
             describe(x[:, None], {"x": x, "y": 0.9 * x + 0.19**0.5 * y})
         seen += len(caught)
     assert seen == 20
+
+
+def normal(count, correlation, seed=0):
+    x, y = np.random.default_rng(seed).normal(size=(2, count))
+    return {"x": x, "y": correlation * x + (1 - correlation**2) ** 0.5 * y}
+
+
+def saw(count, teeth):
+    x = (np.arange(count) + 0.5) / count
+    return {"x": x, "y": teeth * x % 1}
+
+
+@pytest.mark.parametrize("factors, warned", [
+    (normal(10_000, 0.25), 0), (normal(10_000, 0.35), 1),  # a correlation of 0.3
+    (normal(100, 0.6, seed=32), 0), (normal(100, 0.6, seed=27), 1),  # five spreads of 30 shuffles
+    (saw(4800, 20), 0), (saw(4800, 10), 1),  # in 20 classes
+    (saw(500, 10), 0), (saw(500, 5), 1),  # in 10, so five codes in each of 100 cells
+    (saw(10, 1), 1),  # in 2, though 2.5 codes in each
+])
+def test_how_much_is_a_dependence(factors, warned):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        describe(np.ones((len(factors["x"]), 1)), factors, estimated=False)
+    assert len(caught) == warned
 
 
 def test_a_full_grid_is_independent():

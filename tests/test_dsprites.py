@@ -67,6 +67,11 @@ def test_shapes_are_those_that_the_values_tell_where_some_are_left_out(save):
     assert dsprites.read(some).factors["shape"].tolist() == [1] * 16 + [2] * 16
 
 
+def test_values_may_be_rounded_up(save):
+    some = save(latents_values=layout()["latents_values"] * [1, 1, 1, 1, 1, 1 + 0.8e-6])
+    assert dsprites.read(some).factors["y"].max() == pytest.approx(1)
+
+
 def test_samples_are_images_of_the_file_in_colors(save):
     sprites = dsprites.read(save())
     images, factors = sprites.sample(200, torch.Generator().manual_seed(0))
@@ -104,6 +109,7 @@ TWICE = [0, 0, *range(2, 48)]
     ({"latents_values": VALUES.astype(object)}, "latents_values must be float64 [N, 6], got objec"),
     ({"latents_values": VALUES * [1, 1, 1, 2, 1, 1]}, "latents_values must have angle up to 6.283"),
     ({"latents_values": VALUES * [1, 1, 1, 1, 1, np.nan]}, "latents_values must have y up to 1"),
+    ({"latents_values": VALUES * [1, 1, 1, 1, 1, 1 + 1.2e-6]}, "latents_values must have y up to"),
     ({"latents_classes": CLASSES[::-1]}, "latents_classes must number the values of shape in"),
     ({"latents_values": VALUES[:, [0, 1, 2, 3, 5, 4]].copy("C")}, "number the values of x"),
     ({"latents_values": VALUES[[*range(14), 15, 14, *range(16, 48)]]}, "number the values of y"),

@@ -147,7 +147,8 @@ def test_a_dependent_factor_follows_and_is_not_free():
     assert torch.equal(found["h"], found["x"] / 2)
     assert [factor.name for factor in (HUED * SHAPE).free] == ["x", "y", "shape"]
     assert [factor.name for factor in (HUED * SHAPE).factors] == ["x", "y", "h", "shape"]
-    assert not HUED.contains({**found, "h": found["h"] + 0.01}).any()
+    assert HUED.contains({**found, "h": found["h"] + 0.8e-5}).all()
+    assert not HUED.contains({**found, "h": found["h"] + 1.2e-5}).any()
     grid = HUED.grid({"x": 3, "y": 2})
     assert grid["h"].tolist() == [0, 0, 0.25, 0.25, 0.5, 0.5]
 
@@ -195,6 +196,9 @@ def test_empty_and_nearly_empty_sets_are_refused(factors):
 def test_a_small_part_is_found():
     sliver = X - Interval("x", 0.001, 1)
     assert draw(sliver, 50)["x"].max() < 0.001
+    assert len(draw(X - Interval("x", 9e-5, 1), 100)["x"]) == 100
+    with pytest.raises(ValueError, match="got .. of 1048576 draws"):  # of 2**20, below 2**6
+        draw(X - Interval("x", 4.5e-5, 1), 100)
 
 
 @pytest.mark.parametrize("call, says", [

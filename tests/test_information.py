@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from sbd_utils.measures import information
 from sbd_utils.measures.geometry import affine_fit
 from sbd_utils.measures.information import active_units, infomec, kl_per_latent, mig, modularity
 
@@ -80,6 +81,13 @@ def test_modularity_of_two_factors_in_each_latent_and_of_a_dead_latent():
     assert np.isnan(modularity(GRID, {"x": PLACES["x"]}))
 
 
+@pytest.mark.parametrize("shared, expected", [(0.8e-12, 0.5), (1.2e-12, 1)])
+def test_modularity_takes_rounding_for_no_information(monkeypatch, shared, expected):
+    monkeypatch.setattr(information, "_binned_information",
+                        lambda codes, factors, bins: np.array([[1, 0], [0, shared]]))
+    assert modularity(GRID, PLACES) == expected
+
+
 @pytest.mark.parametrize("codes, factors, expected", [
     (IDENTITY, FACTORS, (0.999, 1, 0.999)),
     (GRID, PLACES, (0.996, 1, 0.996)),
@@ -131,6 +139,8 @@ def test_kl_per_latent_is_in_nats_and_the_mean_over_codes():
     mu = np.array([[0, 2, 0, 1], [0, 2, 0, -3]])
     log_var = np.array([[0, 0, 2, 0], [0, 0, 2, 0]])
     assert kl_per_latent(mu, log_var) == pytest.approx([0, 2, (np.exp(2) - 3) / 2, 2.5])
+    with pytest.raises(ValueError, match="^mu must be"):
+        active_units(mu[:1])
     assert not active_units(mu * [1, 1, 1, 0.04]).any()  # a mean that is not 0 is not yet active
     assert active_units(mu * [1, 1, 1, 0.06]).tolist() == [False] * 3 + [True]  # 0.12²: just above
 

@@ -21,6 +21,7 @@ from sbd_utils import doctor, reproduce
 from sbd_utils.settings import ROOT
 from sbd_utils.training import machine
 
+pytest.importorskip("fcntl", reason="make does not work on Windows")
 SCRIPT = ROOT / "tools" / "environment.py"
 spec = importlib.util.spec_from_file_location("environment", SCRIPT)
 environment = importlib.util.module_from_spec(spec)
@@ -222,6 +223,13 @@ def test_make_takes_a_path_with_a_space_and_no_python_setting(place, monkeypatch
         assert "\nPYTHONPATH=" not in printed and "\nPYTHONHOME=" not in printed
 
 
+def test_windows_is_told_what_to_type_instead():
+    code = f"import runpy, sys; sys.modules['fcntl'] = None; runpy.run_path({str(SCRIPT)!r})"
+    done = subprocess.run([sys.executable, "-c", code], stderr=subprocess.PIPE, encoding="utf-8")
+    [line] = done.stderr.splitlines()
+    assert done.returncode == 1 and r"type: python -m venv .venv, then .venv\Scripts\pip" in line
+
+
 @pytest.mark.parametrize("version", ["3.11.0", "3.11.4", "3.11.5", "3.12.1", "3.13.0", "3.14.2"])
 def test_every_python_has_one_exact_pin_of_each_package(version):
     python = {"python_full_version": version, "python_version": version.rpartition(".")[0]}
@@ -318,6 +326,15 @@ def test_the_doctor_tells_every_part_and_goes_on_where_one_fails(monkeypatch, ca
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "heart: RuntimeError: no pulse"
     assert [line.partition(":")[0] for line in lines] == list(doctor.PARTS)
+
+
+@pytest.mark.parametrize("cuda, mps, device", [
+    (True, True, "H200"), (False, True, "mps"), (False, False, "cpu")])
+def test_the_doctor_names_the_device(monkeypatch, cuda, mps, device):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: cuda)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda: "H200")
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: mps)
+    assert doctor.PARTS["device"]() == f"{device}, the first there is of CUDA, MPS and CPU"
 
 
 def test_the_doctor_estimates_from_real_steps(monkeypatch):

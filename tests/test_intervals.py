@@ -25,6 +25,7 @@ def test_values_that_differ_by_rounding_are_equal():
     values = [0.4 - 1.0, 0.3 - 0.9] * 5
     assert len(set(values)) == 2
     assert mean(values) == Estimate(values[0], values[0], values[0], 10)
+    assert mean([1, 1 + 0.8e-9]).high == 1 < mean([1, 1 + 1.2e-9]).high
 
 
 def test_the_mean_of_a_few():

@@ -40,6 +40,7 @@ def test_specks_are_not_blobs():
     images[:, 0, 5, 5:24] = 1  # 19 pixels
     images[1, 1, 5, 24] = 1  # the 20th
     assert list(find_blobs(images).count) == [0, 1]
+    assert find_blobs(np.full((1, 3, 64, 64), 0.21)).count == 1, "just above VISIBLE"
 
 
 @pytest.mark.parametrize("shape", [(3, 64, 64), (1, 1, 64, 64), (1, 64, 64, 3)])
@@ -106,7 +107,7 @@ def test_right_blobs():
     pictures = truth.images.numpy()
     assert right_blobs(truth, pictures).all()
     assert right_blobs(truth, np.roll(pictures, 1, axis=3)).all(), "a pixel is within reach"
-    moved, recolored = np.roll(pictures, 2, axis=3), np.roll(pictures, 1, axis=1)
+    moved, recolored = np.roll(pictures, (1, 1), axis=(2, 3)), np.roll(pictures, 1, axis=1)
     tripled = pictures + np.roll(pictures, 20, axis=3) + np.roll(pictures, -20, axis=3)
     for wrong in (moved, recolored, tripled, 0 * pictures):
         assert not right_blobs(truth, wrong).any()
@@ -166,6 +167,15 @@ def test_spectrum_sums_to_the_variance_and_has_the_patterns_at_their_frequencies
     dots[::2, ::2] = 1
     power = spectrum(0.1 * noise + np.broadcast_to(dots, noise.shape))
     assert peak_height(power, 2) > 1000 and peak_height(power, 4) < 10
+
+
+def test_a_peak_is_compared_with_the_24_frequencies_around_it():
+    distance = np.minimum(np.arange(64) % 32, -np.arange(64) % 32)
+    rings = np.maximum(distance[:, None], distance)
+    assert peak_height(np.choose(rings.clip(max=3), [10.0, 5, 1, 3]), 2) == 10
+    assert peak_height(np.ones((6, 6)), 2) == 1
+    with pytest.raises(ValueError, match="^period must be even and a divisor of 4, 5 at least"):
+        peak_height(np.ones((4, 4)), 2)
 
 
 def test_quadrant_averages_the_waves_of_both_directions():

@@ -62,6 +62,27 @@ def test_trees_see_codes_of_any_scale(scale, offset):
         assert score(scale * codes + offset) == pytest.approx(score(codes), abs=0.01)
 
 
+def test_trees_get_wide_codes_as_they_are():
+    """A latent is narrow from a spread of 1e-4 down, or of 1e-4 of its mean if that is above 1."""
+    codes = np.tile([[1.0], [-1]], (5, 1)) * [0.9e-4, 1.1e-4, 1.9e-4, 2.1e-4] + [0.6, 0.6, 2, 2]
+    assert prediction._wide(codes).std(axis=0) == pytest.approx([1, 1.1e-4, 1, 2.1e-4])
+
+
+@pytest.mark.parametrize("width, votes", [(0.8e-6, [100, 100]), (1.2e-6, [200, 0])])
+def test_variances_are_equal_within_rounding(width, votes):
+    codes = np.column_stack([np.zeros(1000), np.tile([-width, width], 500)])
+    found = prediction._votes(codes, np.zeros(1000, int), np.random.default_rng(0))
+    assert found.tolist() == [votes, votes]
+
+
+def test_a_class_of_a_single_code_has_no_vote():
+    """There nothing varies, so the last latent, which varies most, would get a share of it."""
+    classes = np.repeat([0, 1, 2], [7, 2, 1])
+    codes = np.arange(10)[:, None] * np.array([[0, 1, 9], [1, 0, 9], [0, 0, 0]])[classes]
+    first, second, last = prediction._votes(codes, classes, np.random.default_rng(0)).sum(axis=0)
+    assert first > second > 0 == last
+
+
 @pytest.mark.parametrize("scale, offset", [(1e-8, 0), (1, 1e8), (60, 1.7e9)])
 def test_trees_see_quantities_of_any_unit(scale, offset):
     codes = np.column_stack([X, Y])

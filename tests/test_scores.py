@@ -16,7 +16,7 @@ from sbd_utils.measures.geometry import (
     readout_r2,
 )
 from sbd_utils.measures.information import mig
-from sbd_utils.measures.pictures import find_blobs, measure_moves
+from sbd_utils.measures.pictures import Moves, find_blobs, measure_moves
 from sbd_utils.measures.scores import score
 from sbd_utils.models.vae import VAE
 from sbd_utils.training.config import TrainConfig
@@ -236,6 +236,11 @@ def test_a_latent_that_moves_position_and_color_is_mixed():
     assert moves.mixing == 0.5, "one of the two that move anything"
 
 
+def test_a_factor_is_moved_by_more_than_a_tenth_of_its_range():
+    less, more = np.full(2, 0.09), np.full(2, 0.11)
+    assert_array_equal(Moves(less, more, less, more).factors, [[0, 1, 0]] * 2)
+
+
 def test_along_the_axes_of_a_turned_code_moves_are_those_of_the_painter(turn):
     painter, codes = Painter(), np.array([[0, 0, -2, 0], [1, 1, 2, 0], [2, 2, 2, 0]])
     expected = measure_moves(painter, codes, SPRITES, every=1)
@@ -250,7 +255,9 @@ def test_along_the_axes_of_a_turned_code_moves_are_those_of_the_painter(turn):
 @pytest.mark.parametrize("base, one_blob", [(0, [1, 1, 1, 5 / 7]), (2, [0.5, 0.5, 0.5, 5 / 7])])
 def test_black_pictures_are_not_blobs_and_do_not_spoil_the_moves(base, one_blob):
     """The sweeps of the second code are black, all but those of latent 3, if that is at 2."""
-    moves = measure_moves(Blinker(), np.array([[0] * 4, [0, 0, 0, base]]), SPRITES, every=1)
+    codes = np.zeros((102, 4))
+    codes[101, 3] = base  # of the second that is swept
+    moves = measure_moves(Blinker(), codes, SPRITES)
     assert_allclose(moves.one_blob, one_blob)
     assert_allclose([moves.x[0], moves.y[1], moves.color[2], moves.x[3]], [1, 0.5, 1, 0], atol=1e-6)
 

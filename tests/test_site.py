@@ -427,7 +427,7 @@ def test_the_last_code_is_shown_when_the_page_says_it_is_done(play, presses, tur
     for name, code, pair, drawn, caption in zip(
             names, codes, pairs, pictures, captions, strict=True):
         code[pair[0]] = max(code[pair[0]] - presses * 0.25, -2.2)
-        expected = decode(published.load(name).vae, np.array(code))
+        expected = decode(load_run(name).vae, np.array(code))
         difference = np.reshape(drawn, (64, 64, 3)) - 255 * expected.transpose(1, 2, 0)
         assert np.abs(difference).max() < 1.01
         rows, columns = np.nonzero(expected.max(axis=0) >= 0.25)

@@ -201,10 +201,15 @@ def test_worlds_differ_from_large_in_what_their_names_say():
     assert {world.fixed for world in (hue, triangle, quadrant)} == {large.fixed}
     found = hue.train.grid({"x": 9, "y": 2})
     assert torch.equal(found["h"], found["x"]) and len(found["h"].unique()) == 9
+    assert hue.train.factor == Interval("h", 0.1, 0.9)
     assert len(triangle.train.grid(grid)["x"]) < len(large.train.grid(grid)["x"])
     found = triangle.train.grid(grid)
     assert (found["x"] + found["y"] < 1).all()
     found = large.train.grid(grid)
+    x, y = torch.tensor([[0.49, 0.51, 0.51], [0.5, 0.5, 0.49]])
+    edge = {"x": x, "y": y, "h": 0 * x}
+    assert triangle.train.contains(edge).tolist() == [True, False, False]
+    assert quadrant.held_out.contains(edge).tolist() == [False, True, False]
     inside, out = quadrant.train.contains(found), quadrant.held_out.contains(found)
     assert (inside ^ out).all() and out.sum() == 3 * 3 * 4
 
@@ -226,7 +231,9 @@ def test_all_eight_factors_of_the_sprites_are_told():
     assert set(kinds) == set(FACTORS)
     assert WORLDS["sprites"].train.periods == {"angle": 2 * math.pi, "h": 1}
     assert kinds["shape"] == Choice("shape", (0, 1, 2))
-    assert kinds["x"] == Interval("x", 0.1, 0.9) and kinds["s"] == Interval("s", 0.3, 1)
+    assert {name: (one.low, one.high) for name, one in kinds.items() if name != "shape"} == {
+        "x": (0.1, 0.9), "y": (0.1, 0.9), "scale": (0.1, 0.2), "angle": (0, 2 * math.pi),
+        "h": (0, 1), "s": (0.3, 1), "v": (0.9, 1)}
 
 
 @pytest.mark.parametrize("name, bad, says", [
@@ -240,6 +247,18 @@ def test_draw_names_the_bad_factor(name, bad, says):
     with pytest.raises(ValueError) as caught:
         draw(factors() | {name: torch.tensor(bad).reshape(-1)})
     assert str(caught.value).startswith(says)
+
+
+def turned(high, *shapes):
+    """A world whose angle goes around, from 0 to high."""
+    return World("a", PLACE * COLOR * Choice("shape", shapes) * Interval(
+        "angle", 0, high, periodic=True), fixed=(("scale", 0.1),), image_size=4)
+
+
+def test_what_goes_around_may_be_rounded_and_an_image_small():
+    images, found = turned(1.00008 * math.pi / 2, 0).sample(9, torch.Generator().manual_seed(0))
+    assert images.shape == (9, 3, 4, 4) and found["angle"].max() < 1.00008 * math.pi / 2
+    assert discs("a", train=PLACE * Interval("h", 0, 1.00008, periodic=True)).train.periods["h"] > 1
 
 
 @pytest.mark.parametrize("call, says", [
@@ -270,12 +289,18 @@ def test_draw_names_the_bad_factor(name, bad, says):
       for shape, kind in ((Interval("shape", 0, 2), "a Choice, got Interval"),
                           (Choice("shape", (0.5, 1.5)), "whole numbers, got Tensor"))),
     (lambda: discs("a", pixels=0), "pixels must be a number above 0"),
+    (lambda: draw(factors(), 3), "image_size must be a whole number of at least 4"),
+    (lambda: replace(WORLDS["large"], image_size=3), "image_size must be a whole number of at lea"),
     (lambda: discs("a", train=PLACE * Interval("h", 0, 0.5, periodic=True)),
      "h of train must be alike at both ends to go around, got Interval(name='h'"),
     *((lambda high=high: discs("a", train=PLACE * Interval("h", 0, high, periodic=True)),
-       "h of train must be alike") for high in (0.1, 2, 360)),
-    (lambda: World("a", PLACE * COLOR * Choice("shape", (0, 2)) * Interval(
-        "angle", 0, math.pi, periodic=True), fixed=(("scale", 0.1),)), "angle of train must be a"),
+       "h of train must be alike") for high in (0.1, 1.00012, 2, 360)),
+    (lambda: turned(math.pi, 0, 2), "angle of train must be alike"),
+    *((lambda turns=turns: turned(turns * math.pi / 2, 0), "angle of train must be alike")
+      for turns in (5e-5, 1.00012)),
+    (lambda: discs("a", train=Interval("x", 0.1, 0.5) * Interval("y", 0.1, 0.9) * HUE,
+                   held_out=Interval("x", 0.495, 0.9) * Interval("y", 0.1, 0.9) * HUE),
+     "held_out must be apart from train"),  # found by a hundred draws of each, not by fifty
     (lambda: discs("a", train=Interval("x", 0.1, 0.9, periodic=True) * Interval("y", 0, 1) * HUE),
      "x of train must be alike at both ends"),
     (lambda: rgb(*torch.tensor([[0.5], [2.0], [1.0]])), "s must be from 0 to 1, got 2 to 2"),

@@ -122,10 +122,16 @@ def test_what_is_drawn_of_the_planes_code_and_of_the_encoders(plane):
     assert found["drawn_seen"] == pytest.approx(0.2)
 
 
-@pytest.mark.parametrize("shift, right", [(0, 1), (1, 1), (3, 0)])
+def test_a_place_is_seen_within_0_03_of_a_draw():
+    found = sprites.seen_places(np.array([[0.52, 0.7], [0.535, 0.7]]), WORLDS["quadrant"].train)
+    assert found.tolist() == [True, False]
+
+
+@pytest.mark.parametrize("shift, right", [((0, 0), 1), ((1, 1), 1), ((2, 1), 0)])
 def test_a_picture_is_right_with_one_blob_within_two_pixels(plane, monkeypatch, shift, right):
     vae = Known(lambda places: places)
-    monkeypatch.setattr(vae, "decode", lambda codes: np.roll(vae.images[:len(codes)], shift, 3))
+    monkeypatch.setattr(vae, "decode", lambda codes: np.roll(
+        vae.images[:len(codes)], shift, axis=(2, 3)))
     found = plane(vae)
     assert found["picture_right"] == right == found["drawn_right"]
 
@@ -247,6 +253,8 @@ def test_jobs_are_the_protocols():
     epochs = {(job.world, job.epochs) for job in jobs}
     assert epochs == {(world, 30 if world == "hue-of-place" else 150) for world in WORLDS}
     assert {job.epochs for job in pilot} == {100}
+    fixed = sprites.EPOCH, sprites.LATENTS, sprites.SCORED, sprites.BEFORE  # for committed scores
+    assert fixed == (4096, 10, 10_000, 10)
 
 
 @pytest.mark.parametrize("study", sprites.JOBS)

@@ -8,7 +8,6 @@ packages of these extras, too, which then stay.
 Any Python 3 can start it, if only to be told that it is too old.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -17,6 +16,13 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:
+    sys.exit(r"make does not work on Windows. Use WSL, or type: python -m venv .venv, then "
+             r".venv\Scripts\pip install -c constraints.txt -e ., then "
+             r".venv\Scripts\python -m pytest tests")
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = ("python3.11", "python3.12", "python3.13", "python3.14", "python3")

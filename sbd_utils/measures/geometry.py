@@ -106,7 +106,7 @@ def additive_r2(codes: np.ndarray, places: np.ndarray, labels: np.ndarray) -> fl
     if not np.ptp(codes, axis=0).any():
         raise checks.refused("codes", "different", codes)
     distinct = np.unique(labels)
-    if len(distinct) > max(2, len(labels) / 2):  # which would explain any code
+    if len(distinct) > len(labels) / 2:  # which would explain any code
         raise checks.refused("labels", "of two codes each at least, in the mean", labels)
     if len(codes) <= 2 + len(distinct):
         raise checks.refused("codes", f"more than {2 + len(distinct)}", codes)
