@@ -42,10 +42,10 @@ notebooks/%.ipynb: notebooks/%.py .venv/ready FORCE
 
 study: .venv/ready ## train what a study lacks, write results/NAME.csv (NAME=seeds, ...; CLUSTER=tcp://... on Dask)
 	$(if $(CLUSTER),@$(BUILD_VENV) cluster)
-	$(BIN)/python -m sbd_utils.studies.run "$(NAME)"
+	$(BIN)/python -m sbd_utils.experiments.run "$(NAME)"
 
 publish: .venv/ready ## put the weights of the typical runs of `make study` into results/published
-	$(BIN)/python -m sbd_utils.studies.publish
+	$(BIN)/python -m sbd_utils.experiments.publish
 
 bench: .venv/ready ## time a training step, the plain loop and ours, into results/bench.md
 	$(BIN)/python -m tests.benchmarks.bench

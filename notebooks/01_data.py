@@ -47,10 +47,10 @@ import numpy as np
 import pandas as pd
 
 from sbd_utils import claims
-from sbd_utils.figures.pictures import image_grid
-from sbd_utils.figures.style import Picture
-from sbd_utils.measures.intervals import exactly
-from sbd_utils.worlds.circles import COLORS, draw_sprite, make_sprites
+from sbd_utils.data.circles import COLORS, draw_sprite, make_sprites
+from sbd_utils.metrics.intervals import exactly
+from sbd_utils.plots.pictures import image_grid
+from sbd_utils.plots.style import Picture
 
 # %% [markdown]
 # ## One disc
@@ -92,9 +92,7 @@ print(f"{len(fine) - 1} small steps in x change the picture {changes} times")
 # The table counts how many values each factor takes.
 
 # %% tags=["nbval-check-output"]
-sprites = make_sprites(
-    image_size=64, sizes=(16,), positions=35, shapes=("circle",), colors=COLORS
-)
+sprites = make_sprites(image_size=64, sizes=(16,), positions=35, shapes=("circle",), colors=COLORS)
 print("images:", list(sprites.images.shape), sprites.images.dtype)
 pd.DataFrame(sprites.factors).nunique().to_frame("values")
 
@@ -114,8 +112,11 @@ for color in COLORS:
     blocks += [[[draw_sprite(x, y, color=color).numpy() for x in steps] for y in steps], gap]
 Picture(
     image_grid(
-        np.concatenate(blocks[:-1], axis=1), [f"y = {y}" for y in steps],
-        ([*(str(x) for x in steps), ""] * 3)[:-1], x_label="x", cell=0.66,
+        np.concatenate(blocks[:-1], axis=1),
+        [f"y = {y}" for y in steps],
+        ([*(str(x) for x in steps), ""] * 3)[:-1],
+        x_label="x",
+        cell=0.66,
     ),
     "factor_grid",
     "Three blocks of three by three pictures, red, green and blue: in each block a disc moves to "
@@ -153,9 +154,7 @@ pd.DataFrame(rows, columns=["color", "brightest value", "sum of squares"]).set_i
 flat = sprites.images.numpy().reshape(len(sprites.images), -1)
 different = len(np.unique(flat, axis=0))
 varying = sum(len(np.unique(values)) > 1 for values in sprites.factors.values())
-claims.Report(
-    claims.check("images", exactly(different)), claims.check("factors", exactly(varying))
-)
+claims.Report(claims.check("images", exactly(different)), claims.check("factors", exactly(varying)))
 
 # %% [markdown]
 # ---
@@ -212,8 +211,11 @@ zoo = make_sprites(48, (8, 16, 24), 2, ("circle", "square"), ("orange", "#8060ff
 print("factors:", sum(len(np.unique(values)) > 1 for values in zoo.factors.values()))
 Picture(
     image_grid(
-        zoo.images[:12].reshape(2, 6, 3, 48, 48).numpy(), ["circle", "square"],
-        [str(size) for size in np.repeat((8, 16, 24), 2)], x_label="size in pixels", cell=1.0,
+        zoo.images[:12].reshape(2, 6, 3, 48, 48).numpy(),
+        ["circle", "square"],
+        [str(size) for size in np.repeat((8, 16, 24), 2)],
+        x_label="size in pixels",
+        cell=1.0,
     ),
     "other_sprites",
     "Circles above and squares below, in three sizes and two colors, all in the upper left corner.",

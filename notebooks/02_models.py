@@ -43,13 +43,13 @@ from torch.nn.functional import relu
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from sbd_utils import claims
-from sbd_utils.figures import pictures
-from sbd_utils.figures.style import NAMES, Picture
-from sbd_utils.measures import cost
-from sbd_utils.measures.intervals import exactly
-from sbd_utils.models import decoders, recipes
+from sbd_utils.data.circles import make_sprites
+from sbd_utils.metrics import cost
+from sbd_utils.metrics.intervals import exactly
+from sbd_utils.models import decoders, layers
 from sbd_utils.models.vae import VAE, Encoder
-from sbd_utils.worlds.circles import make_sprites
+from sbd_utils.plots import pictures
+from sbd_utils.plots.style import NAMES, Picture
 
 LATENT_DIM, BATCH = 5, 16
 COSTS = ["parameters", "million multiply-adds"]
@@ -73,8 +73,15 @@ def walk(layers: nn.Sequential, value: torch.Tensor) -> pd.DataFrame:
         value = layer(value)
         if not isinstance(layer, nn.ReLU):
             kernel = "×".join(map(str, getattr(layer, "kernel_size", ())))
-            rows.append((type(layer).__name__, kernel, list(value.shape[1:]),
-                         cost.count_parameters(layer), round(work / 1e6, 3)))
+            rows.append(
+                (
+                    type(layer).__name__,
+                    kernel,
+                    list(value.shape[1:]),
+                    cost.count_parameters(layer),
+                    round(work / 1e6, 3),
+                )
+            )
     return pd.DataFrame(rows, columns=["layer", "kernel", "output", *COSTS])
 
 
@@ -98,6 +105,7 @@ walk(encoder.convolutions, x)[["layer", "kernel", "output"]]
 # convolutions, also called deconvolutions. (Our `TransposedConv2d` is PyTorch's
 # `nn.ConvTranspose2d`, made [faster](06_cost.ipynb).)
 
+
 # %% tags=["nbval-check-output"]
 def double(out):
     """A transposed convolution that doubles the sides of 64 feature maps."""
@@ -105,8 +113,17 @@ def double(out):
 
 
 deconv = nn.Sequential(
-    nn.Linear(LATENT_DIM, 256), nn.ReLU(), nn.Unflatten(1, (64, 2, 2)),
-    double(64), nn.ReLU(), double(64), nn.ReLU(), double(64), nn.ReLU(), double(64), nn.ReLU(),
+    nn.Linear(LATENT_DIM, 256),
+    nn.ReLU(),
+    nn.Unflatten(1, (64, 2, 2)),
+    double(64),
+    nn.ReLU(),
+    double(64),
+    nn.ReLU(),
+    double(64),
+    nn.ReLU(),
+    double(64),
+    nn.ReLU(),
     double(3),
 )
 tables = {"deconv": walk(deconv, z)}
@@ -135,9 +152,12 @@ Code("\n\n".join(map(inspect.getsource, parts)), language="python")
 
 # %% tags=["nbval-check-output"]
 sbd = nn.Sequential(
-    decoders.Broadcast(64), decoders.AppendCoordinates(),
-    nn.Conv2d(LATENT_DIM + 2, 64, kernel_size=3, padding=1), nn.ReLU(),
-    nn.Conv2d(64, 64, kernel_size=3, padding=1), nn.ReLU(),
+    decoders.Broadcast(64),
+    decoders.AppendCoordinates(),
+    nn.Conv2d(LATENT_DIM + 2, 64, kernel_size=3, padding=1),
+    nn.ReLU(),
+    nn.Conv2d(64, 64, kernel_size=3, padding=1),
+    nn.ReLU(),
     nn.Conv2d(64, 3, kernel_size=3, padding=1),
 )
 tables["sbd"] = walk(sbd, z)
@@ -175,18 +195,21 @@ Picture(
 # The code, in five flat panels, can say where the disc is. The two ramps, the same for every image,
 # say where the pixel is.
 #
-# Later notebooks compare many decoders, which the package writes as *recipes*. We copy the weights
-# from above into decoders built from our two recipes and check that they draw the same:
+# Later notebooks compare many decoders, which the package writes as configurations. We copy the
+# weights from above into decoders built from our two configurations and check that they draw the
+# same:
 
 # %% tags=["nbval-check-output"]
-deconv_recipe = recipes.Recipe()
-sbd_recipe = recipes.Recipe(start="broadcast", side=None, coordinates="first", kernel=3)
-# side: of the first map, None for the image's own
-assert (deconv_recipe, sbd_recipe) == (recipes.DECONV, recipes.SBD)
+deconv_config = decoders.DecoderConfig()
+sbd_config = decoders.DecoderConfig(
+    start="broadcast", base_size=None, coordinates="first", kernel=3
+)
+# base_size: of the first map, None for the image's own
+assert (deconv_config, sbd_config) == (decoders.DECONV, decoders.SBD)
 
-for layers, recipe in ((deconv, deconv_recipe), (sbd, sbd_recipe)):
-    decoder = recipes.ComposedDecoder(LATENT_DIM, 64, recipe)
-    vector_to_parameters(parameters_to_vector(layers.parameters()), decoder.parameters())
+for model, config in ((deconv, deconv_config), (sbd, sbd_config)):
+    decoder = decoders.ComposedDecoder(LATENT_DIM, 64, config)
+    vector_to_parameters(parameters_to_vector(model.parameters()), decoder.parameters())
     print("the same picture, bit for bit:", torch.equal(decoder(z), layers(z)))
 
 # %% [markdown]
@@ -330,7 +353,7 @@ claims.Report(claims.check("fewer-parameters", exactly(ratio)))
 # enough for a disc, and a 3×3 kernel also lets a pixel see its neighbors.
 
 # %% tags=["solution", "hide-input"]
-decoder = recipes.ComposedDecoder(LATENT_DIM, 64, replace(recipes.SBD, kernel=1))
+decoder = decoders.ComposedDecoder(LATENT_DIM, 64, replace(decoders.SBD, kernel=1))
 # The first holds the broadcast and a ReLU, too; its inputs 0 to 4 are the latents, 5 and 6 x and y.
 first, second, third = (layer for layer in decoder if isinstance(layer, nn.Conv2d))
 angles = torch.arange(16) * 2 * torch.pi / 16
@@ -348,8 +371,12 @@ with torch.no_grad():
     codes[:, 0] = torch.arange(-6, 7, 2) / 10
     drawn = decoder(codes)
 Picture(
-    pictures.image_grid(drawn[None].numpy(), column_labels=[f"{c:.1f}" for c in codes[:, 0]],
-                        x_label="latent 1", cell=1.0),
+    pictures.image_grid(
+        drawn[None].numpy(),
+        column_labels=[f"{c:.1f}" for c in codes[:, 0]],
+        x_label="latent 1",
+        cell=1.0,
+    ),
     "disc_by_hand",
     "Seven pictures of a red disc that moves from left to right as latent 1 grows.",
 )
@@ -360,9 +387,9 @@ Picture(
 
 # %% tags=["solution", "hide-input", "nbval-check-output"]
 with torch.no_grad():
-    drawn = recipes.builder("sbd-no-xy")(LATENT_DIM, 64)(z)
+    drawn = decoders.builder("sbd-no-xy")(LATENT_DIM, 64)(z)
 for margin in (0, 3):
-    inner = drawn[:, :, margin:64 - margin, margin:64 - margin]
+    inner = drawn[:, :, margin : 64 - margin, margin : 64 - margin]
     spread = inner.amax(dim=(2, 3)) - inner.amin(dim=(2, 3))
     print(f"all pixels but a margin of {margin} are the same:", bool(spread.max() < 1e-5))
 
@@ -372,9 +399,15 @@ for margin in (0, 3):
 
 # %% tags=["solution", "hide-input", "nbval-check-output"]
 rows = []
-for name, recipe in (("deconv", recipes.DECONV), ("sbd", recipes.SBD)):
+for name, config in (("deconv", decoders.DECONV), ("sbd", decoders.SBD)):
     for size in (32, 64, 128, 256):
-        decoder = recipes.ComposedDecoder(LATENT_DIM, size, recipe)
-        rows.append((NAMES[name], size, cost.count_parameters(decoder),
-                     round(cost.multiply_adds(decoder, z[:1]) / 1e6, 1)))
+        decoder = decoders.ComposedDecoder(LATENT_DIM, size, config)
+        rows.append(
+            (
+                NAMES[name],
+                size,
+                cost.count_parameters(decoder),
+                round(cost.multiply_adds(decoder, z[:1]) / 1e6, 1),
+            )
+        )
 pd.DataFrame(rows, columns=["decoder", "pixels per side", *COSTS]).set_index("decoder")

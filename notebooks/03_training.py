@@ -50,13 +50,13 @@ from livelossplot.outputs import MatplotlibPlot
 from torch.utils.data import DataLoader
 
 from sbd_utils import claims
-from sbd_utils.figures import charts, pictures
-from sbd_utils.figures.style import DECODER_COLORS, NAMES, Picture
-from sbd_utils.measures import intervals
+from sbd_utils.data.circles import make_sprites
+from sbd_utils.experiments import circles, tables
+from sbd_utils.metrics import intervals
 from sbd_utils.models.vae import VAE
-from sbd_utils.studies import circles, tables
+from sbd_utils.plots import charts, pictures
+from sbd_utils.plots.style import DECODER_COLORS, NAMES, Picture
 from sbd_utils.training.records import load_run
-from sbd_utils.worlds.circles import make_sprites
 
 # %config InlineBackend.figure_format = "retina"
 TERMS = {"reconstruction": "reconstruction term", "kl": "KL term"}
@@ -74,6 +74,7 @@ images = make_sprites().images  # [image, channels, height, width]
 # %%
 def live_plot(color: str) -> PlotLosses:
     """Both terms against the step of training: every step pale, their running mean solid."""
+
     def style(axes, name: str, x_label: str) -> None:
         (line,) = axes.lines
         mean = pd.Series(line.get_ydata()).rolling(20, center=True, min_periods=1).mean()
@@ -83,8 +84,7 @@ def live_plot(color: str) -> PlotLosses:
 
     # livelossplot sorts its panels by name. The digit keeps our order and is cut off above.
     groups = {f"{i} {title}": [term] for i, (term, title) in enumerate(TERMS.items())}
-    return PlotLosses(groups=groups,
-                      outputs=[MatplotlibPlot(figsize=(8, 3), after_subplot=style)])
+    return PlotLosses(groups=groups, outputs=[MatplotlibPlot(figsize=(8, 3), after_subplot=style)])
 
 
 # %% [markdown]
@@ -147,8 +147,11 @@ Picture(
 # %% tags=["nbval-check-output"]
 done = [epoch for epoch in (1, 5, 20, 60, 150) if epoch <= len(runs["sbd"].history)]
 losses = pd.DataFrame(
-    {(title, NAMES[name]): [getattr(run.history, term)[epoch - 1] for epoch in done]
-     for term, title in TERMS.items() for name, run in runs.items()},
+    {
+        (title, NAMES[name]): [getattr(run.history, term)[epoch - 1] for epoch in done]
+        for term, title in TERMS.items()
+        for name, run in runs.items()
+    },
     index=pd.Index(map(str, done), name="epoch"),
 )
 losses.loc["150, the post"] = [PUBLISHED[name][term] for term in TERMS for name in runs]
@@ -166,8 +169,10 @@ losses.round(2)
 
 # %% tags=["nbval-check-output"]
 batches = math.ceil(len(images) / 16)
-print(f"shift of the post's curves: ln({batches} / {len(images)}) = "
-      f"{math.log(batches / len(images)):.3f}")
+print(
+    f"shift of the post's curves: ln({batches} / {len(images)}) = "
+    f"{math.log(batches / len(images)):.3f}"
+)
 print(f"steps of training: 150 epochs of {batches} batches = {150 * batches:,}")
 
 # %% [markdown]
@@ -201,8 +206,7 @@ counts = {}
 for epochs, seeds in ((20, tables.read("early", "quick")), (150, rows)):
     for term, title in TERMS.items():
         lower = tables.difference(seeds, term) < 0
-        counts[f"after {epochs} epochs", title] = {"SB is lower in": lower.sum(),
-                                                   "of": len(lower)}
+        counts[f"after {epochs} epochs", title] = {"SB is lower in": lower.sum(), "of": len(lower)}
 pd.DataFrame(counts).T
 
 # %% [markdown]
@@ -237,7 +241,8 @@ for term, title in TERMS.items():
     seeds = by_seed[term]  # SB minus DeConv
     one = getattr(mixing, term)[-1] - rows[rows.decoder == "deconv"][term].mean()
     with_it[f"{title}, SB minus DeConv"] = {
-        "mean of the seeds": seeds.mean(), "sbd-mixing": one,
+        "mean of the seeds": seeds.mean(),
+        "sbd-mixing": one,
         "mean with it": intervals.mean([*seeds, one]).value,
     }
 pd.DataFrame(with_it).T.round(2)
@@ -312,6 +317,10 @@ print(f"the mean image costs {error / 0.6:.0f} nats per image")
 
 # %% tags=["solution", "hide-input", "nbval-check-output"]
 naming = math.log(len(images))
-prices = pd.DataFrame({NAMES[name]: {"KL term": run.history.kl[-1], "naming an image": naming}
-                       for name, run in runs.items()}).T
+prices = pd.DataFrame(
+    {
+        NAMES[name]: {"KL term": run.history.kl[-1], "naming an image": naming}
+        for name, run in runs.items()
+    }
+).T
 prices.assign(difference=prices["KL term"] - naming).round(2)

@@ -44,15 +44,15 @@ import pandas as pd
 from IPython.display import display
 
 from sbd_utils import claims
-from sbd_utils.figures import charts, pictures
-from sbd_utils.figures.style import NAMES, Picture
-from sbd_utils.measures import intervals
-from sbd_utils.measures.codes import decode, encode, traverse
-from sbd_utils.measures.information import kl_per_latent
-from sbd_utils.measures.pictures import MOVES, find_blobs, measure_moves
-from sbd_utils.studies import circles, tables
+from sbd_utils.data.circles import make_sprites
+from sbd_utils.experiments import circles, tables
+from sbd_utils.metrics import intervals
+from sbd_utils.metrics.codes import decode, encode, traverse
+from sbd_utils.metrics.information import kl_per_latent
+from sbd_utils.metrics.pictures import MOVES, find_blobs, measure_moves
+from sbd_utils.plots import charts, pictures
+from sbd_utils.plots.style import NAMES, Picture
 from sbd_utils.training.records import load_run
-from sbd_utils.worlds.circles import make_sprites
 
 # %%
 sprites = make_sprites()
@@ -82,7 +82,8 @@ def draw_traversals(names: list[str]):
         sprites.images[CHOSEN].numpy(),
         {name: decode(vaes[name], mu[name][CHOSEN]) for name in names},
         {name: decode(vaes[name], traverse(mu[name][CHOSEN[2]], VALUES)) for name in names},
-        VALUES, start=2,
+        VALUES,
+        start=2,
     )
 
 
@@ -125,8 +126,12 @@ def follow(name: str) -> tuple[np.ndarray, np.ndarray]:
 ways = {name: follow(name) for name in TYPICAL}
 starts = find_blobs(sprites.images[corners].numpy()).centroid  # [code, 2]
 Picture(
-    charts.responses({name: way for name, (way, _) in ways.items()},
-                     {name: color for name, (_, color) in ways.items()}, starts, 64),
+    charts.responses(
+        {name: way for name, (way, _) in ways.items()},
+        {name: color for name, (_, color) in ways.items()},
+        starts,
+        64,
+    ),
     "responses",
     "A row of square panels per decoder, one panel per latent, each with the ways of four discs "
     "from four black rings: winding and of several colors for DeConv; for Spatial Broadcast "
@@ -194,8 +199,12 @@ pd.concat({NAMES[name]: numbers[name] for name in TYPICAL}, names=["decoder"]).r
 every = tables.pair()
 Picture(
     charts.seed_spread(
-        every, {"mixing": "share of used latents that mix",
-                "one_blob": "share of swept pictures with one blob"}, {"mixing": 0.5},
+        every,
+        {
+            "mixing": "share of used latents that mix",
+            "one_blob": "share of swept pictures with one blob",
+        },
+        {"mixing": 0.5},
     ),
     "seeds_traversals",
     "Two panels of dots, one per run. All latents of DeConv mix position and color in nearly every "
@@ -212,7 +221,8 @@ counts = {}
 for epochs, runs in ((20, tables.read("early", "quick")), (150, every)):
     for name, mixing in runs.groupby("decoder").mixing:
         counts[f"after {epochs} epochs", NAMES[name]] = {
-            "most latents mix in": (mixing > 0.5).sum(), "of": len(mixing),
+            "most latents mix in": (mixing > 0.5).sum(),
+            "of": len(mixing),
         }
 pd.DataFrame(counts).T
 
@@ -254,8 +264,10 @@ for name, mean in mu.items():
 # %%
 Picture(
     pictures.image_grid(
-        np.stack([decode(vae, probes) for vae in vaes.values()]), LABELS,
-        ["all at 0", *(f"latent {k}" for k in range(1, latent_dim + 1))], cell=0.9,
+        np.stack([decode(vae, probes) for vae in vaes.values()]),
+        LABELS,
+        ["all at 0", *(f"latent {k}" for k in range(1, latent_dim + 1))],
+        cell=0.9,
         x_label="the latent that is 1.5 instead of 0",
     ),
     "same_codes",
@@ -275,8 +287,13 @@ Picture(
 def show_code(**latents: float) -> None:
     code = np.array(list(latents.values()))[None]
     drawn = np.stack([decode(vae, code) for vae in vaes.values()], axis=1)
-    display(Picture(pictures.image_grid(drawn, column_labels=LABELS, cell=1.7), "sliders",
-                    "What each of the three decoders draws from the code of the sliders."))
+    display(
+        Picture(
+            pictures.image_grid(drawn, column_labels=LABELS, cell=1.7),
+            "sliders",
+            "What each of the three decoders draws from the code of the sliders.",
+        )
+    )
 
 
 sliders = {
@@ -300,8 +317,10 @@ display(box._repr_mimebundle_() | words, raw=True)
 # %% tags=["nbval-check-output"]
 by_seed = every.groupby(["decoder", "seed"])[["right_blob", "mixing"]].mean()
 claims.Report(
-    *(claims.check(f"reconstructs-{name}", intervals.mean(by_seed.loc[name].right_blob))
-      for name in TYPICAL),
+    *(
+        claims.check(f"reconstructs-{name}", intervals.mean(by_seed.loc[name].right_blob))
+        for name in TYPICAL
+    ),
     claims.check("entangled-deconv", intervals.mean(by_seed.loc["deconv"].mixing)),
     claims.check("disentangled-sbd", intervals.mean(by_seed.loc["sbd"].mixing)),
 )
@@ -349,13 +368,18 @@ drawn = []
 for name, vae in vaes.items():
     way = mu[name][is_color["blue"]] - mu[name][is_color["red"]]  # [place, latent]
     direction = way.mean(axis=0)
-    print(f"{NAMES[name]}: red and blue at one place are {np.linalg.norm(way, axis=1).mean():.2f} "
-          f"apart on average, and their mean direction is {np.linalg.norm(direction):.2f} long")
+    print(
+        f"{NAMES[name]}: red and blue at one place are {np.linalg.norm(way, axis=1).mean():.2f} "
+        f"apart on average, and their mean direction is {np.linalg.norm(direction):.2f} long"
+    )
     drawn.append(decode(vae, mu[name][start] + steps[:, None] * direction))
 Picture(
     pictures.image_grid(
-        np.stack(drawn), LABELS, [f"{step:.2f}" for step in steps],
-        x_label="share of the way from red to blue", cell=0.75,
+        np.stack(drawn),
+        LABELS,
+        [f"{step:.2f}" for step in steps],
+        x_label="share of the way from red to blue",
+        cell=0.75,
     ),
     "color_direction",
     "A row of seven pictures per run. In both Spatial Broadcast runs a red disc turns green and "
@@ -382,6 +406,7 @@ pd.Series(shares).unstack().rename_axis(columns="least move").round(2)
 
 # %% tags=["solution", "hide-input"]
 random = np.random.default_rng(0).normal(size=(200, vaes["sbd"].latent_dim))
-shares = {NAMES[name]: (find_blobs(decode(vae, random)).count == 1).mean()
-          for name, vae in vaes.items()}
+shares = {
+    NAMES[name]: (find_blobs(decode(vae, random)).count == 1).mean() for name, vae in vaes.items()
+}
 pd.DataFrame({"one blob": shares}).round(2)

@@ -41,27 +41,27 @@ import numpy as np
 import pandas as pd
 
 from sbd_utils import claims
-from sbd_utils.figures.charts import seed_spread
-from sbd_utils.figures.geometry import geometry, geometry_epochs, geometry_movie
-from sbd_utils.figures.style import NAMES, Picture
-from sbd_utils.measures import intervals
-from sbd_utils.measures.codes import decode, encode
-from sbd_utils.measures.geometry import (
-    additive_r2,
+from sbd_utils.data.circles import COLORS, make_sprites
+from sbd_utils.experiments import circles, tables
+from sbd_utils.metrics import intervals
+from sbd_utils.metrics.codes import decode, encode
+from sbd_utils.metrics.geometry import (
+    additive_model_r2,
     affine_fit,
     compare,
     draw_lattice,
     encode_lattice,
     informative_latents,
+    knn_probe_r2,
     lattice_places,
     principal_plane,
-    readout_r2,
 )
-from sbd_utils.measures.information import mig
-from sbd_utils.measures.pictures import find_blobs
-from sbd_utils.studies import circles, tables
+from sbd_utils.metrics.information import mig
+from sbd_utils.metrics.pictures import find_blobs
+from sbd_utils.plots.charts import seed_spread
+from sbd_utils.plots.geometry import geometry, geometry_epochs, geometry_movie
+from sbd_utils.plots.style import NAMES, Picture
 from sbd_utils.training.records import load_run
-from sbd_utils.worlds.circles import COLORS, make_sprites
 
 # %%
 sprites = make_sprites()
@@ -114,15 +114,19 @@ chosen = {name: informative_latents(log_var)[:2] for name, (_, log_var) in codes
 
 # %%
 truth = lattice_places()  # [31, 31, 2]
-encoded = {(name, color): encode_lattice(vae, sprites, color)  # [31, 31, 5]
-           for name, vae in vaes.items() for color in COLORS}
+encoded = {
+    (name, color): encode_lattice(vae, sprites, color)  # [31, 31, 5]
+    for name, vae in vaes.items()
+    for color in COLORS
+}
 planes = {NAMES[name]: encoded[name, "red"][..., pair] for name, pair in chosen.items()}
 labels = {NAMES[name]: tuple(f"latent {k + 1}" for k in pair) for name, pair in chosen.items()}
 Picture(
     geometry({"ground truth": truth} | planes, {"ground truth": ("x", "y")} | labels),
     "latent_space_geometry",
     "Three panels: a square grid of places; its codes under the DeConv VAE, a bent and folded net; "
-    "its codes under the Spatial Broadcast VAE, a grid of straight lines.", chart=True,
+    "its codes under the Spatial Broadcast VAE, a grid of straight lines.",
+    chart=True,
 )
 
 # %% [markdown]
@@ -187,9 +191,11 @@ for pair in combinations(precise, 2):
     title = f"{pair[0] + 1} and {pair[1] + 1}: {compare(plane, truth).folded} folded"
     shadows[title], names[title] = plane, tuple(f"latent {k + 1}" for k in pair)
 Picture(
-    geometry(shadows, names), "deconv_pairs",
+    geometry(shadows, names),
+    "deconv_pairs",
     "The same grid of places in each pair of the precise latents of the DeConv VAE: curved nets, "
-    "folded over themselves, each in its own way.", chart=True,
+    "folded over themselves, each in its own way.",
+    chart=True,
 )
 
 # %% [markdown]
@@ -202,11 +208,13 @@ Picture(
 # %% tags=["nbval-check-output"]
 rows = {}
 shuffled = np.random.default_rng(0).permutation(codes["deconv"][0])
-for name, mu, pair in (*((NAMES[name], codes[name][0], chosen[name]) for name in vaes),
-                       ("DeConv, shuffled", shuffled, chosen["deconv"])):
+for name, mu, pair in (
+    *((NAMES[name], codes[name][0], chosen[name]) for name in vaes),
+    ("DeConv, shuffled", shuffled, chosen["deconv"]),
+):
     rows[name] = {
-        "readout, all five latents": readout_r2(mu, places),
-        "readout, the two chosen": readout_r2(mu[:, pair], places),
+        "readout, all five latents": knn_probe_r2(mu, places),
+        "readout, the two chosen": knn_probe_r2(mu[:, pair], places),
         "affine readout, the two chosen": affine_fit(mu[:, pair], places).r2,
     }
 pd.DataFrame(rows).T.round(3)
@@ -236,12 +244,19 @@ pd.DataFrame(rows).T.round(3)
 
 # %% tags=["nbval-check-output"]
 labels = np.unique(sprites.factors["color"], return_inverse=True)[1]
-candidates = {"the true factors": np.column_stack([places, labels]),
-              **{NAMES[name]: mu for name, (mu, _) in codes.items()}}
-pd.DataFrame({
-    name: {"R² of the sum": additive_r2(code, places, labels), "MIG": mig(code, sprites.factors)}
-    for name, code in candidates.items()
-}).T.round(3)
+candidates = {
+    "the true factors": np.column_stack([places, labels]),
+    **{NAMES[name]: mu for name, (mu, _) in codes.items()},
+}
+pd.DataFrame(
+    {
+        name: {
+            "R² of the sum": additive_model_r2(code, places, labels),
+            "MIG": mig(code, sprites.factors),
+        }
+        for name, code in candidates.items()
+    }
+).T.round(3)
 
 # %% [markdown]
 # The SB code is almost exactly a sum, and the DeConv code is far from one. MIG also takes points
@@ -256,8 +271,9 @@ pd.DataFrame({
 
 # %%
 small = lattice_places(np.linspace(0.2, 0.8, 11))  # [11, 11, 2]
-planes = {name: [principal_plane(codes, small) for codes in load_run(name).history.codes]
-          for name in vaes}
+planes = {
+    name: [principal_plane(codes, small) for codes in load_run(name).history.codes] for name in vaes
+}
 last = len(planes["sbd"])
 panels, captions = {}, {}
 for name in vaes:
@@ -267,7 +283,8 @@ for name in vaes:
         panels[name][title] = g.points
         captions[name][title] = f"R² {g.fit.r2:.3f}\n{g.folded} of 25 folded"
 Picture(
-    geometry_epochs(panels, captions), "geometry_epochs",
+    geometry_epochs(panels, captions),
+    "geometry_epochs",
     "Two rows of six grids, from epoch 1 to the last. The DeConv grid bulges at first, then "
     "bends and folds at its edges; the Spatial Broadcast grid is straight by epoch 3 and stays.",
     chart=True,
@@ -283,8 +300,11 @@ Picture(
 # %%
 steps = [*range(1, 16), 20, 25, 30, 40, 50, 75, 100, 125, last]
 geometry_movie(
-    small, {name: [found[epoch - 1] for epoch in steps] for name, found in planes.items()}, steps,
-    "geometry_training", "Three grids while training goes on: the true places; their code under "
+    small,
+    {name: [found[epoch - 1] for epoch in steps] for name, found in planes.items()},
+    steps,
+    "geometry_training",
+    "Three grids while training goes on: the true places; their code under "
     "DeConv, which bulges, bends and folds at its edge; their code under Spatial Broadcast, which "
     "is straight after a few epochs and stays straight.",
 )
@@ -301,8 +321,12 @@ geometry_movie(
 
 # %%
 every = tables.pair()
-panels = {"additive": "R² of the sum", "r2": "affine R²", "folded": "folded cells of 25",
-          "readout": "readout R²"}
+panels = {
+    "additive": "R² of the sum",
+    "r2": "affine R²",
+    "folded": "folded cells of 25",
+    "readout": "readout R²",
+}
 Picture(
     seed_spread(every, panels, {"r2": 0.97, "readout": 0.7}, {"folded": 25 // 2}),
     "seeds_geometry",
@@ -334,10 +358,13 @@ early.groupby("decoder")["r2"].agg(["count", "min", "max"]).round(3).rename(inde
 # %% tags=["nbval-check-output"]
 ROWS = {"geometry": "r2", "folds": "folded", "informative": "readout"}
 by_seed = every.groupby(["decoder", "seed"])[list(ROWS.values())].mean()
-claims.Report(*(
-    claims.check(f"{claim}-{name}", intervals.mean(by_seed.loc[name, score].dropna()))
-    for claim, score in ROWS.items() for name in vaes
-))
+claims.Report(
+    *(
+        claims.check(f"{claim}-{name}", intervals.mean(by_seed.loc[name, score].dropna()))
+        for claim, score in ROWS.items()
+        for name in vaes
+    )
+)
 
 # %% [markdown]
 # ---
@@ -383,7 +410,7 @@ for scale in (1, 2):
 rows = {}
 for pair in combinations(precise, 2):
     folded = compare(encoded["deconv", "red"][..., pair], truth).folded
-    read = readout_r2(codes["deconv"][0][:, pair], places)
+    read = knn_probe_r2(codes["deconv"][0][:, pair], places)
     rows[f"{pair[0] + 1} and {pair[1] + 1}"] = {"folded cells of 25": folded, "readout R²": read}
 pd.DataFrame(rows).T.rename_axis("latents").round(2)
 

@@ -38,27 +38,27 @@
 # ---
 
 # %%
-import inspect
 import json
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import torch
-from IPython.display import Code
+from torch.nn import functional as F
 
 from sbd_utils.claims import Report, check
-from sbd_utils.figures import charts
-from sbd_utils.figures.pictures import regions
-from sbd_utils.figures.style import Picture
-from sbd_utils.measures import cost
-from sbd_utils.measures.intervals import exactly
-from sbd_utils.models.decoders import BroadcastConv2d, broadcast_convolution
-from sbd_utils.models.recipes import RECIPES, SBD, ComposedDecoder
+from sbd_utils.data.circles import make_sprites
+from sbd_utils.experiments import tables
+from sbd_utils.metrics import cost
+from sbd_utils.metrics.intervals import exactly
+from sbd_utils.models.decoders import DECODERS, SBD, ComposedDecoder
+from sbd_utils.models.layers import BroadcastConv2d
 from sbd_utils.models.vae import VAE
+from sbd_utils.plots import charts
+from sbd_utils.plots.pictures import regions
+from sbd_utils.plots.style import Picture
 from sbd_utils.settings import RESULTS
-from sbd_utils.studies import tables
 from sbd_utils.training.loop import TrainConfig
-from sbd_utils.worlds.circles import make_sprites
 
 # %%
 SIZES = (32, 64, 128, 256)
@@ -69,8 +69,12 @@ BENCH = json.loads((RESULTS / "bench.json").read_text(encoding="utf-8"))
 def with_ratios(table: pd.DataFrame) -> pd.DataFrame:
     """Columns by decoder get their short names, and beside them each over DeConv."""
     table = table[[name for name in SHORT if name in table]].rename(columns=SHORT)
-    return table.join(table.div(table["DeConv"], axis=0).drop(columns="DeConv")
-                      .add_suffix(" over DeConv").round(2))
+    return table.join(
+        table.div(table["DeConv"], axis=0)
+        .drop(columns="DeConv")
+        .add_suffix(" over DeConv")
+        .round(2)
+    )
 
 
 # %% [markdown]
@@ -83,14 +87,17 @@ def with_ratios(table: pd.DataFrame) -> pd.DataFrame:
 rows = []
 for name in SHORT:
     for size in SIZES:
-        decoder = ComposedDecoder(5, size, RECIPES[name])
-        for what, count in (("parameters", cost.count_parameters(decoder)),
-                            ("multiply-adds", cost.multiply_adds(decoder, torch.zeros(1, 5)))):
+        decoder = ComposedDecoder(5, size, DECODERS[name])
+        for what, count in (
+            ("parameters", cost.count_parameters(decoder)),
+            ("multiply-adds", cost.multiply_adds(decoder, torch.zeros(1, 5))),
+        ):
             rows.append({"decoder": name, "panel": what, "value": size, "cost": count, "loop": ""})
 counts = pd.DataFrame(rows)
 Picture(
-    charts.growth(counts, {what: ("pixels per side", what) for what in counts.panel.unique()},
-                  SHORT),
+    charts.growth(
+        counts, {what: ("pixels per side", what) for what in counts.panel.unique()}, SHORT
+    ),
     "cost_counts",
     "Two panels with log axes over the image size. Parameters: flat for both SB decoders, slowly "
     "rising and higher for DeConv. Multiply-adds: parallel lines, those of DeConv and of the SB "
@@ -99,7 +106,7 @@ Picture(
 
 # %% tags=["nbval-check-output"]
 for name in SHORT:
-    decoder = ComposedDecoder(5, 64, RECIPES[name])
+    decoder = ComposedDecoder(5, 64, DECODERS[name])
     print(f"{SHORT[name]}: {cost.count_parameters(decoder):,} parameters at 64 pixels per side")
 work = counts[counts.panel == "multiply-adds"]
 work = work.pivot(index="value", columns="decoder", values="cost") / 1e6
@@ -130,10 +137,15 @@ ways = {
     "eager, float32, in 4 pieces": {"precision": "float32", "gradient_accumulation_steps": 4},
     "eager, bfloat16": {"precision": "bfloat16"},
 }
-peaks = pd.DataFrame({
-    name: {way: cost.step_bytes(TrainConfig(name, compiled=False, **settings), images)
-           for way, settings in ways.items()} for name in SHORT
-})
+peaks = pd.DataFrame(
+    {
+        name: {
+            way: cost.step_bytes(TrainConfig(name, compiled=False, **settings), images)
+            for way, settings in ways.items()
+        }
+        for name in SHORT
+    }
+)
 
 # %%
 with_ratios(peaks.div(1e6).round(1))
@@ -171,7 +183,7 @@ for name in ("deconv", "sbd"):
 # %% tags=["nbval-check-output"]
 torch.manual_seed(0)
 z, weight = torch.randn(1, 5), torch.randn(8, 5, 3, 3)
-answer = torch.nn.functional.conv2d(z[:, :, None, None].expand(-1, -1, 64, 64), weight, padding=1)
+answer = F.conv2d(z[:, :, None, None].expand(-1, -1, 64, 64), weight, padding=1)
 different, where = answer[0].flatten(1).T.round(decimals=3).unique(dim=0, return_inverse=True)
 print(f"{64 * 64} pixels, {len(different)} different answers")
 
@@ -199,31 +211,39 @@ Picture(
 # All that the layer has to remember for its backward pass is a 3×3 picture. For a kernel of size
 # $k$ there are $k^2$ neighborhoods.
 
-# %%
-Code(inspect.getsource(broadcast_convolution), language="python")
-
-# %% [markdown]
-# The shortcut gives the same numbers for a small part of the multiply-adds:
 
 # %% tags=["nbval-check-output"]
+def shortcut(layer: BroadcastConv2d, z: torch.Tensor) -> torch.Tensor:
+    """What a BroadcastConv2d draws of z, [batch, 5], with nothing copied to every pixel."""
+    kernel, middle = layer.kernel_size[0], layer.padding[0]
+    tile = z[:, :, None, None].expand(-1, -1, kernel, kernel)
+    small = F.conv2d(tile, layer.weight[:, :5], padding=middle)  # [batch, out, kernel, kernel]
+    index = [*range(middle), *[middle] * (64 - 2 * middle), *range(middle + 1, kernel)]
+    spread = small[:, :, index][:, :, :, index]  # [batch, out, 64, 64]
+    return F.relu(
+        spread + F.conv2d(layer.grid[None], layer.weight[:, 5:], layer.bias, padding=middle)
+    )
+
+
 layer, codes = BroadcastConv2d(5, 64, kernel=3, side=64, padding=1), torch.randn(16, 5)
-print("equal within rounding:", torch.allclose(layer(codes), layer.shortcut(codes), atol=1e-5))
-for way, function in (("copied", layer), ("shortcut", layer.shortcut)):
+print("equal within rounding:", torch.allclose(layer(codes), shortcut(layer, codes), atol=1e-5))
+for way, function in (("copied", layer), ("shortcut", partial(shortcut, layer))):
     print(f"{way}: {cost.multiply_adds(function, codes) / 1e6:.1f} million multiply-adds per batch")
 
 # %% [markdown]
-# The layer's output need not be kept, either. When the backward pass asks for it, it is computed
-# again from the nine neighborhoods, in one pass over memory and with next to no convolution. Of the
-# four feature maps above, recomputing saves one, and `torch.compile` saves another by computing a
-# ReLU's gradient in place. Here is our own loop, which does both, compared with the plain one:
+# The shortcut gives the same numbers for a small part of the multiply-adds. Fewer multiply-adds are
+# not less time, though, since the layer still has to *write* a whole feature map: in our training
+# loop the shortcut saved less than a tenth of a step, so the loop does without it. Here is our own
+# loop, compared with the plain one:
 
 # %%
 steps = pd.DataFrame(BENCH["rows"])
 steps = steps[steps.decoder.isin(list(SHORT))]
 plain = steps.drop_duplicates("decoder").assign(loop="plain loop, float32")
 plain = plain.assign(ms=plain.plain_ms, MB=plain.plain_bytes / 1e6)
-ours = steps.assign(loop="our loop, " + steps.precision, ms=steps.ours_ms,
-                    MB=steps.ours_bytes / 1e6)
+ours = steps.assign(
+    loop="our loop, " + steps.precision, ms=steps.ours_ms, MB=steps.ours_bytes / 1e6
+)
 loops = pd.concat([plain, ours]).pivot(index="loop", columns="decoder", values=["ms", "MB"])
 loops = loops.sort_index(ascending=False)  # plain first, bfloat16 last
 with_ratios(loops["MB"].round(1))
@@ -231,10 +251,6 @@ with_ratios(loops["MB"].round(1))
 # %% [markdown]
 # The plain SB step needs one map more than the eager one above, because it does not use the memory
 # layout that the convolutions prefer.
-#
-# Fewer multiply-adds are not less time, though, since the first layer still has to *write* a whole
-# feature map. `torch.compile` merges the repeating, the addition and the ReLU into one pass over
-# memory, so our loop takes the shortcut only when it compiles.
 #
 # ## Time: a slow model or a slow loop?
 #
@@ -290,13 +306,7 @@ Picture(
 # * **channels_last** is the layout that the convolution library works in. `torch.compile` sees to
 #   it by itself, so it matters only where nothing is compiled.
 # * **bias apart** (DeConv) adds a transposed convolution's bias after it, which is faster.
-# * **shortcut** and **recomputing** (SB) were explained above. The second one saves memory, not
-#   time.
 # * **fused Adam** updates all parameters in one call.
-#
-# On a GPU, a step of 16 images may be over before its few hundred operations have been *started*
-# one by one. There our loop is written to record a whole step as one CUDA graph and replay it,
-# which we have not measured.
 #
 # ## How much is left?
 #
@@ -327,9 +337,11 @@ left
 growth = pd.DataFrame(BENCH["growth"]).rename(columns={"what": "panel"})
 GROWN = {"image_size": "pixels per side", "batch_size": "images per batch", "latent_dim": "latents"}
 Picture(
-    charts.growth(growth.assign(cost=growth.ms),
-                  {what: (label, "milliseconds per step") for what, label in GROWN.items()},
-                  SHORT),
+    charts.growth(
+        growth.assign(cost=growth.ms),
+        {what: (label, "milliseconds per step") for what, label in GROWN.items()},
+        SHORT,
+    ),
     "cost_time_growth",
     "Three panels with log axes: milliseconds per step over image size, batch size and number of "
     "latents, for both decoders and both loops. The plain loop of DeConv and our loop of Spatial "
@@ -342,7 +354,8 @@ Picture(
 
 # %%
 sides = growth[growth.panel == "image_size"].pivot(
-    index="value", columns=["decoder", "loop"], values=["ms", "bytes"])
+    index="value", columns=["decoder", "loop"], values=["ms", "bytes"]
+)
 grown = (sides / sides.shift()).iloc[1:].rename(columns=SHORT)
 grown.index = [f"from {small} to {large}" for small, large in zip(SIZES, SIZES[1:], strict=False)]
 grown["ms"].round(1)
@@ -367,8 +380,9 @@ grown["bytes"].round(1)
 # do all five seeds differ in the same direction?
 
 # %% tags=["nbval-check-output"]
-fast, eager = (tables.read("early", "quick", loop).set_index(["decoder", "seed"])
-               for loop in ("ours", "plain"))
+fast, eager = (
+    tables.read("early", "quick", loop).set_index(["decoder", "seed"]) for loop in ("ours", "plain")
+)
 scores = [name for name in tables.SCORES if name in fast]
 fast, eager = fast[scores], eager[scores]
 low, high = eager.groupby("decoder").min().stack(), eager.groupby("decoder").max().stack()
@@ -431,8 +445,11 @@ separable = ComposedDecoder(5, 64, SBD)
 separable[1] = torch.nn.Sequential(
     torch.nn.Conv2d(64, 64, 3, padding=1, groups=64), torch.nn.ReLU(), torch.nn.Conv2d(64, 64, 1)
 )
-for name, decoder in (("SB", ComposedDecoder(5, 64, SBD)), ("separable SB", separable),
-                      ("DeConv", ComposedDecoder(5))):
+for name, decoder in (
+    ("SB", ComposedDecoder(5, 64, SBD)),
+    ("separable SB", separable),
+    ("DeConv", ComposedDecoder(5)),
+):
     print(f"{name}: {cost.multiply_adds(decoder, torch.zeros(1, 5)) / 1e6:.1f} million")
 
 # %% [markdown]
@@ -442,9 +459,10 @@ for name, decoder in (("SB", ComposedDecoder(5, 64, SBD)), ("separable SB", sepa
 # %% tags=["solution", "hide-input", "nbval-check-output"]
 layer = BroadcastConv2d(5, 64, kernel=5, side=64, padding=2)
 with torch.no_grad():
-    code_only = broadcast_convolution(z, layer.grid[:0], layer.weight[:, :5], layer.bias, 2)[0]
-print(len(code_only.flatten(1).T.round(decimals=4).unique(dim=0)), "neighborhoods")
-for way, function in (("copied", layer), ("shortcut", layer.shortcut)):
+    tiled = z[:, :, None, None].expand(-1, -1, 64, 64)
+    answers = F.conv2d(tiled, layer.weight[:, :5], padding=2)[0].flatten(1).T
+print(len(answers.round(decimals=4).unique(dim=0)), "neighborhoods")
+for way, function in (("copied", layer), ("shortcut", partial(shortcut, layer))):
     print(f"{way}: {cost.multiply_adds(function, codes) / 1e6:.1f} million multiply-adds per batch")
 
 # %% [markdown]

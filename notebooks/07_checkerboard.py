@@ -48,16 +48,16 @@ from torch import nn
 from torch.nn import functional as F
 
 from sbd_utils.claims import Report, check, format_value
-from sbd_utils.figures.pictures import heat_maps
-from sbd_utils.figures.style import NAMES, Picture
-from sbd_utils.measures import intervals
-from sbd_utils.measures import pictures as measures
-from sbd_utils.measures.codes import decode, encode
-from sbd_utils.models.recipes import DECONV, RECIPES, SBD, ComposedDecoder, Recipe
+from sbd_utils.data.circles import make_sprites
+from sbd_utils.experiments import circles, tables
+from sbd_utils.metrics import intervals
+from sbd_utils.metrics import pictures as measures
+from sbd_utils.metrics.codes import decode, encode
+from sbd_utils.models.decoders import DECODERS, DECONV, SBD, ComposedDecoder, DecoderConfig
 from sbd_utils.models.vae import VAE
-from sbd_utils.studies import circles, tables
+from sbd_utils.plots.pictures import heat_maps
+from sbd_utils.plots.style import NAMES, Picture
 from sbd_utils.training.loop import TrainConfig, train
-from sbd_utils.worlds.circles import make_sprites
 
 # %%
 PERIODS = (2, 4, 8)  # pixels, of the patterns that we look for
@@ -88,10 +88,16 @@ def stamps(kernel: int, layers: int) -> np.ndarray:
 
 
 # %% tags=["nbval-check-output"]
-counts = {f"layers: {layers}": {f"kernel {kernel}": stamps(kernel, layers) for kernel in (3, 4, 5)}
-          for layers in (1, 3)}
-pd.DataFrame({layers: {kernel: f"{line.min():.0f} to {line.max():.0f}"
-                       for kernel, line in lines.items()} for layers, lines in counts.items()})
+counts = {
+    f"layers: {layers}": {f"kernel {kernel}": stamps(kernel, layers) for kernel in (3, 4, 5)}
+    for layers in (1, 3)
+}
+pd.DataFrame(
+    {
+        layers: {kernel: f"{line.min():.0f} to {line.max():.0f}" for kernel, line in lines.items()}
+        for layers, lines in counts.items()
+    }
+)
 
 # %% [markdown]
 # Wherever the stride does not divide the kernel, some pixels get more stamps than others, and each
@@ -100,8 +106,13 @@ pd.DataFrame({layers: {kernel: f"{line.min():.0f} to {line.max():.0f}"
 # %%
 Picture(
     heat_maps(
-        {layers: {kernel: np.outer(line, line) / line.mean() ** 2 for kernel, line in lines.items()}
-         for layers, lines in counts.items()}, "stamps over their mean",
+        {
+            layers: {
+                kernel: np.outer(line, line) / line.mean() ** 2 for kernel, line in lines.items()
+            }
+            for layers, lines in counts.items()
+        },
+        "stamps over their mean",
     ),
     "overlaps",
     "Six squares of 16 by 16 pixels: kernels of 3 and 5 make checkerboards, which get longer "
@@ -120,21 +131,23 @@ Picture(
 
 # %%
 KINDS = {
-    "DeConv, kernel 3": replace(DECONV, kernel=3), "DeConv, kernel 4": DECONV,
-    "DeConv, kernel 5": replace(DECONV, kernel=5), "resize": RECIPES["resize"],
+    "DeConv, kernel 3": replace(DECONV, kernel=3),
+    "DeConv, kernel 4": DECONV,
+    "DeConv, kernel 5": replace(DECONV, kernel=5),
+    "resize": DECODERS["resize"],
     "Spatial Broadcast": SBD,
 }
 
 
 @torch.inference_mode()
-def draw(recipe: Recipe, seed: int) -> np.ndarray:
+def draw(config: DecoderConfig, seed: int) -> np.ndarray:
     """16 pictures by an untrained decoder, without their outer 8 pixels, [16, 3, 48, 48]."""
     torch.manual_seed(seed)
-    decoder = ComposedDecoder(latent_dim=5, image_size=64, recipe=recipe)
+    decoder = ComposedDecoder(latent_dim=5, image_size=64, config=config)
     return decoder(torch.randn(16, 5))[..., 8:-8, 8:-8].numpy()
 
 
-drawn = {kind: [draw(recipe, seed) for seed in range(32)] for kind, recipe in KINDS.items()}
+drawn = {kind: [draw(config, seed) for seed in range(32)] for kind, config in KINDS.items()}
 
 # %% [markdown]
 # The *strength* of a pixel says how far it strays from the decoder's mean color, as a root mean
@@ -143,11 +156,15 @@ drawn = {kind: [draw(recipe, seed) for seed in range(32)] for kind, recipe in KI
 
 # %%
 middle = np.s_[16:32, 16:32]
-strengths = {kind: np.mean([measures.strength(x) for x in pictures], axis=0)[middle]
-             for kind, pictures in drawn.items()}
+strengths = {
+    kind: np.mean([measures.strength(x) for x in pictures], axis=0)[middle]
+    for kind, pictures in drawn.items()
+}
 Picture(
-    heat_maps({"": {kind: 100 * (values - 1) for kind, values in strengths.items()}},
-              "strength, percent\nfrom the mean"),
+    heat_maps(
+        {"": {kind: 100 * (values - 1) for kind, values in strengths.items()}},
+        "strength, percent\nfrom the mean",
+    ),
     "untrained",
     "Five squares of 16 by 16 pixels: a checkerboard for DeConv with kernels 3 and 5, a much "
     "fainter one for kernel 4, and none for resize and Spatial Broadcast, in pale broad tints.",
@@ -160,8 +177,10 @@ Picture(
 # %%
 reds = {kind: pictures[0].mean(axis=0)[0][middle] for kind, pictures in drawn.items()}
 Picture(
-    heat_maps({"": {kind: (red - red.mean()) / red.std() for kind, red in reds.items()}},
-              "red, standardized"),
+    heat_maps(
+        {"": {kind: (red - red.mean()) / red.std() for kind, red in reds.items()}},
+        "red, standardized",
+    ),
     "untrained_one",
     "Five squares of 16 by 16 pixels, one decoder each: all three of DeConv repeat a pattern of a "
     "few pixels; resize and Spatial Broadcast change over longer distances.",
@@ -181,11 +200,16 @@ Picture(
 # is.
 
 # %%
-untrained = pd.DataFrame({
-    kind: [*(np.median([measures.gray_levels(x, period) for x in pictures]) for period in PERIODS),
-           np.median([measures.fixed_pattern(x, 2) for x in pictures])]
-    for kind, pictures in drawn.items()
-}, index=[*EVERY, "share, every 2 pixels"]).T
+untrained = pd.DataFrame(
+    {
+        kind: [
+            *(np.median([measures.gray_levels(x, period) for x in pictures]) for period in PERIODS),
+            np.median([measures.fixed_pattern(x, 2) for x in pictures]),
+        ]
+        for kind, pictures in drawn.items()
+    },
+    index=[*EVERY, "share, every 2 pixels"],
+).T
 untrained.map(two_digits)
 
 # %% [markdown]
@@ -213,9 +237,16 @@ residual = {name: pictures - truth for name, pictures in shown.items()}
 habit = {name: 255 * pictures.mean(axis=(0, 1)) for name, pictures in residual.items()}
 Picture(
     heat_maps(
-        {"": {f"{NAMES[name]},\n{part}": habit[name][window] for name in habit
-              for part, window in (("without border", np.s_[4:-4, 4:-4]),
-                                   ("its middle", np.s_[24:40, 24:40]))}},
+        {
+            "": {
+                f"{NAMES[name]},\n{part}": habit[name][window]
+                for name in habit
+                for part, window in (
+                    ("without border", np.s_[4:-4, 4:-4]),
+                    ("its middle", np.s_[24:40, 24:40]),
+                )
+            }
+        },
         "mean residual, gray levels",
     ),
     "habit",
@@ -234,10 +265,16 @@ Picture(
 power = {name: measures.spectrum(255 * pictures) for name, pictures in residual.items()}
 Picture(
     heat_maps(
-        {"cycles down the picture": {
-            NAMES[name]: measures.quadrant(np.where(spectrum > 0, spectrum, np.nan))
-            for name, spectrum in power.items()}},
-        "power, squared gray levels", range(0, 33, 8), "cycles across the picture", log=True,
+        {
+            "cycles down the picture": {
+                NAMES[name]: measures.quadrant(np.where(spectrum > 0, spectrum, np.nan))
+                for name, spectrum in power.items()
+            }
+        },
+        "power, squared gray levels",
+        range(0, 33, 8),
+        "cycles across the picture",
+        log=True,
     ),
     "spectrum",
     "Two spectra. DeConv's has bright points where both frequencies are multiples of 16, and "
@@ -291,7 +328,8 @@ for name, pictures in shown.items():
     for pixels, drawn in (("as drawn", clamped), ("shuffled", shuffled(clamped))):
         for part, values in measures.local_pattern(drawn, truth).items():
             rows[NAMES[name], part, pixels] = {
-                "windows": len(values), "median, gray levels": f"{np.median(values):.2f}",
+                "windows": len(values),
+                "median, gray levels": f"{np.median(values):.2f}",
                 "share of at least half a level": f"{np.mean(values >= 0.5):.0%}",
             }
 pd.DataFrame(rows).T.sort_index(level=[0, 1], sort_remaining=False)
@@ -314,8 +352,13 @@ variance = (1 - population.explained) * sprites.images.numpy().var(axis=0).mean(
 population["about"] = 255 * np.sqrt(population.pattern * variance)
 population["share"] = 1e6 * population.pattern
 spans = population.groupby(["decoder", "epochs"]).agg(
-    runs=("seed", "size"), **{f"{name}, {end}": (column, end) for column, name in (
-        ("share", "millionths of the error"), ("about", "gray levels")) for end in ("min", "max")})
+    runs=("seed", "size"),
+    **{
+        f"{name}, {end}": (column, end)
+        for column, name in (("share", "millionths of the error"), ("about", "gray levels"))
+        for end in ("min", "max")
+    },
+)
 spans.map(two_digits).rename(index=NAMES)
 
 # %% [markdown]
@@ -344,10 +387,14 @@ spans.map(two_digits).rename(index=NAMES)
 # %% tags=["nbval-check-output"]
 seeds = tables.read("seeds", "blog")
 Report(
-    check("checkerboard-more",
-          intervals.mean(tables.difference(seeds, "gray_levels", "deconv", "sbd"))),
-    check("checkerboard-visible",
-          intervals.mean(seeds[seeds.decoder == "deconv"].gray_levels.dropna())),
+    check(
+        "checkerboard-more",
+        intervals.mean(tables.difference(seeds, "gray_levels", "deconv", "sbd")),
+    ),
+    check(
+        "checkerboard-visible",
+        intervals.mean(seeds[seeds.decoder == "deconv"].gray_levels.dropna()),
+    ),
 )
 
 # %% [markdown]

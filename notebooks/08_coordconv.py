@@ -43,16 +43,16 @@ from torch import nn
 from torch.nn import functional
 
 from sbd_utils.claims import Report, check, format_value
-from sbd_utils.figures import charts, pictures
-from sbd_utils.figures.style import Picture
-from sbd_utils.measures import intervals
+from sbd_utils.data import not_so_clevr
+from sbd_utils.data.not_so_clevr import SPLITS, TASKS
+from sbd_utils.experiments import coordconv
+from sbd_utils.experiments.coordconv import DRAWN
+from sbd_utils.metrics import intervals
 from sbd_utils.models.coordconv import BLIND, COORDCONV, DECODERS, ENDS, distinct_pixels
-from sbd_utils.models.decoders import AppendCoordinates
-from sbd_utils.models.recipes import SBD, ComposedDecoder
-from sbd_utils.studies import coordconv
-from sbd_utils.studies.coordconv import DRAWN
-from sbd_utils.worlds import not_so_clevr
-from sbd_utils.worlds.not_so_clevr import SPLITS, TASKS
+from sbd_utils.models.decoders import SBD, ComposedDecoder
+from sbd_utils.models.layers import AppendCoordinates
+from sbd_utils.plots import charts, pictures
+from sbd_utils.plots.style import Picture
 
 # %%
 ROWS, MAPS = coordconv.read_rows(), coordconv.read_maps()
@@ -72,7 +72,8 @@ examples = places[[0, 900, 1600, 2300, 3135]]
 squares = not_so_clevr.squares(examples)  # [5, 1, 64, 64]
 Picture(
     pictures.image_grid(
-        squares.expand(-1, 3, -1, -1)[None].numpy(), cell=1.4,
+        squares.expand(-1, 3, -1, -1)[None].numpy(),
+        cell=1.4,
         column_labels=[f"x = {x}, y = {y}" for x, y in examples.tolist()],
     ),
     "squares",
@@ -88,8 +89,12 @@ Picture(
 
 # %% tags=["nbval-check-output"]
 tests = {split: not_so_clevr.held_out(split) for split in SPLITS}
-pd.DataFrame({split: {"places to train on": int((~test).sum()),
-                      "places to test on": int(test.sum())} for split, test in tests.items()}).T
+pd.DataFrame(
+    {
+        split: {"places to train on": int((~test).sum()), "places to test on": int(test.sum())}
+        for split, test in tests.items()
+    }
+).T
 
 # %% [markdown]
 # In two tasks, a network gets $x$ and $y$, and each place has a score from 0 to 1:
@@ -121,13 +126,13 @@ Code(inspect.getsource(AppendCoordinates), language="python")
 
 # %% tags=["nbval-check-output"]
 def describe(network: str) -> dict:
-    """A recipe's choices, and how many layers with weights its decoder has."""
-    recipe = asdict(ALL[network])
+    """A decoder's choices, and how many layers with weights its decoder has."""
+    config = asdict(ALL[network])
     decoder = ComposedDecoder(2, 64, ALL[network], channels=1)
-    layers = sum(isinstance(layer, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d))
-                 for layer in decoder)
-    return {name: recipe[name] for name in ("start", "side", "coordinates", "kernel", "width")} | {
-        "layers": layers}
+    layers = sum(isinstance(layer, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)) for layer in decoder)
+    return {
+        name: config[name] for name in ("start", "base_size", "coordinates", "kernel", "channels")
+    } | {"layers": layers}
 
 
 pd.DataFrame({end: describe(end) for end in ENDS}, dtype=object)
@@ -153,8 +158,11 @@ def span(shares: pd.Series) -> str:
 
 
 WORDS = {"seed": "seeds", "train": "score in training", "test": "score in the test"}
-scores = RUNS[RUNS.network.isin(ENDS)].groupby(["task", "split", "network"]).agg(
-    {"parameters": "first", "steps": "first", "seed": "size", "train": span, "test": span})
+scores = (
+    RUNS[RUNS.network.isin(ENDS)]
+    .groupby(["task", "split", "network"])
+    .agg({"parameters": "first", "steps": "first", "seed": "size", "train": span, "test": span})
+)
 scores.rename(columns=WORDS)
 
 # %% [markdown]
@@ -171,15 +179,22 @@ scores.rename(columns=WORDS)
 
 # %%
 maps = pictures.heat_maps(
-    {task: {f"{split}, {network}": MAPS[f"{task}/{split}/{network}/scores"]
-            for split in SPLITS for network in ENDS}
-     for task in ("classification", "rendering")}, "score",
+    {
+        task: {
+            f"{split}, {network}": MAPS[f"{task}/{split}/{network}/scores"]
+            for split in SPLITS
+            for network in ENDS
+        }
+        for task in ("classification", "rendering")
+    },
+    "score",
 )
 for axes in maps.axes:
     if axes.get_title().startswith("quadrant"):  # what was held out
         axes.plot([27.5, 27.5, 55.5], [55.5, 27.5, 27.5], color="white", lw=1)
 Picture(
-    maps, "where_right",
+    maps,
+    "where_right",
     "Two rows of four squares, one row per task. On the uniform split all are bright. On the "
     "quadrant split the plain network's lower right quarter is dark in classification and fades in "
     "rendering; CoordConv's is bright, with a dark part in classification.",
@@ -209,13 +224,16 @@ wanted = not_so_clevr.squares(torch.tensor(DRAWN))[:, 0].numpy()  # [3, 64, 64]
 columns = [wanted, *(MAPS[f"rendering/quadrant/{network}/drawn"] for network in SHOWN)]
 gray = np.stack(columns, axis=1)[:, :, None].repeat(3, axis=2)  # [3, 7, 3, 64, 64]
 drawn = pictures.image_grid(
-    gray, ["shown in\ntraining", "just inside of\nthe quadrant", "far inside"],
-    ["wanted", *SHOWN.values()], cell=1.05,
+    gray,
+    ["shown in\ntraining", "just inside of\nthe quadrant", "far inside"],
+    ["wanted", *SHOWN.values()],
+    cell=1.05,
 )
 for axes in drawn.axes:
     axes.plot([31.5, 31.5, 63.5], [63.5, 31.5, 31.5], color="white", lw=0.7)
 Picture(
-    drawn, "drawn_in_the_quadrant",
+    drawn,
+    "drawn_in_the_quadrant",
     "Three rows of seven pictures: a place that was shown, one just inside of the quadrant "
     "and one far inside. All six networks draw the first. In the quadrant only CoordConv and "
     "the broadcast to 8×8 with coordinates draw a square at the right place; the plain "
@@ -242,13 +260,16 @@ Picture(
 def changes(network: str) -> dict:
     """A decoder's choices where they are not those of the end that it belongs to."""
     end = describe(network.partition("-")[0])
-    return {name: "" if choice == end[name] else choice
-            for name, choice in describe(network).items()}
+    return {
+        name: "" if choice == end[name] else choice for name, choice in describe(network).items()
+    }
 
 
 parameters = RUNS.groupby("network").parameters.first()
-pd.DataFrame({network: describe(network) if network in ENDS else changes(network)
-              for network in DECODERS}, dtype=object).T.assign(parameters=parameters)
+pd.DataFrame(
+    {network: describe(network) if network in ENDS else changes(network) for network in DECODERS},
+    dtype=object,
+).T.assign(parameters=parameters)
 
 # %% [markdown]
 # Some of the combinations need no training. If two pixels are the same function of the code,
@@ -256,10 +277,15 @@ pd.DataFrame({network: describe(network) if network in ENDS else changes(network
 # different ones among the 3136 centers:
 
 # %% tags=["nbval-check-output"]
-kinds = {network: distinct_pixels(recipe) for network, recipe in BLIND.items()}
-pd.DataFrame({network: changes(network) | {"different pixels": count,
-                                           "right at most": f"{count / len(places):.1%}"}
-              for network, count in kinds.items()}, dtype=object).T
+kinds = {network: distinct_pixels(config) for network, config in BLIND.items()}
+pd.DataFrame(
+    {
+        network: changes(network)
+        | {"different pixels": count, "right at most": f"{count / len(places):.1%}"}
+        for network, count in kinds.items()
+    },
+    dtype=object,
+).T
 
 # %% [markdown]
 # Without coordinates, a CoordConv can draw little more than one gray, and with a broadcast to 8×8
@@ -276,16 +302,26 @@ PANELS = {
     ("rendering", "test"): "rendering,\nquadrant",
 }
 ladder = RUNS[(RUNS.split == "quadrant") & (RUNS.task != "regression")].pivot(
-    index=["network", "end", "seed"], columns="task", values=["train", "test"])
+    index=["network", "end", "seed"], columns="task", values=["train", "test"]
+)
 ladder = pd.DataFrame({(task, what): ladder[what, task] for task, what in PANELS})
 ladder.columns = list(PANELS)
 ladder = ladder.loc[list(DECODERS)].reset_index()
-ladder["hollow"] = [DECODERS[n].start != "broadcast" or DECODERS[n].coordinates == "none"
-                    or DECODERS[n].side == 2 for n in ladder.network]
+ladder["hollow"] = [
+    DECODERS[n].start != "broadcast"
+    or DECODERS[n].coordinates == "none"
+    or DECODERS[n].base_size == 2
+    for n in ladder.network
+]
 Picture(
-    charts.dots(ladder, "network", "end", PANELS,
-                "no broadcast with coordinates to 8×8 places or more",
-                dict.fromkeys(PANELS, (0, 0.5, 1))),
+    charts.dots(
+        ladder,
+        "network",
+        "end",
+        PANELS,
+        "no broadcast with coordinates to 8×8 places or more",
+        dict.fromkeys(PANELS, (0, 0.5, 1)),
+    ),
     "one_change_at_a_time",
     "Four panels of dots, one line per network. On the places shown nearly all dots are close to "
     "1. In the quadrant the filled dots, of broadcasts to at least 8×8 places with coordinates, "
@@ -319,11 +355,21 @@ Picture(
 # places are right, in classification on the uniform split, where the plain network gets there.
 
 # %%
-LINES = ("plain", "plain-kernel2", "plain-side8-broadcast-xy-first", "coordconv",
-         "coordconv-depth6", "coordconv-width8")
+LINES = (
+    "plain",
+    "plain-kernel2",
+    "plain-side8-broadcast-xy-first",
+    "coordconv",
+    "coordconv-depth6",
+    "coordconv-width8",
+)
 Picture(
-    charts.learning({split: {network: MAPS[f"classification/{split}/{network}/curve"]
-                             for network in LINES} for split in SPLITS}),
+    charts.learning(
+        {
+            split: {network: MAPS[f"classification/{split}/{network}/curve"] for network in LINES}
+            for split in SPLITS
+        }
+    ),
     "learning",
     "Share of right answers in the test against steps, in two panels. Uniform: three CoordConv "
     "lines reach 1 after about a hundred steps, two plain ones only toward the end, after more "
@@ -346,16 +392,22 @@ def until(values: pd.Series) -> str:
     there = values.dropna()
     if there.empty:
         return "never"
-    low, high = (f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
-                 for value in (there.min(), there.max()))
+    low, high = (
+        f"{value:,.0f}" if value >= 10 else f"{value:.1f}" for value in (there.min(), there.max())
+    )
     return low if low == high else f"{low} to {high}"
 
 
 UNIFORM = RUNS[(RUNS.task == "classification") & (RUNS.split == "uniform")]
-UNIFORM.groupby("network", sort=False).agg(**{
-    "parameters": ("parameters", "first"), "seeds": ("seed", "size"),
-    "came to 95%": ("steps_to_95", "count"), "steps till then": ("steps_to_95", until),
-    "seconds till then": ("seconds_to_95", until)})
+UNIFORM.groupby("network", sort=False).agg(
+    **{
+        "parameters": ("parameters", "first"),
+        "seeds": ("seed", "size"),
+        "came to 95%": ("steps_to_95", "count"),
+        "steps till then": ("steps_to_95", until),
+        "seconds till then": ("seconds_to_95", until),
+    }
+)
 
 # %% [markdown]
 # The post's factor is one of time, so we judge it by seconds. (They are those of one core that did
@@ -369,12 +421,14 @@ UNIFORM.groupby("network", sort=False).agg(**{
 # %% tags=["nbval-check-output"]
 def is_coordconv(network: str) -> bool:
     """Whether the code is broadcast over the whole canvas, with coordinates."""
-    recipe = DECODERS[network]
-    return (recipe.start, recipe.side) == ("broadcast", None) and recipe.coordinates != "none"
+    config = DECODERS[network]
+    return (config.start, config.base_size) == ("broadcast", None) and config.coordinates != "none"
 
 
-SIDES = {"without coordinates": [n for n in DECODERS if DECODERS[n].coordinates == "none"],
-         "CoordConv": [n for n in DECODERS if is_coordconv(n)]}
+SIDES = {
+    "without coordinates": [n for n in DECODERS if DECODERS[n].coordinates == "none"],
+    "CoordConv": [n for n in DECODERS if is_coordconv(n)],
+}
 pd.DataFrame(SIDES)
 
 # %% [markdown]
@@ -384,9 +438,11 @@ pd.DataFrame(SIDES)
 
 
 # %%
-SPENT = UNIFORM.assign(there=UNIFORM.steps_to_95.notna(),
-                       steps_to_95=UNIFORM.steps_to_95.fillna(UNIFORM.steps),
-                       seconds_to_95=UNIFORM.seconds_to_95.fillna(UNIFORM.seconds))
+SPENT = UNIFORM.assign(
+    there=UNIFORM.steps_to_95.notna(),
+    steps_to_95=UNIFORM.steps_to_95.fillna(UNIFORM.steps),
+    seconds_to_95=UNIFORM.seconds_to_95.fillna(UNIFORM.seconds),
+)
 
 
 def best(side: str, cost: str) -> pd.Series:
@@ -403,10 +459,10 @@ ratios, table = {}, {}
 for cost in ("parameters", "steps_to_95", "seconds_to_95"):
     costs = {side: best(side, cost) for side in SIDES}
     ratios[cost] = costs["without coordinates"] / costs["CoordConv"]
-    table[cost] = {side: f"{values.name}: {format_value(values.mean())}"
-                   for side, values in costs.items()}
-    table[cost] |= {f"ratio, seed {seed}": round(ratio, 1)
-                    for seed, ratio in ratios[cost].items()}
+    table[cost] = {
+        side: f"{values.name}: {format_value(values.mean())}" for side, values in costs.items()
+    }
+    table[cost] |= {f"ratio, seed {seed}": round(ratio, 1) for seed, ratio in ratios[cost].items()}
 pd.DataFrame(table).T
 
 # %% [markdown]
@@ -439,8 +495,10 @@ print("equal, bit for bit:", torch.equal(first(code), functional.relu(convolved)
 # %% tags=["nbval-check-output"]
 quadrant = RUNS[(RUNS.task == "classification") & (RUNS.split == "quadrant")]
 Report(
-    check("coordconv-generalizes",
-          intervals.mean(quadrant[quadrant.network.isin(SIDES["CoordConv"])].test)),
+    check(
+        "coordconv-generalizes",
+        intervals.mean(quadrant[quadrant.network.isin(SIDES["CoordConv"])].test),
+    ),
     check("coordconv-fewer", intervals.exactly(ratios["parameters"].iloc[0])),
     check("coordconv-faster", intervals.mean(ratios["seconds_to_95"])),
 )
@@ -481,7 +539,7 @@ Report(
 # task.
 
 # %% tags=["solution", "hide-input", "nbval-check-output"]
-by_hand = ComposedDecoder(2, 64, replace(COORDCONV, depth=2, width=4), channels=1)
+by_hand = ComposedDecoder(2, 64, replace(COORDCONV, depth=2, channels=4), out_channels=1)
 ways = torch.tensor([[1.0, 0], [-1, 0], [0, 1], [0, -1]])[:, :, None, None]
 with torch.no_grad():
     for weights in by_hand.parameters():
@@ -497,8 +555,16 @@ print(f"{right.mean():.0%} right with {sum(p.numel() for p in by_hand.parameters
 # network gets far by filling gaps. In the quadrant the nearest one lies up to 28 pixels away.
 
 # %% tags=["solution", "hide-input", "nbval-check-output"]
-nearest = {split: torch.cdist(places[test].float(), places[~test].float()).amin(dim=1)
-           for split, test in tests.items()}
-pd.DataFrame({split: {"median pixels": round(float(distances.median())),
-                      "most pixels": round(float(distances.max()))}
-              for split, distances in nearest.items()}).T
+nearest = {
+    split: torch.cdist(places[test].float(), places[~test].float()).amin(dim=1)
+    for split, test in tests.items()
+}
+pd.DataFrame(
+    {
+        split: {
+            "median pixels": round(float(distances.median())),
+            "most pixels": round(float(distances.max())),
+        }
+        for split, distances in nearest.items()
+    }
+).T

@@ -42,14 +42,21 @@ import pandas as pd
 import torch
 from torch.nn import functional
 
-from sbd_utils.claims import LEDGER, Report, check, format_value
-from sbd_utils.figures import charts
-from sbd_utils.figures.style import NAMES, Picture
-from sbd_utils.measures import cost, intervals
-from sbd_utils.models.recipes import DECONV, RECIPES, SBD, VARIANTS, ComposedDecoder, Recipe
+from sbd_utils.claims import CLAIMS, Report, check, format_value
+from sbd_utils.data.circles import COLORS
+from sbd_utils.experiments import tables
+from sbd_utils.metrics import cost, intervals
+from sbd_utils.models.decoders import (
+    DECODERS,
+    DECONV,
+    SBD,
+    VARIANTS,
+    ComposedDecoder,
+    DecoderConfig,
+)
+from sbd_utils.plots import charts
+from sbd_utils.plots.style import NAMES, Picture
 from sbd_utils.settings import TRAINING
-from sbd_utils.studies import tables
-from sbd_utils.worlds.circles import COLORS
 
 # %% [markdown]
 # ## The words and the runs
@@ -72,35 +79,50 @@ from sbd_utils.worlds.circles import COLORS
 
 
 # %%
-BOUND = LEDGER["geometry-sbd"].bound
+BOUND = CLAIMS["geometry-sbd"].bound
 UPS = {"deconv": "transposed convolutions", "resize": "resizing", None: "no upsampling"}
 
 
 def prepare(rows: pd.DataFrame) -> pd.DataFrame:
     """Add what we need of each run to its scores."""
-    r2, folded = (rows[[f"{score}_{color}" for color in COLORS]].to_numpy()
-                  for score in ("r2", "folded"))
+    r2, folded = (
+        rows[[f"{score}_{color}" for color in COLORS]].to_numpy() for score in ("r2", "folded")
+    )
     colors = (r2 > BOUND) & (folded == 0)  # [runs, 3]
     return rows.assign(
-        start=[RECIPES[name].start for name in rows.decoder],
-        up=[UPS[RECIPES[name].side and RECIPES[name].up] for name in rows.decoder],
+        start=[DECODERS[name].start for name in rows.decoder],
+        up=[UPS[DECODERS[name].base_size and DECODERS[name].upsampling] for name in rows.decoder],
         bent=1 - r2.min(axis=1),
-        folds=folded.max(axis=1), hollow=(folded > 0).any(axis=1),
-        colors=colors.sum(axis=1), straight=colors.all(axis=1),
-        unexplained=1 - rows.additive, millionths=1e6 * rows.pattern,
+        folds=folded.max(axis=1),
+        hollow=(folded > 0).any(axis=1),
+        colors=colors.sum(axis=1),
+        straight=colors.all(axis=1),
+        unexplained=1 - rows.additive,
+        millionths=1e6 * rows.pattern,
         learning_rate=[TRAINING[preset]["learning_rate"] for preset in rows.preset],
     ).reset_index(drop=True)
 
 
 WORDS = {
-    "seed": "runs", "straight": "straight runs", "colors": "straight colors", "mig": "MIG",
-    "bent": "1 - affine R², worst color", "folds": "folded cells, worst color",
-    "additive": "R² of the sum", "unexplained": "1 - R² of the sum", "right_blob": "drawn right",
-    "reconstruction": "reconstruction, nats per image", "kl": "KL, nats per image",
-    "error": "squared error per image", "explained": "explained share of the variance",
-    "sharper": "sharper than every DeConv run", "work": "million multiply-adds",
-    "millionths": "pattern, millionths", "learning_rate": "learning rate",
-    "decoder": "decoders", **{f"r2_{color}": f"affine R², {color}" for color in COLORS},
+    "seed": "runs",
+    "straight": "straight runs",
+    "colors": "straight colors",
+    "mig": "MIG",
+    "bent": "1 - affine R², worst color",
+    "folds": "folded cells, worst color",
+    "additive": "R² of the sum",
+    "unexplained": "1 - R² of the sum",
+    "right_blob": "drawn right",
+    "reconstruction": "reconstruction, nats per image",
+    "kl": "KL, nats per image",
+    "error": "squared error per image",
+    "explained": "explained share of the variance",
+    "sharper": "sharper than every DeConv run",
+    "work": "million multiply-adds",
+    "millionths": "pattern, millionths",
+    "learning_rate": "learning rate",
+    "decoder": "decoders",
+    **{f"r2_{color}": f"affine R², {color}" for color in COLORS},
 }
 LONG = prepare(pd.concat([tables.read(study, "blog") for study in ("seeds", "followup", "apart")]))
 SHORT = prepare(tables.read("ablation", "ablation"))
@@ -109,7 +131,8 @@ MAPS = prepare(tables.read("followup", "ablation"))
 # %% tags=["nbval-check-output"]
 print("a color is straight above an affine R² of", BOUND)
 pd.concat([LONG, SHORT, MAPS]).rename(columns=WORDS).groupby(["epochs", "learning rate"]).agg(
-    {"runs": "size", "decoders": "nunique"})
+    {"runs": "size", "decoders": "nunique"}
+)
 
 # %% [markdown]
 # There are two kinds of runs to keep apart. The long ones have the post's 150 epochs and its
@@ -120,24 +143,34 @@ pd.concat([LONG, SHORT, MAPS]).rename(columns=WORDS).groupby(["epochs", "learnin
 # ## Compose a decoder from parts
 #
 # A decoder turns a code into a first map, brings the map to full size, and may be told coordinates
-# on the way. A `Recipe` holds these choices:
+# on the way. A `DecoderConfig` holds these choices:
 
 # %%
-print(inspect.getdoc(Recipe))
+print(inspect.getdoc(DecoderConfig))
 
 # %% [markdown]
 # To test the post's arguments one at a time, we vary two choices. The *start* is a linear layer
 # that fills the first map, or a broadcast of the code, with coordinates. The way to *full size* is
 # by transposed convolutions, by resizing (nearest neighbors, then a convolution), or there is none,
-# if the first map has full size already. The table shows DeConv's recipe, and of nine others only
+# if the first map has full size already. The table shows DeConv's choices, and of nine others only
 # where they differ from it. (`None` as the first map's side means the image's own.)
 
 # %% tags=["nbval-check-output"]
-TEN = ["deconv", "deconv-kernel3", "deconv-kernel5", "resize", "resize-xy-every",
-       "linear64-width22", "broadcast8-deconv", "broadcast8-resize", "sbd-width22", "sbd"]
-recipes = pd.DataFrame({name: asdict(recipe) for name, recipe in RECIPES.items()}).T
-differences = recipes.mask(recipes.eq(asdict(DECONV)), "")
-differences.loc["deconv"] = recipes.loc["deconv"]
+TEN = [
+    "deconv",
+    "deconv-kernel3",
+    "deconv-kernel5",
+    "resize",
+    "resize-xy-every",
+    "linear64-width22",
+    "broadcast8-deconv",
+    "broadcast8-resize",
+    "sbd-width22",
+    "sbd",
+]
+configs = pd.DataFrame({name: asdict(config) for name, config in DECODERS.items()}).T
+differences = configs.mask(configs.eq(asdict(DECONV)), "")
+differences.loc["deconv"] = configs.loc["deconv"]
 differences.loc[TEN]
 
 # %% [markdown]
@@ -163,8 +196,16 @@ def span(values: pd.Series) -> str:
 LONG = LONG.sort_values("decoder", key=lambda names: names.map(TEN.index), kind="stable")
 LONG["sharper"] = LONG.reconstruction < LONG[LONG.decoder == "deconv"].reconstruction.min()
 LONG.groupby(["start", "up"], sort=False).agg(
-    {"seed": "size", "millionths": span, "straight": "sum", "additive": span, "mixing": span,
-     "mig": span, "sharper": "sum"}).rename(columns=WORDS).rename_axis(["start", "to full size"])
+    {
+        "seed": "size",
+        "millionths": span,
+        "straight": "sum",
+        "additive": span,
+        "mixing": span,
+        "mig": span,
+        "sharper": "sum",
+    }
+).rename(columns=WORDS).rename_axis(["start", "to full size"])
 
 # %% [markdown]
 # In the figure, the dotted line is the bound for a straight plane.
@@ -196,8 +237,9 @@ Picture(
 
 # %% tags=["nbval-check-output"]
 shown = ["r2_red", "r2_green", "r2_blue", "folds", "additive", "right_blob"]
-LONG[LONG.decoder == "broadcast8-deconv"].set_index(["decoder", "seed"])[
-    shown].round(2).rename(columns=WORDS)
+LONG[LONG.decoder == "broadcast8-deconv"].set_index(["decoder", "seed"])[shown].round(2).rename(
+    columns=WORDS
+)
 
 # %% [markdown]
 # So a broadcast doesn't guarantee a straight plane. The last column is the share of images drawn as
@@ -213,14 +255,19 @@ LONG[LONG.decoder == "broadcast8-deconv"].set_index(["decoder", "seed"])[
 # multiply-adds. We compare the three after 150 epochs:
 
 # %% tags=["nbval-check-output"]
-decoders = {name: ComposedDecoder(5, 64, recipe) for name, recipe in RECIPES.items()}
-COSTS = pd.DataFrame({
-    "parameters": {name: cost.count_parameters(d) for name, d in decoders.items()},
-    "work": {name: round(cost.multiply_adds(d, torch.zeros(1, 5)) / 1e6, 1)
-             for name, d in decoders.items()},
-})
+decoders = {name: ComposedDecoder(5, 64, config) for name, config in DECODERS.items()}
+COSTS = pd.DataFrame(
+    {
+        "parameters": {name: cost.count_parameters(d) for name, d in decoders.items()},
+        "work": {
+            name: round(cost.multiply_adds(d, torch.zeros(1, 5)) / 1e6, 1)
+            for name, d in decoders.items()
+        },
+    }
+)
 scores = LONG.groupby("decoder").agg(
-    {"seed": "size", "straight": "sum", "mixing": span, "reconstruction": span, "kl": span})
+    {"seed": "size", "straight": "sum", "mixing": span, "reconstruction": span, "kl": span}
+)
 scores.join(COSTS).loc[["deconv", "sbd", "sbd-width22"]].rename(columns=WORDS)
 
 # %% tags=["nbval-check-output"]
@@ -256,8 +303,15 @@ SCAN = SHORT[(SHORT.decoder_variance == 0.3) & (SHORT.beta == 1)].reset_index(dr
 DECADES = (0.001, 0.01, 0.1, 1)
 LOG = {"bent": DECADES, "unexplained": DECADES, "reconstruction": (30, 100)}
 Picture(
-    charts.dots(SCAN, "decoder", "start", {name: WORDS[name] for name in LOG},
-                "with folded cells", LOG, BENT),
+    charts.dots(
+        SCAN,
+        "decoder",
+        "start",
+        {name: WORDS[name] for name in LOG},
+        "with folded cells",
+        LOG,
+        BENT,
+    ),
     "variants",
     "Three panels of dots, one line per decoder. Nearly all that broadcast the code and append "
     "coordinates have no folded cell and an affine R² close to 1, nearly all that begin with a "
@@ -279,9 +333,10 @@ SCAN.groupby("decoder", sort=False).agg(
 # coordinates, so we sort the runs by these two, and then list the exceptions:
 
 # %% tags=["nbval-check-output"]
-told = SCAN.decoder.map(lambda name: RECIPES[name].coordinates != "none").rename("coordinates")
+told = SCAN.decoder.map(lambda name: DECODERS[name].coordinates != "none").rename("coordinates")
 SCAN.groupby(["start", told]).agg(
-    {"seed": "size", "straight": "sum", "colors": "sum", "additive": span}).rename(columns=WORDS)
+    {"seed": "size", "straight": "sum", "colors": "sum", "additive": span}
+).rename(columns=WORDS)
 
 # %% tags=["nbval-check-output"]
 usual = (SCAN.start == "broadcast") & told
@@ -311,9 +366,15 @@ SCAN[SCAN.straight != usual].set_index(["decoder", "seed"])[shown].round(2).rena
 
 # %%
 Picture(
-    charts.dots(MAPS, "decoder", "start",
-                {name: WORDS[name] for name in ("bent", "unexplained")},
-                "with folded cells", LOG, BENT),
+    charts.dots(
+        MAPS,
+        "decoder",
+        "start",
+        {name: WORDS[name] for name in ("bent", "unexplained")},
+        "with folded cells",
+        LOG,
+        BENT,
+    ),
     "places",
     "Two panels of dots, one line for each of ten decoders. Those that begin with a linear layer "
     "are bent and folded, whatever the size of the first map. Of those that broadcast the code "
@@ -324,7 +385,8 @@ Picture(
 # %% tags=["nbval-check-output"]
 sums = MAPS.pivot(index="decoder", columns="seed", values="additive").round(2)
 MAPS.groupby("decoder", sort=False).agg({"straight": "sum", "colors": "sum"}).rename(
-    columns=WORDS).join(sums.add_prefix("R² of the sum, seed "))
+    columns=WORDS
+).join(sums.add_prefix("R² of the sum, seed "))
 
 # %% [markdown]
 # A linear start gives no straight run at any of these sizes, nor does a broadcast without
@@ -343,8 +405,10 @@ taps = torch.eye(16).view(1, 16, 4, 4)  # a channel for each tap of a kernel of 
 for side in (2, 4, 8):
     maps = functional.conv_transpose2d(torch.ones(1, 1, side, side), taps, stride=2, padding=1)
     rank = torch.linalg.matrix_rank(maps.flatten(2))  # of [1, tap, place]
-    print(f"from {side}×{side} to {2 * side}×{2 * side}: {rank.item()} independent sums "
-          f"at {4 * side**2} places")
+    print(
+        f"from {side}×{side} to {2 * side}×{2 * side}: {rank.item()} independent sums "
+        f"at {4 * side**2} places"
+    )
 
 # %% [markdown]
 # From 2×2, every place can weigh the code in its own way, which is exactly what a linear layer onto
@@ -364,17 +428,18 @@ for side in (2, 4, 8):
 
 
 # %% tags=["nbval-check-output"]
-def reach(recipe: Recipe) -> int:
+def reach(config: DecoderConfig) -> int:
     """How many pixels from the border inward differ from the middle of what a decoder draws."""
     torch.manual_seed(0)
-    picture = ComposedDecoder(5, 64, recipe)(torch.randn(1, 5))[0]
+    picture = ComposedDecoder(5, 64, config)(torch.randn(1, 5))[0]
     line = picture[:, :32, 32]  # from the upper border to the middle, [3, 32]
     return int(((line - line[:, -1:]).abs() > 1e-6).any(dim=0).nonzero().max()) + 1
 
 
-print("sbd-no-xy tells apart a frame of", reach(RECIPES["sbd-no-xy"]), "pixels at the border")
+print("sbd-no-xy tells apart a frame of", reach(DECODERS["sbd-no-xy"]), "pixels at the border")
 SCAN[SCAN.decoder.isin(["sbd-no-xy", "sbd"])].groupby("decoder").agg(
-    {"explained": span, "kl": span}).rename(columns=WORDS)
+    {"explained": span, "kl": span}
+).rename(columns=WORDS)
 
 # %% [markdown]
 # The frame is one pixel wide per layer, since a kernel of 3 looks one pixel to each side. After
@@ -390,13 +455,15 @@ SCAN[SCAN.decoder.isin(["sbd-no-xy", "sbd"])].groupby("decoder").agg(
 # %% tags=["nbval-check-output"]
 for rows in (SCAN, tables.read("early", "quick"), tables.read("seeds", "blog")):
     gaps = tables.difference(rows, "reconstruction")
-    print(f"after {rows.epochs.iloc[0]} epochs SB reconstructs better than DeConv in "
-          f"{(gaps < 0).sum()} of {len(gaps)} seeds")
+    print(
+        f"after {rows.epochs.iloc[0]} epochs SB reconstructs better than DeConv in "
+        f"{(gaps < 0).sum()} of {len(gaps)} seeds"
+    )
 
 # %% tags=["nbval-check-output"]
 LONG.groupby(["decoder", "cpu"], sort=False).agg(
-    {"seed": "size", "reconstruction": span, "sharper": "sum"}).rename(columns=WORDS).rename_axis(
-    ["decoder", "processor"])
+    {"seed": "size", "reconstruction": span, "sharper": "sum"}
+).rename(columns=WORDS).rename_axis(["decoder", "processor"])
 
 # %% [markdown]
 # Of the decoders that upsample, only `deconv-kernel5` has such runs, and the worst run of the full
@@ -443,8 +510,10 @@ for rows in (TRADED[TRADED.kl > 1], ENDS):
     worse = pairs.query("decoder != decoder_other and error > error_other and kl > kl_other")
     for decoder, count in rows.decoder.value_counts(sort=False).items():
         beaten = worse.loc[worse.decoder == decoder, "index"].nunique()
-        print(f"after {rows.epochs.iloc[0]} epochs, {beaten} of {count} runs of {NAMES[decoder]} "
-              f"are dominated")
+        print(
+            f"after {rows.epochs.iloc[0]} epochs, {beaten} of {count} runs of {NAMES[decoder]} "
+            f"are dominated"
+        )
 
 # %% [markdown]
 # After ten epochs it is SB that is dominated more often, and after 150, at the one weight that we
@@ -466,8 +535,12 @@ for rows in (TRADED[TRADED.kl > 1], ENDS):
 
 # %% tags=["nbval-check-output"]
 Report(
-    check("narrow-sharper", intervals.mean(tables.difference(
-        LONG[LONG.cpu.isin(narrow.cpu)], "reconstruction", "sbd-width22"))),
+    check(
+        "narrow-sharper",
+        intervals.mean(
+            tables.difference(LONG[LONG.cpu.isin(narrow.cpu)], "reconstruction", "sbd-width22")
+        ),
+    ),
     check("narrow-straight", intervals.mean(narrow.r2)),
     check("narrow-unmixed", intervals.mean(narrow.mixing)),
 )
@@ -496,8 +569,10 @@ Report(
 
 # %% tags=["solution", "hide-input", "nbval-check-output"]
 code = torch.zeros(1, 5)
-work = {width: cost.multiply_adds(ComposedDecoder(5, 64, replace(SBD, depth=4, width=width)), code)
-        for width in range(12, 24)}
+work = {
+    width: cost.multiply_adds(ComposedDecoder(5, 64, replace(SBD, depth=4, channels=width)), code)
+    for width in range(12, 24)
+}
 max(width for width in work if work[width] <= cost.multiply_adds(ComposedDecoder(5), code))
 
 # %% [markdown]
@@ -514,4 +589,5 @@ max(width for width in work if work[width] <= cost.multiply_adds(ComposedDecoder
 # %% tags=["solution", "hide-input", "nbval-check-output"]
 curve = pd.concat([SCAN, prepare(tables.read("early", "quick")), LONG])
 curve[curve.decoder == "deconv"].groupby("epochs")[["millionths", "error"]].agg(
-    ["min", "median", "max"]).round(1).rename(columns=WORDS)
+    ["min", "median", "max"]
+).round(1).rename(columns=WORDS)

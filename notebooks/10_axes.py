@@ -40,24 +40,24 @@ import numpy as np
 import pandas as pd
 import torch
 
-from sbd_utils.figures.geometry import wanted_widths
-from sbd_utils.figures.pictures import image_grid
-from sbd_utils.figures.style import Picture
-from sbd_utils.measures.axes import (
+from sbd_utils.data.circles import make_sprites
+from sbd_utils.experiments import circles, tables
+from sbd_utils.metrics.axes import (
     balanced_noise,
-    best_widths,
+    diagonal_posterior_gap,
     loss_along,
+    optimal_stddevs,
     precision_along,
-    price,
     turned_axes,
     wanted_precision,
 )
-from sbd_utils.measures.codes import decode, encode, traverse
-from sbd_utils.measures.geometry import additive_r2
-from sbd_utils.measures.pictures import measure_moves
-from sbd_utils.studies import circles, tables
+from sbd_utils.metrics.codes import decode, encode, traverse
+from sbd_utils.metrics.geometry import additive_model_r2
+from sbd_utils.metrics.pictures import measure_moves
+from sbd_utils.plots.geometry import wanted_widths
+from sbd_utils.plots.pictures import image_grid
+from sbd_utils.plots.style import Picture
 from sbd_utils.training.records import load_run
-from sbd_utils.worlds.circles import make_sprites
 
 # %% [markdown]
 # ## Order without axes
@@ -77,11 +77,15 @@ codes = {name: encode(vae, sprites.images) for name, vae in vaes.items()}  # mu,
 
 # %% tags=["nbval-check-output"]
 moves = {name: measure_moves(vaes[name], codes[name][0], sprites) for name in RUNS}
-pd.DataFrame({
-    RUNS[name]: {"share of mixing latents": moves[name].mixing,
-                 "R² of the sum": additive_r2(mu, places, sprites.factors["color"])}
-    for name, (mu, _) in codes.items()
-}).T.round(2)
+pd.DataFrame(
+    {
+        RUNS[name]: {
+            "share of mixing latents": moves[name].mixing,
+            "R² of the sum": additive_model_r2(mu, places, sprites.factors["color"]),
+        }
+        for name, (mu, _) in codes.items()
+    }
+).T.round(2)
 
 # %% [markdown]
 # In the first row everything mixes, and yet the code is a sum, to two digits. It has order, just
@@ -162,7 +166,9 @@ values = [f"{value:g}" for value in VALUES]
 Picture(
     image_grid(
         np.concatenate([blocks[0], gap, blocks[1]], axis=1),
-        [f"latent {k} / axis {k}" for k in range(1, 6)], [*values, "", *values], cell=0.65,
+        [f"latent {k} / axis {k}" for k in range(1, 6)],
+        [*values, "", *values],
+        cell=0.65,
         x_label="value that the coordinate is set to",
         title="the mixing SB run along its latents, left, and along the turned axes, right",
     ),
@@ -189,11 +195,13 @@ Picture(
 rows = {}
 for name, (mu, _) in codes.items():
     turned = measure_moves(vaes[name], mu, sprites, axes=axes[name])
-    for along, turn, moved in (("latents", np.eye(5), moves[name]),
-                               ("turned axes", axes[name], turned)):
+    for along, turn, moved in (
+        ("latents", np.eye(5), moves[name]),
+        ("turned axes", axes[name], turned),
+    ):
         rows[RUNS[name], along] = {
             "share that mixes": moved.mixing,
-            "price, nats per image": price(precision[name], turn).mean(),
+            "price, nats per image": diagonal_posterior_gap(precision[name], turn).mean(),
         }
 pd.DataFrame(rows).T.rename_axis(["run", "along"]).round(2)
 
@@ -211,13 +219,15 @@ images, noise = sprites.images[some], balanced_noise(30, 5, seed=0)
 losses, rows = {}, {}  # reconstruction and KL term, [2, 30]
 for name in RUNS:
     for along, turn in (("latents", np.eye(5)), ("turned", axes[name])):
-        widths = best_widths(precision[name], turn)
+        widths = optimal_stddevs(precision[name], turn)
         losses[name, along] = np.stack(
-            loss_along(vaes[name], images, few[name][0], turn, widths, noise))
+            loss_along(vaes[name], images, few[name][0], turn, widths, noise)
+        )
     terms = losses[name, "turned"] - losses[name, "latents"]
     rows[RUNS[name]] = {
         "reconstruction": losses[name, "latents"][0].mean(),
-        "its change": terms[0].mean(), "KL term's change": terms[1].mean(),
+        "its change": terms[0].mean(),
+        "KL term's change": terms[1].mean(),
         "change of the sum": terms.sum(axis=0).mean(),
         "standard error": terms.sum(axis=0).std(ddof=1) / 30**0.5,
     }
@@ -237,8 +247,10 @@ pd.DataFrame(rows).T.rename_axis("nats per image").round(2)
 mu, log_var = few["mixing"]
 own = np.stack(loss_along(vaes["mixing"], images, mu, np.eye(5), np.exp(log_var / 2), noise))
 difference = (losses["mixing", "turned"] - own).sum(axis=0)  # [30]
-print(f"turned axes with one width each, less the encoder's own widths: {difference.mean():.2f} "
-      f"nats, standard error {difference.std(ddof=1) / 30**0.5:.2f}")
+print(
+    f"turned axes with one width each, less the encoder's own widths: {difference.mean():.2f} "
+    f"nats, standard error {difference.std(ddof=1) / 30**0.5:.2f}"
+)
 
 # %% [markdown]
 # Even against these the turned axes win.
@@ -288,10 +300,12 @@ print(f"turned axes with one width each, less the encoder's own widths: {differe
 normal = np.random.default_rng(0).standard_normal((1000, 5, 5))
 rotations = np.linalg.qr(normal)[0]
 for name in RUNS:
-    prices = np.array([price(precision[name], turn).mean() for turn in rotations])
-    own = price(precision[name], np.eye(5)).mean()
-    print(f"{RUNS[name]}: {own:.1f} along the latents, {prices.min():.1f} to {prices.max():.1f} "
-          f"at random")
+    prices = np.array([diagonal_posterior_gap(precision[name], turn).mean() for turn in rotations])
+    own = diagonal_posterior_gap(precision[name], np.eye(5)).mean()
+    print(
+        f"{RUNS[name]}: {own:.1f} along the latents, {prices.min():.1f} to {prices.max():.1f} "
+        f"at random"
+    )
 
 # %% [markdown]
 # **2.** Two axes want to be known much more precisely than the third, which is the color axis of
@@ -324,6 +338,7 @@ for name in ("mixing", "sbd"):
 # repairs the code. The cheapest axes need not be the cleanest: in the mixing run one of them just
 # moves both.
 
+
 # %% tags=["solution", "hide-input", "nbval-check-output"]
 def cheapest(wanted: np.ndarray, start: np.ndarray) -> np.ndarray:
     """The axes [5, 5] of the least price that a search from some axes finds."""
@@ -345,5 +360,8 @@ def cheapest(wanted: np.ndarray, start: np.ndarray) -> np.ndarray:
 for name in RUNS:
     found = cheapest(precision[name], axes[name])
     mixing = measure_moves(vaes[name], codes[name][0], sprites, axes=found).mixing
-    print(f"{RUNS[name]}: {price(precision[name], found).mean():.2f} nats per image, "
-          f"{mixing:.2f} of the axes mix")
+    print(
+        f"{RUNS[name]}: {diagonal_posterior_gap(precision[name], found).mean():.2f} nats per "
+        "image, "
+        f"{mixing:.2f} of the axes mix"
+    )

@@ -44,19 +44,19 @@ import torch
 from scipy.spatial.distance import cdist
 
 from sbd_utils import claims
-from sbd_utils.figures import charts
-from sbd_utils.figures.geometry import geometry
-from sbd_utils.figures.pictures import image_grid
-from sbd_utils.figures.style import NAMES, Picture
-from sbd_utils.measures import intervals
-from sbd_utils.measures.codes import decode
-from sbd_utils.measures.pictures import find_blobs
-from sbd_utils.measures.prediction import error_ratio
-from sbd_utils.models.recipes import PAIR
-from sbd_utils.studies import sprites, tables
+from sbd_utils.data.factors import Continuous
+from sbd_utils.data.sprites import WORLDS, World
+from sbd_utils.experiments import sprites, tables
+from sbd_utils.metrics import intervals
+from sbd_utils.metrics.codes import decode
+from sbd_utils.metrics.pictures import find_blobs
+from sbd_utils.metrics.prediction import error_ratio
+from sbd_utils.models.decoders import PAIR
+from sbd_utils.plots import charts
+from sbd_utils.plots.geometry import geometry
+from sbd_utils.plots.pictures import image_grid
+from sbd_utils.plots.style import NAMES, Picture
 from sbd_utils.training.records import load_run
-from sbd_utils.worlds.factors import Interval
-from sbd_utils.worlds.sprites import WORLDS, World
 
 # %% [markdown]
 # ## Sets that compose
@@ -67,19 +67,21 @@ from sbd_utils.worlds.sprites import WORLDS, World
 # the tool that the paper's first author published.
 
 # %% tags=["nbval-check-output"]
-square = Interval("x", 0.1, 0.9) * Interval("y", 0.1, 0.9)
-quarter = Interval("x", 0.5, 0.9) * Interval("y", 0.5, 0.9)
+square = Continuous("x", 0.1, 0.9) * Continuous("y", 0.1, 0.9)
+quarter = Continuous("x", 0.5, 0.9) * Continuous("y", 0.5, 0.9)
 world = WORLDS["quadrant"]
-hue = Interval("h", 0, 1, periodic=True)
+hue = Continuous("h", 0, 1, periodic=True)
 print("our world is this set:", world.train == (square - quarter) * hue)
 seen = world.train.sample(10_000, torch.Generator().manual_seed(0))
 print("draws in the quarter:", int((quarter * hue).contains(seen).sum()), "of", len(seen["x"]))
 
 # %%
-both = torch.stack([
-    world.draw(part.sample(8, torch.Generator().manual_seed(2)))
-    for part in (world.train, world.held_out)
-])
+both = torch.stack(
+    [
+        world.draw(part.sample(8, torch.Generator().manual_seed(2)))
+        for part in (world.train, world.held_out)
+    ]
+)
 Picture(
     image_grid(both.numpy(), ["training", "held out"], cell=0.9),
     "held_out",
@@ -150,18 +152,33 @@ answers[answers.index.str.startswith("unseen")]
 
 # %%
 WHAT = {"drawn": "drawing", "code": "encoding", "picture": "both"}
-LINES = {("quadrant", "seen"): "quadrant: seen", ("quadrant", "unseen"): "quadrant: unseen",
-         ("large", "seen"): "control: the rest", ("large", "unseen"): "control: the quarter",
-         ("triangle", "seen"): "triangle: seen", ("triangle", "unseen"): "triangle: unseen"}
-compared = pd.concat([
-    runs.assign(line=line, **{name: runs[f"{name}_{where}"] for name in WHAT})
-    for (trained_on, where), line in LINES.items()
-    for runs in [ROWS[ROWS.world == trained_on]]])
+LINES = {
+    ("quadrant", "seen"): "quadrant: seen",
+    ("quadrant", "unseen"): "quadrant: unseen",
+    ("large", "seen"): "control: the rest",
+    ("large", "unseen"): "control: the quarter",
+    ("triangle", "seen"): "triangle: seen",
+    ("triangle", "unseen"): "triangle: unseen",
+}
+compared = pd.concat(
+    [
+        runs.assign(line=line, **{name: runs[f"{name}_{where}"] for name in WHAT})
+        for (trained_on, where), line in LINES.items()
+        for runs in [ROWS[ROWS.world == trained_on]]
+    ]
+)
 Picture(
-    charts.dots(compared, "line", "decoder",
-                {"drawn": "drawing: error of the picture", "code": "encoding: error of the code",
-                 "picture": "both: error of the picture"},
-                ticks={"drawn": (1, 10), "code": (0.1, 1), "picture": (1, 10)}),
+    charts.dots(
+        compared,
+        "line",
+        "decoder",
+        {
+            "drawn": "drawing: error of the picture",
+            "code": "encoding: error of the code",
+            "picture": "both: error of the picture",
+        },
+        ticks={"drawn": (1, 10), "code": (0.1, 1), "picture": (1, 10)},
+    ),
     "unseen_errors",
     "Three panels with six rows of dots: quadrant, the control and triangle, each at seen places "
     "and at unseen ones; the control has quadrant's places. In drawing, DeConv's errors are large "
@@ -175,11 +192,21 @@ Picture(
 
 # %% tags=["nbval-check-output"]
 groups = ROWS.groupby(["world", "decoder"])
-pd.concat({label: pd.DataFrame({
-    "seen": groups[f"{name}_seen"].mean(), "unseen": groups[f"{name}_unseen"].mean(),
-    "ratio": groups[[f"{name}_seen", f"{name}_unseen"]].apply(
-        lambda runs: error_ratio(*runs.to_numpy().T))})
-    for name, label in WHAT.items()}, axis=1).round(3).rename(index=NAMES)
+pd.concat(
+    {
+        label: pd.DataFrame(
+            {
+                "seen": groups[f"{name}_seen"].mean(),
+                "unseen": groups[f"{name}_unseen"].mean(),
+                "ratio": groups[[f"{name}_seen", f"{name}_unseen"]].apply(
+                    lambda runs: error_ratio(*runs.to_numpy().T)
+                ),
+            }
+        )
+        for name, label in WHAT.items()
+    },
+    axis=1,
+).round(3).rename(index=NAMES)
 
 # %% [markdown]
 # In *quadrant* the three tell different stories:
@@ -214,7 +241,8 @@ pd.concat({label: pd.DataFrame({
 # %% tags=["nbval-check-output"]
 right = {"drawn_right": "drawing", "picture_right": "both"}
 ROWS.groupby(["world", "decoder"])[[*right]].agg(["min", "mean", "max"]).rename(
-    index=NAMES, columns=right).round(2)
+    index=NAMES, columns=right
+).round(2)
 
 # %% [markdown]
 # From the affine map's code, the SB decoder puts every disc within two pixels of its place, with
@@ -248,7 +276,8 @@ Picture(
     "unseen_plane",
     "Three panels: a straight grid of places, whose lower right quarter has black dots; DeConv's, "
     "wound up, the dots in a band across it; and that of Spatial Broadcast, straight except in the "
-    "lower right quarter, where it is bent inward and its corner is folded.", chart=True,
+    "lower right quarter, where it is bent inward and its corner is folded.",
+    chart=True,
 )
 
 # %% [markdown]
@@ -261,6 +290,7 @@ Picture(
 # is there to be fair to DeConv. We did not plan it before the seeds ran. To find it, we move a code
 # by gradient descent, so that the picture comes as close to the input as it can. We start once from
 # the encoder's code and once from the best of many random ones, and keep the better end.
+
 
 # %%
 def best_codes(vae, images: torch.Tensor, *starts: np.ndarray) -> np.ndarray:
@@ -285,11 +315,15 @@ rows = {"input": truth.numpy()}
 for name, one in found.items():
     of = {"encoder's": one.codes[0, diagonal], "affine map's": one.affine[0, diagonal]}
     of["best"] = best_codes(vaes[name], truth, of["encoder's"])
-    rows |= {f"{NAMES[name]},\n{which} code": decode(vaes[name], codes)
-             for which, codes in of.items()}
+    rows |= {
+        f"{NAMES[name]},\n{which} code": decode(vaes[name], codes) for which, codes in of.items()
+    }
 Picture(
-    image_grid(np.stack(list(rows.values())), list(rows),
-               ["unseen" if hidden else "seen" for hidden in unseen[diagonal]]),
+    image_grid(
+        np.stack(list(rows.values())),
+        list(rows),
+        ["unseen" if hidden else "seen" for hidden in unseen[diagonal]],
+    ),
     "unseen_drawn",
     "Seven rows of eight pictures, of a yellow disc on its way from the upper left to the lower "
     "right; the last four places are unseen. DeConv draws it at seen places from the encoder's and "
@@ -302,9 +336,13 @@ Picture(
 # %% tags=["nbval-check-output"]
 rows["all black"] = np.zeros_like(rows["input"])
 squares = np.square(np.stack(list(rows.values()))[1:] - rows["input"]).sum(axis=(2, 3, 4))
-pd.DataFrame({where: squares[:, some].mean(axis=1) ** 0.5 for where, some in
-              (("seen", ~unseen[diagonal]), ("unseen", unseen[diagonal]))},
-             index=[label.replace("\n", " ") for label in list(rows)[1:]]).round(1)
+pd.DataFrame(
+    {
+        where: squares[:, some].mean(axis=1) ** 0.5
+        for where, some in (("seen", ~unseen[diagonal]), ("unseen", unseen[diagonal]))
+    },
+    index=[label.replace("\n", " ") for label in list(rows)[1:]],
+).round(1)
 
 # %% [markdown]
 # Look at the last picture of each row, in the far corner. From the affine map's code the SB decoder
@@ -329,8 +367,10 @@ inside = lattice[unseen] - 0.5  # [place, 2]
 depth = pd.cut(64 * inside.min(axis=1), [0, 6, 12, 18, 24])
 drawn = {name: decode(vaes[name], one.codes[:, unseen]) for name, one in found.items()}
 discs = found["sbd"].images.unflatten(0, found["sbd"].codes.shape[:2]).numpy()[:, unseen]
-errors = {name: np.square(pictures - discs).sum(axis=(2, 3, 4), dtype=float)  # [disc, place]
-          for name, pictures in drawn.items()}
+errors = {
+    name: np.square(pictures - discs).sum(axis=(2, 3, 4), dtype=float)  # [disc, place]
+    for name, pictures in drawn.items()
+}
 by_depth = pd.DataFrame({NAMES[name]: error.mean(axis=0) for name, error in errors.items()})
 by_depth = by_depth.groupby(depth, observed=True)
 by_depth.mean().pow(0.5).round(1).assign(places=by_depth.size()).rename_axis("pixels inside")
@@ -398,11 +438,12 @@ claims.Report(claims.check("held-out", intervals.mean(error.sbd / error.deconv))
 # `train(TrainConfig("sbd", latent_dim=10), Stream(ring, 4096))`.
 
 # %% tags=["solution", "hide-input"]
-middle = Interval("x", 0.35, 0.65) * Interval("y", 0.35, 0.65)
+middle = Continuous("x", 0.35, 0.65) * Continuous("y", 0.35, 0.65)
 ring = World("ring", (square - middle) * hue, fixed=world.fixed)
 Picture(
-    image_grid(ring.sample(8, torch.Generator().manual_seed(0))[0][None].numpy(), ["ring"],
-               cell=0.9),
+    image_grid(
+        ring.sample(8, torch.Generator().manual_seed(0))[0][None].numpy(), ["ring"], cell=0.9
+    ),
     "ring",
     "A row of eight discs of all hues, whose centers all lie outside of the middle.",
 )
@@ -412,8 +453,10 @@ Picture(
 # alike, and SB has the lower error on each.
 
 # %% tags=["solution", "hide-input", "nbval-check-output"]
-pd.DataFrame({NAMES[name]: error.mean(axis=1) ** 0.5 for name, error in errors.items()},
-             index=pd.RangeIndex(1, sprites.SPRITES_PER_POSITION + 1, name="disc")).round(1)
+pd.DataFrame(
+    {NAMES[name]: error.mean(axis=1) ** 0.5 for name, error in errors.items()},
+    index=pd.RangeIndex(1, sprites.SPRITES_PER_POSITION + 1, name="disc"),
+).round(1)
 
 # %% [markdown]
 # **3.** SB draws all discs right close to the border, and none in the far corner.

@@ -13,12 +13,12 @@ from PIL import Image
 SCALES = {"RGB": 255, "RGBA": 255, "uint8": 255, "uint16": 65535}  # the white of each kind of pixel
 
 
-def refused(name: str, wanted: str, got: object) -> ValueError:
+def argument_error(name: str, wanted: str, got: object) -> ValueError:
     """The error to raise; of what came, it tells the value, or what kind of thing it is."""
-    return ValueError(f"{name} must be {wanted}, got {told(got)}")
+    return ValueError(f"{name} must be {wanted}, got {describe(got)}")
 
 
-def told(value: object) -> str:
+def describe(value: object) -> str:
     """A value in a few words: of an array its shape, of what is long its type."""
     if odd := odd_tensor(value):
         return f"a {odd} tensor"
@@ -32,50 +32,56 @@ def odd_tensor(value: object) -> str:
     """What keeps a tensor's numbers from being read as an array's; "" if nothing, or no tensor."""
     if not isinstance(value, torch.Tensor):
         return ""
-    odd = {"nested": value.is_nested, "quantized": value.is_quantized, "meta": value.is_meta,
-           str(value.layout).removeprefix("torch."): value.layout != torch.strided}
+    odd = {
+        "nested": value.is_nested,
+        "quantized": value.is_quantized,
+        "meta": value.is_meta,
+        str(value.layout).removeprefix("torch."): value.layout != torch.strided,
+    }
     return next((word for word, holds in odd.items() if holds), "")
 
 
-def whole(name: str, value: object, least: int = 1, most: int = 2**63 - 1) -> int:
+def check_int(name: str, value: object, least: int = 1, most: int = 2**63 - 1) -> int:
     """The value as an int; ValueError unless it is a whole number in [least, most]."""
     if isinstance(value, (bool, np.bool)) or not isinstance(value, Integral):
-        raise refused(name, "a whole number", value)
+        raise argument_error(name, "a whole number", value)
     if not least <= value <= most:
         span = f"of at least {least}" if most == 2**63 - 1 else f"from {least} to {most}"
-        raise refused(name, f"a whole number {span}", value)
+        raise argument_error(name, f"a whole number {span}", value)
     return int(value)
 
 
-def number(name: str, value: object, low: float = -math.inf, high: float = math.inf) -> float:
+def check_float(name: str, value: object, low: float = -math.inf, high: float = math.inf) -> float:
     """The value as a float; ValueError unless it is a finite number in [low, high]."""
     if isinstance(value, (bool, np.bool)) or not isinstance(value, Real):
-        raise refused(name, "a number", value)
+        raise argument_error(name, "a number", value)
     if not low <= value <= high or not math.isfinite(value):
         bounded = not math.isinf(low) or not math.isinf(high)
-        raise refused(name, f"a number in [{low:g}, {high:g}]" if bounded else "finite", value)
+        raise argument_error(
+            name, f"a number in [{low:g}, {high:g}]" if bounded else "finite", value
+        )
     return float(value)
 
 
-def positive(name: str, value: object, most: float = math.inf) -> float:
+def check_positive(name: str, value: object, most: float = math.inf) -> float:
     """The value as a float; ValueError unless it is a finite number above 0 and at most `most`."""
-    if number(name, value, high=most) <= 0:
-        raise refused(name, "a number above 0", value)
+    if check_float(name, value, high=most) <= 0:
+        raise argument_error(name, "a number above 0", value)
     return float(value)
 
 
-def one_of(name: str, value: object, allowed: Collection) -> None:
+def check_one_of(name: str, value: object, allowed: Collection) -> None:
     """ValueError unless the value is one of the allowed ones, and of its type."""
     value, *items = (str(one) if isinstance(one, str) else one for one in (value, *allowed))
     if not any(type(value) is type(item) and value == item for item in items):  # np.str_ is a text
-        raise refused(name, f"one of {', '.join(map(str, allowed))}", value)
+        raise argument_error(name, f"one of {', '.join(map(str, allowed))}", value)
 
 
-def kind(name: str, value: object, wanted: type) -> None:
+def check_type(name: str, value: object, wanted: type) -> None:
     """ValueError unless the value is an instance of the class."""
     if not isinstance(value, wanted):
         what = "text" if wanted is str else wanted.__name__
-        raise refused(name, f"{'an' if what[0] in 'AEIOU' else 'a'} {what}", value)
+        raise argument_error(name, f"{'an' if what[0] in 'AEIOU' else 'a'} {what}", value)
 
 
 def mapping(name: str, value: object, keys: Iterable = (), of: type = object) -> None:
@@ -83,9 +89,9 @@ def mapping(name: str, value: object, keys: Iterable = (), of: type = object) ->
     keys = list(keys)
     if not isinstance(value, Mapping) or not value or not set(keys) <= set(value):
         wanted = f"a mapping of {', '.join(map(str, keys))}" if keys else "a mapping, not empty"
-        raise refused(name, wanted, list(value) if isinstance(value, Mapping) else value)
+        raise argument_error(name, wanted, list(value) if isinstance(value, Mapping) else value)
     for key, item in value.items():
-        kind(f"{name}[{key!r}]", item, of)
+        check_type(f"{name}[{key!r}]", item, of)
 
 
 def table(name: str, value: object, labels: Iterable, numbers: Iterable) -> None:
@@ -93,7 +99,7 @@ def table(name: str, value: object, labels: Iterable, numbers: Iterable) -> None
     labels, numbers = list(labels), list(numbers)
     wanted = f"a DataFrame with rows of {', '.join(map(str, labels + numbers))}"
     if not isinstance(value, pd.DataFrame) or value.empty:
-        raise refused(name, wanted, value)
+        raise argument_error(name, wanted, value)
     if not set(labels + numbers) <= set(value.columns):
         raise ValueError(f"{name} must be {wanted}, got {', '.join(map(str, value.columns))}")
     for column in numbers:
@@ -106,12 +112,12 @@ def labels(name: str, value: object, length: int) -> np.ndarray:
     try:
         array = np.asarray(_on_cpu(value))
     except (TypeError, ValueError) as error:  # rows of different lengths
-        raise refused(name, f"{length} texts or numbers", value) from error
+        raise argument_error(name, f"{length} texts or numbers", value) from error
     if array.dtype.kind in "OU":  # NumPy makes texts of numbers, too, where they stand among texts
         mixed = not all(isinstance(item, str) for item in np.asarray(value, object).flat)
         array = array.astype(object if mixed else str)
     if array.shape != (length,) or array.dtype.kind not in "biufU":
-        raise refused(name, f"{length} texts or numbers", value)
+        raise argument_error(name, f"{length} texts or numbers", value)
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise ValueError(f"{name} must be finite, got a NaN or an infinity")
     return array
@@ -132,11 +138,14 @@ def columns(name: str, value: object, names: Iterable[str]) -> dict[str, torch.T
     mapping(name, value, names)
     for key in names:
         column, lengths = value[key], {len(other) for other in found.values()}
-        if not isinstance(column, torch.Tensor) or odd_tensor(column) or column.ndim != 1 or (
-            len(column) == 0 or column.is_complex() or lengths and len(column) not in lengths
+        if (
+            not isinstance(column, torch.Tensor)
+            or odd_tensor(column)
+            or column.ndim != 1
+            or (len(column) == 0 or column.is_complex() or lengths and len(column) not in lengths)
         ):
             length = ", ".join(map(str, lengths)) or "N"
-            raise refused(f"{name}[{key!r}]", f"a tensor of numbers [{length}]", column)
+            raise argument_error(f"{name}[{key!r}]", f"a tensor of numbers [{length}]", column)
         found[key] = column.float()
         if not found[key].isfinite().all():
             raise ValueError(f"{name}[{key!r}] must be finite, got a NaN or an infinity")
@@ -161,17 +170,17 @@ def arrays(**given: tuple[object, str]) -> list[np.ndarray]:
             if array.dtype not in (np.float32, np.float64):  # of those, no copy: they may be large
                 array = array.astype(float, casting="unsafe" if array.dtype == "O" else "same_kind")
         except (TypeError, ValueError) as error:  # text, or rows of different lengths
-            raise refused(name, wanted, value) from error
+            raise argument_error(name, wanted, value) from error
         dims, sides = shape.split(), array.shape
         if dims[0] == "...":
-            dims, sides = dims[1:], sides[max(0, array.ndim - len(dims) + 1):]
+            dims, sides = dims[1:], sides[max(0, array.ndim - len(dims) + 1) :]
         if len(dims) != len(sides) or array.size == 0:
-            raise refused(name, wanted, array)
+            raise argument_error(name, wanted, array)
         for dim, side in zip(dims, sides, strict=True):
             expected = int(dim) if dim.isdigit() else lengths.setdefault(dim, side)
             if side != expected:
                 where = "" if dim.isdigit() else f" with {dim} = {expected}"
-                raise refused(name, wanted + where, array)
+                raise argument_error(name, wanted + where, array)
         if not np.isfinite(array).all() and not (gaps and not np.isinf(array).any()):
             raise ValueError(f"{name} must be finite, got a NaN or an infinity")
         found.append(array)
@@ -187,7 +196,7 @@ def lattices(**given: object) -> list[np.ndarray]:
     """Lattices [n, n, 2] as arrays, all of one n; ValueError unless every (n - 1) / 5 is a line."""
     found = arrays(**{name: (value, "n n 2") for name, value in given.items()})
     if len(found[0]) % 5 != 1 or len(found[0]) == 1:
-        raise refused(next(iter(given)), "[n, n, 2] with n of 6, 11, 16, ...", found[0])
+        raise argument_error(next(iter(given)), "[n, n, 2] with n of 6, 11, 16, ...", found[0])
     return found
 
 
@@ -195,8 +204,9 @@ def orthonormal(name: str, value: object, side: int) -> np.ndarray:
     """Axes, rows of [side, side], as an array; ValueError unless they are at right angles, unit."""
     (axes,) = arrays(**{name: (value, f"{side} {side}")})
     if not np.allclose(axes @ axes.T, np.eye(side), atol=1e-5):
-        raise ValueError(f"{name} must have orthonormal rows, got rows with the products\n"
-                         f"{axes @ axes.T}")
+        raise ValueError(
+            f"{name} must have orthonormal rows, got rows with the products\n{axes @ axes.T}"
+        )
     return axes
 
 
@@ -210,11 +220,14 @@ def definite(name: str, value: object, shape: str) -> np.ndarray:
 
 def shaped(name: str, value: object, *sides: int | None) -> None:
     """ValueError unless floats of this shape, None for any length; free once it is compiled."""
-    if not isinstance(value, torch.Tensor) or not value.is_floating_point() or (
-        value.ndim != len(sides)
-    ) or any(side not in (None, length) for side, length in zip(sides, value.shape, strict=True)):
+    if (
+        not isinstance(value, torch.Tensor)
+        or not value.is_floating_point()
+        or (value.ndim != len(sides))
+        or any(side not in (None, length) for side, length in zip(sides, value.shape, strict=True))
+    ):
         wanted = ", ".join(str(side or "N") for side in sides)
-        raise refused(name, f"a tensor of floats [{wanted}]", value)
+        raise argument_error(name, f"a tensor of floats [{wanted}]", value)
 
 
 def pictures(**given: tuple[object, str]) -> list[np.ndarray]:
@@ -222,7 +235,7 @@ def pictures(**given: tuple[object, str]) -> list[np.ndarray]:
     for name, (value, shape) in given.items():
         if help := _images_help(name, value, shape.split(), as_tensor=False):
             wanted = f"numbers, [{', '.join(shape.split())}]"
-            raise ValueError(f"{refused(name, wanted, value)}; {help}")
+            raise ValueError(f"{argument_error(name, wanted, value)}; {help}")
     return arrays(**given)
 
 
@@ -234,11 +247,16 @@ def images(name: str, value: object, image_size: int | None = None) -> int:
     side = image_size or "size"
     wanted = f"a float32 tensor in [0, 1], [N, 3, {side}, {side}]"
     if help := _images_help(name, value):
-        raise ValueError(f"{refused(name, wanted, value)}; {help}")
-    if not isinstance(value, torch.Tensor) or odd_tensor(value) or value.dtype != torch.float32 or (
-        value.ndim != 4 or value.shape[1] != 3 or value.shape[2] != value.shape[3]
-    ) or image_size not in (None, value.shape[3]) or len(value) == 0:
-        raise refused(name, wanted, value)
+        raise ValueError(f"{argument_error(name, wanted, value)}; {help}")
+    if (
+        not isinstance(value, torch.Tensor)
+        or odd_tensor(value)
+        or value.dtype != torch.float32
+        or (value.ndim != 4 or value.shape[1] != 3 or value.shape[2] != value.shape[3])
+        or image_size not in (None, value.shape[3])
+        or len(value) == 0
+    ):
+        raise argument_error(name, wanted, value)
     low, high = (float(bound) for bound in value.detach().aminmax())
     if not (low >= 0 and high <= 1):  # also False for NaN
         help = f"; if it is 8 bits, give {name} / 255" if 1 < high <= 255 and low >= 0 else ""
@@ -247,7 +265,9 @@ def images(name: str, value: object, image_size: int | None = None) -> int:
 
 
 def _images_help(
-    name: str, value: object, shape: Sequence[str] = ("N", "3", "height", "width"),
+    name: str,
+    value: object,
+    shape: Sequence[str] = ("N", "3", "height", "width"),
     as_tensor: bool = True,
 ) -> str:
     """The call that makes images of what came; "" for what needs none, or where none is known.
@@ -278,11 +298,16 @@ def _images_help(
         (pixel == "mixed", "its images differ in their range: convert those of each mode alone"),
         (shape[-3] == "3" and channels not in (1, 3, 4), ""),
         (pixel == "RGBA", split),
-        (pixel.startswith(("int", "uint")) and pixel not in SCALES,
-         f"the range of {pixel} must be known: give {call} / 255 if it is 8 bits, / 65535 if 16"),
+        (
+            pixel.startswith(("int", "uint")) and pixel not in SCALES,
+            f"the range of {pixel} must be known: give {call} / 255 if it is 8 bits, / 65535 if 16",
+        ),
         (shape[-3] == "3" and channels == 4, f"{split}, and CMYK is (1 - c) * (1 - k)"),
-        (pixel == "uint8" and channels == 1, f"if it is gray, give {call}; if it has a palette's "
-         'indices, read the file again with PIL.Image.open(path).convert("RGB")'),
+        (
+            pixel == "uint8" and channels == 1,
+            f"if it is gray, give {call}; if it has a palette's "
+            'indices, read the file again with PIL.Image.open(path).convert("RGB")',
+        ),
         (changed or pixel in SCALES, f"give {call}"),
     )
     return next((text for holds, text in advice if holds), "")
@@ -296,8 +321,10 @@ def _of_arrays(name: str, value: object) -> tuple[str, list[int], str]:
     many = isinstance(value, (list, tuple)) and len(value) > 0
     first = value[0] if many else value
     tensor = isinstance(first, torch.Tensor)
-    if not (tensor or isinstance(first, np.ndarray)) or odd_tensor(first) or (
-        np.ma.is_masked(first)
+    if (
+        not (tensor or isinstance(first, np.ndarray))
+        or odd_tensor(first)
+        or (np.ma.is_masked(first))
     ):
         return "", [], ""
     pixel = str(first.dtype).removeprefix("torch.") if tensor else first.dtype.name

@@ -50,8 +50,10 @@ def lock(path: Path) -> Iterator[None]:
         held = FileLock(path, fallback_to_soft=False)
         held.acquire()
     except OSError as error:
-        raise OSError(error.errno, f"{error.strerror}: {path.parent} cannot be written; set "
-                      "SBD_RUNS to a folder that can") from error
+        raise OSError(
+            error.errno,
+            f"{error.strerror}: {path.parent} cannot be written; set SBD_RUNS to a folder that can",
+        ) from error
     try:
         yield
     finally:

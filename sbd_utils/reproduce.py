@@ -24,13 +24,13 @@ from nbconvert.filters import strip_ansi
 from tqdm import tqdm
 
 from sbd_utils import claims, files
+from sbd_utils.data.circles import COLORS, make_sprites
+from sbd_utils.experiments import circles, tables
 from sbd_utils.kernel import OwnKernel
-from sbd_utils.measures.scores import score
+from sbd_utils.metrics.scores import score
 from sbd_utils.settings import RESULTS, ROOT, preset
-from sbd_utils.studies import circles, tables
 from sbd_utils.training.machine import cpu_name
 from sbd_utils.training.parallel import stop_on_sigterm
-from sbd_utils.worlds.circles import COLORS, make_sprites
 
 NOTEBOOKS = ROOT / "notebooks"
 README = ROOT / "README.md"
@@ -58,8 +58,9 @@ def main(*only: str) -> int:
         if name != "published":
             draws = compare_with_seeds(name)
         for i, source in enumerate(sources, start=1):
-            notebook = run(source, folder / f"{source.stem}.ipynb",
-                           f"[{i}/{len(sources)}] {source.stem}")
+            notebook = run(
+                source, folder / f"{source.stem}.ipynb", f"[{i}/{len(sources)}] {source.stem}"
+            )
             for picture, content in figures(notebook).items():
                 files.write(target / "figures" / picture, content)
             rows += claim_rows(notebook)
@@ -77,10 +78,14 @@ def main(*only: str) -> int:
     if only:
         return 0
     facts = {
-        "preset": name, "cpu": cpu_name(), "threads": torch.get_num_threads(),
+        "preset": name,
+        "cpu": cpu_name(),
+        "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "versions": {package: version(package) for package in PACKAGES},
-        "wall_seconds": round(time.time() - start), "claims": rows, "draws": draws,
+        "wall_seconds": round(time.time() - start),
+        "claims": rows,
+        "draws": draws,
     }
     kept = json.dumps(facts, indent=1, ensure_ascii=False) + "\n"
     files.write(target / "claims.json", kept.encode())
@@ -105,16 +110,25 @@ def compare_with_seeds(name: str) -> list[dict]:
     for decoder, run in circles.pair().items():
         known = seeds[seeds.decoder == decoder]
         new = tables.rounded(score(run, sprites))
-        new |= {key: sum(new[f"{key}_{color}"] for color in COLORS) / len(COLORS)
-                for key in ("r2", "folded")}
+        new |= {
+            key: sum(new[f"{key}_{color}"] for color in COLORS) / len(COLORS)
+            for key in ("r2", "folded")
+        }
         for key, label in tables.SCORES.items():
             if key not in known or known[key].isna().all():
                 continue  # not measured then
             found = {"new run": new[key], "lowest": known[key].min(), "highest": known[key].max()}
             value, low, high = tables.rounded(found).values()  # means of three colors, once more
             place = "below" if value < low else "above" if value > high else "within"
-            rows.append({"decoder": decoder, "score": label, **found,
-                         "seeds": int(known[key].count()), "place": place})
+            rows.append(
+                {
+                    "decoder": decoder,
+                    "score": label,
+                    **found,
+                    "seeds": int(known[key].count()),
+                    "place": place,
+                }
+            )
     return rows
 
 
@@ -131,7 +145,10 @@ def run(source: Path, target: Path, label: str) -> nbformat.NotebookNode:
             cell.outputs, cell.execution_count = [], None
     with tqdm(total=len(notebook.cells), desc=label) as bar:
         client = NotebookClient(
-            notebook, kernel_name="python3", timeout=None, record_timing=False,
+            notebook,
+            kernel_name="python3",
+            timeout=None,
+            record_timing=False,
             coalesce_streams=True,  # else the outputs hang on how fast they come
             resources={"metadata": {"path": str(NOTEBOOKS)}},
             # The kernel's notice on unencrypted TCP, to itself, would tear the progress lines.
@@ -156,8 +173,10 @@ def run(source: Path, target: Path, label: str) -> nbformat.NotebookNode:
 def previous(path: Path) -> nbformat.NotebookNode | None:
     """A notebook as it is on disk, or as last committed where a merge has left conflict marks."""
     committed = ["git", "show", f"HEAD:./{path.name}"]
-    for read in (path.read_bytes, partial(subprocess.check_output, committed, cwd=path.parent,
-                                          stderr=subprocess.DEVNULL)):
+    for read in (
+        path.read_bytes,
+        partial(subprocess.check_output, committed, cwd=path.parent, stderr=subprocess.DEVNULL),
+    ):
         with suppress(OSError, ValueError, subprocess.CalledProcessError):
             return nbformat.reads(read().decode(), as_version=4)
     return None

@@ -12,13 +12,21 @@ from sphinx import addnodes
 from sphinx.application import Sphinx
 
 # Where a term of the glossary is left as it is.
-PLAIN = (nodes.reference, nodes.literal, nodes.title, nodes.raw, nodes.math, nodes.caption,
-         addnodes.desc_signature)
+PLAIN = (
+    nodes.reference,
+    nodes.literal,
+    nodes.title,
+    nodes.raw,
+    nodes.math,
+    nodes.caption,
+    addnodes.desc_signature,
+)
 
 
 def setup(app: Sphinx) -> dict:
-    app.add_html_math_renderer("mathml", inline_renderers=(formula, None),
-                               block_renderers=(display, None))
+    app.add_html_math_renderer(
+        "mathml", inline_renderers=(formula, None), block_renderers=(display, None)
+    )
     app.connect("autodoc-process-docstring", docstring)
     app.connect("doctree-resolved", link_terms)
     app.connect("html-page-context", describe)
@@ -31,6 +39,7 @@ def mathml(latex: str, display: str) -> str:
     They know no alphabets but italic and upright letters, so others become characters of their own,
     and no space behind the name of a function.
     """
+
     def letter(found: re.Match) -> str:
         kind = {"script": "SCRIPT", "double-struck": "DOUBLE-STRUCK"}[found[1]]
         for name in (f"MATHEMATICAL {kind} CAPITAL {found[2]}", f"{kind} CAPITAL {found[2]}"):
@@ -38,8 +47,11 @@ def mathml(latex: str, display: str) -> str:
                 return f"<mi>{lookup(name)}</mi>"
         raise ValueError(f"no {kind} {found[2]} in {latex}")
 
-    made = re.sub(r'<mi mathvariant="(script|double-struck)">([A-Z])</mi>', letter,
-                  convert(latex, display=display))
+    made = re.sub(
+        r'<mi mathvariant="(script|double-struck)">([A-Z])</mi>',
+        letter,
+        convert(latex, display=display),
+    )
     return re.sub(r"(<mi>(?:ln|log|det|exp)</mi>)(?!<mo)", r'\1<mspace width="0.17em"/>', made)
 
 
@@ -51,8 +63,10 @@ def formula(translator, node: nodes.math) -> None:
 
 def display(translator, node: nodes.math_block) -> None:
     """A formula on its own lines; one that is too wide can be moved by keys, too."""
-    translator.body.append('<div class="formula" tabindex="0" role="group" aria-label="formula">'
-                           f"{mathml(node.astext(), 'block')}</div>\n")
+    translator.body.append(
+        '<div class="formula" tabindex="0" role="group" aria-label="formula">'
+        f"{mathml(node.astext(), 'block')}</div>\n"
+    )
     raise nodes.SkipNode
 
 
@@ -66,7 +80,7 @@ def docstring(app, what, name, obj, options, lines: list[str]) -> None:
     if callable(getattr(obj, "__init__", None)):
         names |= set(getattr(obj.__init__, "__annotations__", {}))
     if hasattr(obj, "__code__"):
-        names |= set(obj.__code__.co_varnames[:obj.__code__.co_argcount])
+        names |= set(obj.__code__.co_varnames[: obj.__code__.co_argcount])
     text = re.sub(r"([*|_\\])", r"\\\1", "\n".join(lines))
     text = re.sub(r"`([^`]+)`", lambda found: f"``{found[1].replace(chr(92), '')}``", text)
     made = []
@@ -118,9 +132,15 @@ def link_terms(app: Sphinx, doctree: nodes.document, docname: str) -> None:
                 if anchor in used:
                     continue
                 used.add(anchor)
-                link = nodes.reference("", match[0], refuri=f"{target}#{anchor}", internal=True,
-                                       reftitle=tip, classes=["term"])
-                pieces += [nodes.Text(words[start:match.start()]), link]
+                link = nodes.reference(
+                    "",
+                    match[0],
+                    refuri=f"{target}#{anchor}",
+                    internal=True,
+                    reftitle=tip,
+                    classes=["term"],
+                )
+                pieces += [nodes.Text(words[start : match.start()]), link]
                 start = match.end()
             if pieces:
                 above.replace(text, [*pieces, nodes.Text(words[start:])])
@@ -143,11 +163,20 @@ def describe(app: Sphinx, pagename: str, templatename: str, context: dict, doctr
     about = about if len(about) <= 200 else about[:200].rpartition(" ")[0] + " …"
     title, base = nodes.Text(context["title"]), app.config.html_baseurl
     card = base + "_static/card.png" if base else context["pathto"]("_static/card.png", 1)
-    tags = {"og:title": str(title), "og:description": about, "og:type": "website",
-            "og:site_name": app.config.project, "og:image": card, "og:image:width": "1200",
-            "og:image:height": "630", "og:image:alt": "Two grids, one bent and one straight",
-            **({"og:url": f"{base}{pagename}.html"} if base else {})}
+    tags = {
+        "og:title": str(title),
+        "og:description": about,
+        "og:type": "website",
+        "og:site_name": app.config.project,
+        "og:image": card,
+        "og:image:width": "1200",
+        "og:image:height": "630",
+        "og:image:alt": "Two grids, one bent and one straight",
+        **({"og:url": f"{base}{pagename}.html"} if base else {}),
+    }
     lines = [f'<meta property="{name}" content="{escape(value)}">' for name, value in tags.items()]
-    lines += [f'<meta name="description" content="{escape(about)}">',
-              '<meta name="twitter:card" content="summary_large_image">']
+    lines += [
+        f'<meta name="description" content="{escape(about)}">',
+        '<meta name="twitter:card" content="summary_large_image">',
+    ]
     context["metatags"] = context.get("metatags", "") + "\n".join(lines)

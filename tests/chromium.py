@@ -23,19 +23,33 @@ class Page:
 
     def __init__(self, profile: Path):
         self.process = subprocess.Popen(
-            [find(), "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
-             "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "--no-first-run",
-             "--disable-background-networking", "--disable-component-update", "--disable-sync",
-             "--remote-debugging-port=0", f"--user-data-dir={profile}", "about:blank"],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            [
+                find(),
+                "--headless=new",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--hide-scrollbars",
+                "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+                "--no-first-run",
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--disable-sync",
+                "--remote-debugging-port=0",
+                f"--user-data-dir={profile}",
+                "about:blank",
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         told = profile / "DevToolsActivePort"
         for _ in range(600):
             if told.exists() and len(told.read_text(encoding="utf-8").splitlines()) == 2:
                 break
             time.sleep(0.1)
         port, path = told.read_text(encoding="utf-8").splitlines()
-        self.socket = create_connection(f"ws://127.0.0.1:{port}{path}", timeout=60,
-                                        suppress_origin=True)
+        self.socket = create_connection(
+            f"ws://127.0.0.1:{port}{path}", timeout=60, suppress_origin=True
+        )
         self.count, self.session, self.events = 0, None, []
         self.requests, self.errors = [], []
         target = self.send("Target.createTarget", url="about:blank")["targetId"]
@@ -79,8 +93,13 @@ class Page:
 
     def run(self, script: str):
         """The value of an expression in the page, or of the promise that it is."""
-        found = self.send("Runtime.evaluate", expression=script, awaitPromise=True,
-                          returnByValue=True, userGesture=True)
+        found = self.send(
+            "Runtime.evaluate",
+            expression=script,
+            awaitPromise=True,
+            returnByValue=True,
+            userGesture=True,
+        )
         if "exceptionDetails" in found:
             raise RuntimeError(found["exceptionDetails"].get("exception", {}).get("description"))
         return found["result"].get("value")
@@ -95,11 +114,23 @@ class Page:
 
     def look(self, width: int, height: int, dark: bool = False, reduced: bool = False) -> None:
         """Take a window of this size, and what its reader prefers."""
-        self.send("Emulation.setDeviceMetricsOverride", width=width, height=height,
-                  deviceScaleFactor=1, mobile=False)
-        self.send("Emulation.setEmulatedMedia", features=[
-            {"name": "prefers-color-scheme", "value": "dark" if dark else "light"},
-            {"name": "prefers-reduced-motion", "value": "reduce" if reduced else "no-preference"}])
+        self.send(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=False,
+        )
+        self.send(
+            "Emulation.setEmulatedMedia",
+            features=[
+                {"name": "prefers-color-scheme", "value": "dark" if dark else "light"},
+                {
+                    "name": "prefers-reduced-motion",
+                    "value": "reduce" if reduced else "no-preference",
+                },
+            ],
+        )
 
     def picture(self, whole: bool = False) -> bytes:
         """A PNG of the window, or of the whole page."""

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import torch
 
+from sbd_utils.data.circles import make_sprites
 from sbd_utils.training.config import TrainConfig
 from sbd_utils.training.loop import train
-from sbd_utils.worlds.circles import make_sprites
 
 
 def train_a_little(seed: int, epochs: int = 2) -> dict:
@@ -19,8 +19,12 @@ def train_a_little(seed: int, epochs: int = 2) -> dict:
     run = train(config, images, runs, lambda run: _note(f"epoch {seed} {len(run.history)}"))
     weights = torch.cat([value.flatten() for value in run.vae.state_dict().values()])
     _note(f"end {seed} {os.getpid()}")
-    return {"seed": seed, "kl": run.history.kl[-1], "weights": weights.double().sum().item(),
-            "threads": torch.get_num_threads()}
+    return {
+        "seed": seed,
+        "kl": run.history.kl[-1],
+        "weights": weights.double().sum().item(),
+        "threads": torch.get_num_threads(),
+    }
 
 
 def fail(seed: int) -> dict:

@@ -9,4 +9,5 @@ from sbd_utils.training import machine
 
 COMPILES = pytest.mark.skipif(
     not machine.may_compile(torch.device("cpu")) or not shutil.which("g++"),
-    reason="torch.compile has no compiler")
+    reason="torch.compile has no compiler",
+)

@@ -5,17 +5,17 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
-from sbd_utils.measures.axes import (
+from sbd_utils.data.circles import make_sprites
+from sbd_utils.metrics.axes import (
     balanced_noise,
-    best_widths,
+    diagonal_posterior_gap,
     loss_along,
+    optimal_stddevs,
     precision_along,
-    price,
     turned_axes,
     wanted_precision,
 )
 from sbd_utils.models.vae import VAE
-from sbd_utils.worlds.circles import make_sprites
 
 WEIGHTS = torch.randn(4, 12, generator=torch.Generator().manual_seed(0))
 PRECISION = np.eye(4) + (WEIGHTS @ WEIGHTS.T).double().numpy() / 0.5  # what Bent(0) wants
@@ -54,7 +54,7 @@ def test_turned_axes_make_the_mean_diagonal_and_cost_nothing_where_all_codes_wan
     assert_allclose(axes @ axes.T, np.eye(4), atol=1e-12)
     along = precision_along(same, axes)
     assert_allclose(along[0], np.linalg.eigvalsh(PRECISION)[::-1])
-    assert_allclose(price(same, axes), 0, atol=1e-9)
+    assert_allclose(diagonal_posterior_gap(same, axes), 0, atol=1e-9)
     mean = turned_axes(np.stack([PRECISION, np.diag([9.0, 1, 1, 1])]))
     turned = mean @ (PRECISION + np.diag([9.0, 1, 1, 1])) @ mean.T
     assert_allclose(turned, np.diag(np.diagonal(turned)), atol=1e-9)
@@ -76,8 +76,10 @@ def test_loss_along_the_latents_is_the_vaes():
     mu, log_var = (part.detach().double().numpy() for part in vae.encode(images))
     found = loss_along(vae, images, mu, np.eye(4), np.exp(log_var / 2), noise)
     expected = [
-        torch.stack(draws).mean(dim=0) for draws in
-        zip(*(vae.loss_terms(images, n) for n in torch.tensor(noise).float()), strict=True)
+        torch.stack(draws).mean(dim=0)
+        for draws in zip(
+            *(vae.loss_terms(images, n) for n in torch.tensor(noise).float()), strict=True
+        )
     ]
     for term, its in zip(found, expected, strict=True):
         assert_allclose(term, its.detach(), rtol=1e-4)
@@ -90,10 +92,10 @@ def test_of_a_linear_decoder_the_price_is_what_the_loss_has_too_much_and_no_widt
     def loss(axes, widths):
         return np.sum(loss_along(vae, images, MU, axes, widths, noise), axis=0)
 
-    least = loss(axes := turned_axes(same), best_widths(same, axes))
+    least = loss(axes := turned_axes(same), optimal_stddevs(same, axes))
     for turn in (np.eye(4), TURN):
-        widths = best_widths(same, turn)
-        assert_allclose(loss(turn, widths) - least, price(same, turn), rtol=1e-4)
+        widths = optimal_stddevs(same, turn)
+        assert_allclose(loss(turn, widths) - least, diagonal_posterior_gap(same, turn), rtol=1e-4)
         for k in range(4):
             for factor in (0.9, 1.1):
                 other = widths * np.where(np.arange(4) == k, factor, 1)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from sbd_utils.worlds.circles import draw_sprite, make_sprites
+from sbd_utils.data.circles import draw_sprite, make_sprites
 
 
 def test_defaults_are_the_posts_3675_images_in_order():
@@ -43,7 +43,7 @@ def test_green_is_half_bright():
 def test_any_shapes_sizes_colors_and_image_size_in_order():
     rgb = {"#ff8000": (255, 128, 0), "white": (255, 255, 255), "lime": (0, 255, 0)}
     sprites = make_sprites(
-        image_size=48, sizes=(5, 20), positions=3, shapes=["square", "circle"], colors=tuple(rgb),
+        image_size=48, sizes=(5, 20), positions=3, shapes=["square", "circle"], colors=tuple(rgb)
     )
     rows = list(product((0, 0.5, 1), (0, 0.5, 1), ("square", "circle"), (5, 20), rgb))
     assert list(zip(*sprites.factors.values(), strict=True)) == rows
@@ -66,24 +66,52 @@ def test_one_position_is_the_upper_left_and_the_largest_size_fits():
     assert not sprites.images[0, 0, 31].any() and not sprites.images[0, 0, :, 31].any()
 
 
-@pytest.mark.parametrize("name, value", [
-    ("x", -0.01), ("x", 1.01), ("x", float("nan")), ("x", "0"), ("y", 2), ("y", None),
-    ("shape", "triangle"), ("shape", None), ("size", 63), ("size", 0), ("size", 16.0),
-    ("color", "no such color"), ("color", 7), ("color", "#ff000080"), ("image_size", 3),
-    ("image_size", 64.0), ("image_size", "64"),
-])
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("x", -0.01),
+        ("x", 1.01),
+        ("x", float("nan")),
+        ("x", "0"),
+        ("y", 2),
+        ("y", None),
+        ("shape", "triangle"),
+        ("shape", None),
+        ("size", 63),
+        ("size", 0),
+        ("size", 16.0),
+        ("color", "no such color"),
+        ("color", 7),
+        ("color", "#ff000080"),
+        ("image_size", 3),
+        ("image_size", 64.0),
+        ("image_size", "64"),
+    ],
+)
 def test_draw_sprite_names_the_bad_argument(name, value):
     with pytest.raises(ValueError, match=f"^{name} must"):
         draw_sprite(**{"x": 0.5, "y": 0.5, name: value})
 
 
-@pytest.mark.parametrize("name, value, named", [
-    ("positions", 0, "positions"), ("positions", 2.5, "positions"), ("sizes", (), "sizes"),
-    ("sizes", 16, "sizes"), ("sizes", (16, 63), "size"), ("shapes", [], "shapes"),
-    ("shapes", "circle", "shapes"), ("shapes", ["circle", "?"], "shape"), ("colors", [], "colors"),
-    ("colors", "red", "colors"), ("colors", ["red", "#0f08"], "color"), ("colors", None, "colors"),
-    ("image_size", 17, "size"), ("image_size", 0, "image_size"),
-])
+@pytest.mark.parametrize(
+    "name, value, named",
+    [
+        ("positions", 0, "positions"),
+        ("positions", 2.5, "positions"),
+        ("sizes", (), "sizes"),
+        ("sizes", 16, "sizes"),
+        ("sizes", (16, 63), "size"),
+        ("shapes", [], "shapes"),
+        ("shapes", "circle", "shapes"),
+        ("shapes", ["circle", "?"], "shape"),
+        ("colors", [], "colors"),
+        ("colors", "red", "colors"),
+        ("colors", ["red", "#0f08"], "color"),
+        ("colors", None, "colors"),
+        ("image_size", 17, "size"),
+        ("image_size", 0, "image_size"),
+    ],
+)
 def test_make_sprites_names_the_bad_argument(name, value, named):
     with pytest.raises(ValueError, match=f"^{named} must"):
         make_sprites(**{name: value})

@@ -13,19 +13,21 @@ from pathlib import Path
 
 import pytest
 
-from sbd_utils.studies.cluster import ClusterError, on_cluster
-from sbd_utils.studies.run import row_of
+from sbd_utils.experiments.cluster import ClusterError, on_cluster
+from sbd_utils.experiments.run import row_of
 
 TESTS = Path(__file__).parent
-pytestmark = pytest.mark.skipif(importlib.util.find_spec("distributed") is None,
-                                reason="pip install .[cluster] for the cluster's tests")
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("distributed") is None,
+    reason="pip install .[cluster] for the cluster's tests",
+)
 # What `make study` does with CLUSTER, with jobs of the test's.
 CLIENT = """
 import json
 import sys
 import cluster_jobs
-from sbd_utils.studies import cluster
-from sbd_utils.studies.run import row_of
+from sbd_utils.experiments import cluster
+from sbd_utils.experiments.run import row_of
 address, work, count, patience = sys.argv[1:]
 cluster.PATIENCE, cluster.POLL_SECONDS = float(patience), 0.05
 try:
@@ -39,7 +41,7 @@ LOCAL = """
 import json
 import os
 import cluster_jobs
-from sbd_utils.studies.run import row_of
+from sbd_utils.experiments.run import row_of
 from sbd_utils.training.parallel import side_by_side
 os.mkdir(os.environ["SBD_RUNS"])
 jobs = [{"work": cluster_jobs.train_a_little, "job": seed} for seed in range(20)]
@@ -55,26 +57,52 @@ class Cluster:
         self.runs, self.processes = folder / "runs", []
         self.file = folder / "scheduler.json"
         self.scheduler = self.start(
-            "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0",
-            "--no-dashboard", "--scheduler-file", str(self.file), before=before)
+            "-m",
+            "distributed.cli.dask_scheduler",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            "0",
+            "--no-dashboard",
+            "--scheduler-file",
+            str(self.file),
+            before=before,
+        )
         # It is there before it is written.
         self.wait(lambda: self.file.exists() and self.file.read_text(encoding="utf-8"))
         self.address = json.loads(self.file.read_text(encoding="utf-8"))["address"]
 
     def start(self, *arguments: str, before: str = "", **changes: str) -> subprocess.Popen:
         path = os.pathsep.join(filter(None, [before, str(TESTS), os.environ.get("PYTHONPATH")]))
-        env = {**os.environ, "SBD_RUNS": str(self.runs), "PYTHONPATH": path,
-               "OMP_NUM_THREADS": "2", **changes}  # a job is to take one all the same
-        process = subprocess.Popen([sys.executable, *arguments], env=env, encoding="utf-8",
-                                   cwd=self.file.parent,  # no package of the test's own there
-                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        env = {
+            **os.environ,
+            "SBD_RUNS": str(self.runs),
+            "PYTHONPATH": path,
+            "OMP_NUM_THREADS": "2",
+            **changes,
+        }  # a job is to take one all the same
+        process = subprocess.Popen(
+            [sys.executable, *arguments],
+            env=env,
+            encoding="utf-8",
+            cwd=self.file.parent,  # no package of the test's own there
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
         self.processes.append(process)
         return process
 
     def worker(self, *arguments: str, **changes: str) -> subprocess.Popen:
-        return self.start("-m", "distributed.cli.dask_worker", self.address, "--no-dashboard",
-                          "--host", "127.0.0.1", *(arguments or ("--nthreads", "1", "--no-nanny")),
-                          **changes)
+        return self.start(
+            "-m",
+            "distributed.cli.dask_worker",
+            self.address,
+            "--no-dashboard",
+            "--host",
+            "127.0.0.1",
+            *(arguments or ("--nthreads", "1", "--no-nanny")),
+            **changes,
+        )
 
     def client(self, work: str, count: int, patience: int = 900) -> subprocess.Popen:
         return self.start("-c", CLIENT, self.address, work, str(count), str(patience))
@@ -131,8 +159,11 @@ def test_each_run_is_trained_once_though_a_worker_and_the_client_are_killed(star
         cluster.wait(lambda: cluster.log()[-1][0] == "epoch")
         victim.send_signal(signal.SIGSTOP)
         time.sleep(0.1)  # a write that has begun still ends
-        mine = [words[1] for words in cluster.log()
-                if words[0] == "start" and words[2] == str(victim.pid)]
+        mine = [
+            words[1]
+            for words in cluster.log()
+            if words[0] == "start" and words[2] == str(victim.pid)
+        ]
         if mine[-1] not in cluster.ends() and ["epoch", mine[-1], "1"] in cluster.log():
             killed = mine[-1]
             victim.kill()
@@ -146,17 +177,25 @@ def test_each_run_is_trained_once_though_a_worker_and_the_client_are_killed(star
     epochs = Counter(tuple(words[1:]) for words in cluster.log() if words[0] == "epoch")
     assert set(epochs.values()) == {1} and len(epochs) == 40, "no epoch is trained again"
     local = subprocess.run(
-        [sys.executable, "-c", LOCAL], check=True, capture_output=True, timeout=120,
+        [sys.executable, "-c", LOCAL],
+        check=True,
+        capture_output=True,
+        timeout=120,
         encoding="utf-8",
-        env={**os.environ, "SBD_RUNS": str(tmp_path / "local"), "PYTHONPATH": str(TESTS)})
+        env={**os.environ, "SBD_RUNS": str(tmp_path / "local"), "PYTHONPATH": str(TESTS)},
+    )
     assert sorted(rows.splitlines()) == sorted(local.stdout.splitlines()), errors
     assert len(rows.splitlines()) == 20 and json.loads(rows.splitlines()[0])["threads"] == 1
 
 
-@pytest.mark.parametrize("arguments, changes, why", [
-    (("--nthreads", "2", "--no-nanny"), {}, "must be started with --nthreads 1"),
-    ((), {"SBD_RUNS": "elsewhere"}, "has another folder SBD_RUNS than we have here"),
-], ids=["threads", "runs"])
+@pytest.mark.parametrize(
+    "arguments, changes, why",
+    [
+        (("--nthreads", "2", "--no-nanny"), {}, "must be started with --nthreads 1"),
+        ((), {"SBD_RUNS": "elsewhere"}, "has another folder SBD_RUNS than we have here"),
+    ],
+    ids=["threads", "runs"],
+)
 def test_a_worker_that_cannot_do_the_work_is_told(start, tmp_path, arguments, changes, why):
     cluster = start()
     cluster.worker(*arguments, **{key: str(tmp_path / value) for key, value in changes.items()})
@@ -174,12 +213,16 @@ PRECISION = "from sbd_utils.training import machine; machine.pick_precision = la
 CODE = "from sbd_utils import settings; settings.ROOT = settings.ROOT / 'tests'"
 
 
-@pytest.mark.parametrize("module, text, why", [
-    ("sitecustomize", METADATA, "has another scikit-learn than we have here: 0, not "),
-    ("sitecustomize", PRECISION, "has another precision than we have here: int8, not "),
-    ("sitecustomize", CODE, "has another code than we have here"),
-    ("sbd_utils", "raise ImportError('not here')", "cannot import sbd_utils (not here)"),
-], ids=["version", "precision", "code", "package"])
+@pytest.mark.parametrize(
+    "module, text, why",
+    [
+        ("sitecustomize", METADATA, "has another scikit-learn than we have here: 0, not "),
+        ("sitecustomize", PRECISION, "has another precision than we have here: int8, not "),
+        ("sitecustomize", CODE, "has another code than we have here"),
+        ("sbd_utils", "raise ImportError('not here')", "cannot import sbd_utils (not here)"),
+    ],
+    ids=["version", "precision", "code", "package"],
+)
 def test_a_worker_that_would_score_otherwise_is_told(start, tmp_path, module, text, why):
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / f"{module}.py").write_text(text, "utf-8")
@@ -229,7 +272,11 @@ def test_no_scheduler_a_failing_job_and_a_deadly_one_are_told(start):
 
 def test_what_is_no_scheduler_is_told():
     with socket.create_server(("127.0.0.1", 0)) as silent:  # as a dashboard is
-        for address in (f"tcp://127.0.0.1:{silent.getsockname()[1]}", "tcp://127.0.0.1:1",
-                        "tls://127.0.0.1:1", "nowhere"):
+        for address in (
+            f"tcp://127.0.0.1:{silent.getsockname()[1]}",
+            "tcp://127.0.0.1:1",
+            "tls://127.0.0.1:1",
+            "nowhere",
+        ):
             with pytest.raises(ClusterError, match=f"^no scheduler answers at {address}: "):
                 list(on_cluster(address, row_of, print, []))

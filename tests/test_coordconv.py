@@ -7,14 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from sbd_utils.measures.cost import count_parameters
-from sbd_utils.models.coordconv import BLIND, DECODERS, ENDS, distinct_pixels, new_network
-from sbd_utils.models.decoders import coordinate_grid
-from sbd_utils.models.recipes import Recipe
-from sbd_utils.studies import coordconv
-from sbd_utils.studies.coordconv import CASES, PILOT_SEED, RATES, Fit, fit
-from sbd_utils.training.loop import TrainingDivergedError
-from sbd_utils.worlds.not_so_clevr import (
+from sbd_utils.data.not_so_clevr import (
     TASKS,
     centers,
     coordinates,
@@ -23,6 +16,13 @@ from sbd_utils.worlds.not_so_clevr import (
     pixel_numbers,
     squares,
 )
+from sbd_utils.experiments import coordconv
+from sbd_utils.experiments.coordconv import CASES, PILOT_SEED, RATES, Fit, fit
+from sbd_utils.metrics.cost import count_parameters
+from sbd_utils.models.coordconv import BLIND, DECODERS, ENDS, distinct_pixels, new_network
+from sbd_utils.models.decoders import DecoderConfig
+from sbd_utils.models.layers import coordinate_grid
+from sbd_utils.training.loop import TrainingDivergedError
 
 
 def test_every_center_at_which_the_square_fits_once():
@@ -87,8 +87,7 @@ def test_a_training_is_repeatable_learns_and_never_sees_the_test(task, network, 
     torch.manual_seed(0)
     model = new_network(task, network)
     monkeypatch.setattr(coordconv, "new_network", lambda *args: copy.deepcopy(model))
-    first, second = (fit("watched", network, "quadrant", 80, 5e-3, first_look=40)
-                     for _ in range(2))
+    first, second = (fit("watched", network, "quadrant", 80, 5e-3, first_look=40) for _ in range(2))
     assert torch.equal(first.scores, second.scores) and first.scores.shape == (3136,)
     assert losses[:80] == losses[80:] and sum(losses[60:80]) < sum(losses[:20])
     test = held_out("quadrant")
@@ -130,13 +129,18 @@ def test_decoders_differ_from_an_end_in_what_their_name_says():
     changed = {}
     for name, recipe in (DECODERS | BLIND).items():
         end = DECODERS[name.partition("-")[0]]
-        changed[name] = {field for field in Recipe.__dataclass_fields__
-                         if getattr(recipe, field) != getattr(end, field)}
-    more = {"plain-broadcast-xy-every": {"start", "coordinates"},
-            "plain-side8-xy-first": {"side", "coordinates"},
-            "plain-side8-broadcast": {"side", "start"},
-            "plain-side8-broadcast-xy-first": {"side", "start", "coordinates"},
-            "coordconv-kernel3-no-xy": {"kernel", "coordinates"}}
+        changed[name] = {
+            field
+            for field in DecoderConfig.__dataclass_fields__
+            if getattr(recipe, field) != getattr(end, field)
+        }
+    more = {
+        "plain-broadcast-xy-every": {"start", "coordinates"},
+        "plain-side8-xy-first": {"base_size", "coordinates"},
+        "plain-side8-broadcast": {"base_size", "start"},
+        "plain-side8-broadcast-xy-first": {"base_size", "start", "coordinates"},
+        "coordconv-kernel3-no-xy": {"kernel", "coordinates"},
+    }
     assert {name: changed.pop(name) for name in more} == more
     assert not changed.pop("plain") and not changed.pop("coordconv")
     assert all(len(fields) == 1 for fields in changed.values())
@@ -156,14 +160,24 @@ def test_a_fit_says_when_it_first_reached_a_share():
     assert done.until(0.95) == (4, 0.2) and np.isnan(done.until(0.97)).all()
 
 
-@pytest.mark.parametrize("changes, named", [
-    ({"steps": 0}, "steps"), ({"first_look": 0}, "first_look"),
-    ({"learning_rate": 0}, "learning_rate"), ({"split": "half"}, "split"),
-    ({"task": "drawing"}, "task"),
-])
+@pytest.mark.parametrize(
+    "changes, named",
+    [
+        ({"steps": 0}, "steps"),
+        ({"first_look": 0}, "first_look"),
+        ({"learning_rate": 0}, "learning_rate"),
+        ({"split": "half"}, "split"),
+        ({"task": "drawing"}, "task"),
+    ],
+)
 def test_a_fit_names_what_is_wrong(changes, named):
-    right = {"task": "regression", "network": "coordconv", "split": "uniform", "steps": 1,
-             "learning_rate": 1e-3}
+    right = {
+        "task": "regression",
+        "network": "coordconv",
+        "split": "uniform",
+        "steps": 1,
+        "learning_rate": 1e-3,
+    }
     with pytest.raises(ValueError, match=f"^{named} must"):
         fit(**right | changes)
 
@@ -174,8 +188,15 @@ def test_a_fit_that_diverges_has_no_score():
 
 
 def test_a_training_of_the_study_is_kept_with_its_row(tmp_path, monkeypatch):
-    done = Fit(new_network("rendering", "coordconv"), [25, 30], [1.0, 2.0], [0.5, 0.97], 0.9, 0.1,
-               torch.linspace(0, 1, 3136))
+    done = Fit(
+        new_network("rendering", "coordconv"),
+        [25, 30],
+        [1.0, 2.0],
+        [0.5, 0.97],
+        0.9,
+        0.1,
+        torch.linspace(0, 1, 3136),
+    )
     trained = []
 
     def fake(*settings, first_look):
@@ -184,8 +205,13 @@ def test_a_training_of_the_study_is_kept_with_its_row(tmp_path, monkeypatch):
 
     monkeypatch.setattr(coordconv, "fit", fake)
     monkeypatch.setattr(coordconv, "RUNS", tmp_path)
-    case = {"task": "rendering", "split": "quadrant", "network": "coordconv", "seed": 0,
-            "rate": 5e-3}
+    case = {
+        "task": "rendering",
+        "split": "quadrant",
+        "network": "coordconv",
+        "seed": 0,
+        "rate": 5e-3,
+    }
     rows = [coordconv.train_and_score(**case) for _ in range(2)]
     np.testing.assert_equal(*rows)
     assert trained == [("rendering", "coordconv", "quadrant", 2000, 5e-3, 0, 25)]  # once
@@ -206,14 +232,19 @@ def test_a_training_of_the_study_is_kept_with_its_row(tmp_path, monkeypatch):
     monkeypatch.setattr(coordconv, "MAPS", tmp_path / "maps.safetensors")
     coordconv.write_maps()
     maps = coordconv.read_maps()
-    assert set(maps) == {f"rendering/quadrant/{network}/{what}" for what in ("scores", "drawn")
-                         for network in ("coordconv", "coordconv-kernel3")}
-    np.testing.assert_allclose(maps["rendering/quadrant/coordconv/scores"].ravel(),
-                               done.scores, atol=1 / 255)
+    assert set(maps) == {
+        f"rendering/quadrant/{network}/{what}"
+        for what in ("scores", "drawn")
+        for network in ("coordconv", "coordconv-kernel3")
+    }
+    np.testing.assert_allclose(
+        maps["rendering/quadrant/coordconv/scores"].ravel(), done.scores, atol=1 / 255
+    )
     with torch.inference_mode():
         drawn = done.network(coordinates(torch.tensor(coordconv.DRAWN))).sigmoid()
-    np.testing.assert_allclose(maps["rendering/quadrant/coordconv/drawn"], drawn[:, 0],
-                               atol=0.51 / 255)
+    np.testing.assert_allclose(
+        maps["rendering/quadrant/coordconv/drawn"], drawn[:, 0], atol=0.51 / 255
+    )
 
 
 def test_the_committed_pictures_are_of_the_centers_that_the_study_draws():
@@ -231,5 +262,6 @@ def test_the_committed_table_is_of_the_cases_and_its_pilots_chose_the_rates():
     pilots = rows[rows.seed == PILOT_SEED]
     best = pilots.loc[pilots.groupby(["task", "network"]).train_loss.idxmin()]
     assert {(row.task, row.network): row.rate for row in best.itertuples()} == {
-        (task, end): rate for task, rates in RATES.items() for end, rate in rates.items()}
+        (task, end): rate for task, rates in RATES.items() for end, rate in rates.items()
+    }
     assert (pilots.split == "uniform").all()

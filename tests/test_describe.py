@@ -9,17 +9,24 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.stats import norm
 
-from sbd_utils.measures import disentanglement, geometry, information, prediction
-from sbd_utils.measures.describe import CorrelatedFactors, alive, describe
+from sbd_utils.metrics import disentanglement, geometry, information, prediction
+from sbd_utils.metrics.describe import CorrelatedFactors, alive, describe
 
 RNG = np.random.default_rng(0)
 CODES = RNG.normal(size=(1000, 2))
 X, Y = RNG.uniform(size=(2, 1000))
 LABEL = RNG.choice(["disc", "heart", "square"], 1000)
 MEASURES = [
-    disentanglement.report, information.mig, information.modularity, information.infomec,
-    prediction.dci, prediction.sap, prediction.mcc, prediction.factor_vae_score,
-    geometry.affine_r2, geometry.sum_r2,
+    disentanglement.report,
+    information.mig,
+    information.modularity,
+    information.infomec,
+    prediction.dci,
+    prediction.sap,
+    prediction.mcc,
+    prediction.factor_vae_score,
+    geometry.affine_r2,
+    geometry.sum_r2,
 ]
 ESTIMATED = [measure for measure in MEASURES if measure is not information.mig]
 each = pytest.mark.parametrize("measure", MEASURES, ids=lambda measure: measure.__name__)
@@ -89,8 +96,9 @@ def test_a_period_of_which_all_values_are_multiples_is_refused():
             only(values, 1)
 
 
-@pytest.mark.parametrize("count, distinct, classes", [
-    (100, 20, 20), (100, 21, 15), (1000, 50, 50), (1000, 51, 20)])
+@pytest.mark.parametrize(
+    "count, distinct, classes", [(100, 20, 20), (100, 21, 15), (1000, 50, 50), (1000, 51, 20)]
+)
 def test_more_values_than_bins_of_fewer_codes_than_bins_each_are_cut(count, distinct, classes):
     values = (np.arange(count) % distinct / distinct) ** 2
     _, (factor,) = describe(np.ones((count, 1)), {"a": values})
@@ -130,20 +138,28 @@ def test_what_does_not_vary_is_left_out():
 
 
 @each
-@pytest.mark.parametrize("codes, factors, periods, says", [
-    (CODES[:, 0], {"x": X}, None, "codes must be numbers, [N, latents], got"),
-    (CODES * np.nan, {"x": X}, None, "codes must be finite"),
-    (CODES, {"x": X[1:]}, None, "factors['x'] must be 1000 texts or numbers"),
-    (CODES, {"x": X * np.inf}, None, "factors['x'] must be finite"),
-    (CODES, X, None, "factors must be a mapping, not empty"),
-    (CODES, {}, None, "factors must be a mapping, not empty"),
-    (CODES, {"x": np.ones(1000)}, None, "factors must be of one at least that varies, got ['x']"),
-    (CODES, {"x": X}, 1.0, "periods must be a Mapping, got 1.0"),
-    (CODES, {"x": X}, {"y": 1.0}, "a name in periods must be one of x, got 'y'"),
-    (CODES, {"x": X}, {"x": 0.0}, "periods['x'] must be a number above 0, got 0.0"),
-    (CODES, {"x": X}, {"x": "1"}, "periods['x'] must be a number, got '1'"),
-    (CODES, {"x": LABEL}, {"x": 1}, "factors['x'] must be numbers, as it has a period"),
-])
+@pytest.mark.parametrize(
+    "codes, factors, periods, says",
+    [
+        (CODES[:, 0], {"x": X}, None, "codes must be numbers, [N, latents], got"),
+        (CODES * np.nan, {"x": X}, None, "codes must be finite"),
+        (CODES, {"x": X[1:]}, None, "factors['x'] must be 1000 texts or numbers"),
+        (CODES, {"x": X * np.inf}, None, "factors['x'] must be finite"),
+        (CODES, X, None, "factors must be a mapping, not empty"),
+        (CODES, {}, None, "factors must be a mapping, not empty"),
+        (
+            CODES,
+            {"x": np.ones(1000)},
+            None,
+            "factors must be of one at least that varies, got ['x']",
+        ),
+        (CODES, {"x": X}, 1.0, "periods must be a Mapping, got 1.0"),
+        (CODES, {"x": X}, {"y": 1.0}, "a name in periods must be one of x, got 'y'"),
+        (CODES, {"x": X}, {"x": 0.0}, "periods['x'] must be a number above 0, got 0.0"),
+        (CODES, {"x": X}, {"x": "1"}, "periods['x'] must be a number, got '1'"),
+        (CODES, {"x": LABEL}, {"x": 1}, "factors['x'] must be numbers, as it has a period"),
+    ],
+)
 def test_every_measure_refuses_in_these_words(measure, codes, factors, periods, says):
     with pytest.raises(ValueError) as caught:
         measure(codes, factors, periods)
@@ -188,10 +204,17 @@ def test_correlated_factors_are_told_of_once(measure):
     assert {item.filename for item in caught} == {__file__}, "where it was called, not within"
 
 
-@pytest.mark.parametrize("other, period", [
-    (X**2, None), ((3 * X).astype(int), None), ((2 * X + 0.1) % 1, 1.0), (abs(X - 0.5), None),
-    (0.4 * X + 0.6 * Y, None),
-], ids=["bent", "label", "hue", "folded", "linear"])
+@pytest.mark.parametrize(
+    "other, period",
+    [
+        (X**2, None),
+        ((3 * X).astype(int), None),
+        ((2 * X + 0.1) % 1, 1.0),
+        (abs(X - 0.5), None),
+        (0.4 * X + 0.6 * Y, None),
+    ],
+    ids=["bent", "label", "hue", "folded", "linear"],
+)
 def test_dependence_of_any_form_is_seen(other, period):
     with pytest.warns(CorrelatedFactors, match="^x and other tell of each other"):
         describe(CODES, {"x": X, "other": other}, {"other": period} if period else None)
@@ -212,8 +235,16 @@ def test_chance_is_no_dependence(count):
     for seed in range(10):
         rng = np.random.default_rng(seed)
         x, y, z = rng.normal(size=(3, count))
-        describe(x[:, None], {"x": x, "y": y, "z": 0.15 * x + z, "n": rng.integers(5, size=count),
-                              "grid": rng.integers(32, size=count) / 31})
+        describe(
+            x[:, None],
+            {
+                "x": x,
+                "y": y,
+                "z": 0.15 * x + z,
+                "n": rng.integers(5, size=count),
+                "grid": rng.integers(32, size=count) / 31,
+            },
+        )
 
 
 @pytest.mark.parametrize("count", [50, 100])
@@ -238,13 +269,20 @@ def saw(count, teeth):
     return {"x": x, "y": teeth * x % 1}
 
 
-@pytest.mark.parametrize("factors, warned", [
-    (normal(10_000, 0.25), 0), (normal(10_000, 0.35), 1),  # a correlation of 0.3
-    (normal(100, 0.6, seed=32), 0), (normal(100, 0.6, seed=27), 1),  # five spreads of 30 shuffles
-    (saw(4800, 20), 0), (saw(4800, 10), 1),  # in 20 classes
-    (saw(500, 10), 0), (saw(500, 5), 1),  # in 10, so five codes in each of 100 cells
-    (saw(10, 1), 1),  # in 2, though 2.5 codes in each
-])
+@pytest.mark.parametrize(
+    "factors, warned",
+    [
+        (normal(10_000, 0.25), 0),
+        (normal(10_000, 0.35), 1),  # a correlation of 0.3
+        (normal(100, 0.6, seed=32), 0),
+        (normal(100, 0.6, seed=27), 1),  # five spreads of 30 shuffles
+        (saw(4800, 20), 0),
+        (saw(4800, 10), 1),  # in 20 classes
+        (saw(500, 10), 0),
+        (saw(500, 5), 1),  # in 10, so five codes in each of 100 cells
+        (saw(10, 1), 1),  # in 2, though 2.5 codes in each
+    ],
+)
 def test_how_much_is_a_dependence(factors, warned):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

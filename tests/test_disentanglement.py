@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sbd_utils.measures import disentanglement
-from sbd_utils.measures.describe import CorrelatedFactors
-from sbd_utils.measures.disentanglement import hand_made, report
+from sbd_utils.metrics import disentanglement
+from sbd_utils.metrics.describe import CorrelatedFactors
+from sbd_utils.metrics.disentanglement import hand_made, report
 
 CODES, FACTORS = hand_made(1500)
 PURE = CODES["identity"]
@@ -55,26 +55,37 @@ def test_the_docstring_promises_what_a_change_does(change):
     table = promised()
     assert list(table.columns) == list(CHANGES) and set(table.stack()) == set("=-~")
     assert list(table.index) == list(scored(PURE).index)
-    by = pd.DataFrame([scored(CHANGES[change](codes)) - scored(codes)
-                       for codes in (PURE, MIXED, NOISY)])
+    by = pd.DataFrame(
+        [scored(CHANGES[change](codes)) - scored(codes) for codes in (PURE, MIXED, NOISY)]
+    )
     for score, mark in table[change].items():
         pure, *others = changes = by[score]
-        seen = max(abs(changes)) < 0.02, pure < -0.025 and max(others) < 0.02, (
-            abs(pure) < 0.002 and max(map(abs, others)) > 0.005)
+        seen = (
+            max(abs(changes)) < 0.02,
+            pure < -0.025 and max(others) < 0.02,
+            (abs(pure) < 0.002 and max(map(abs, others)) > 0.005),
+        )
         assert seen["=-~".index(mark)], f"{score} is {mark}, but changes by {changes.round(3)}"
 
 
-@pytest.mark.parametrize("code, high, low", [
-    ("identity", "MIG|SAP|Factor|mod|DCI|Info|MCC|R²", "none"),
-    ("plane turned by 45°", "inform|InfoE|R²", "MIG|SAP|Factor|mod|DCI dis|DCI com|InfoM|InfoC"),
-    ("duplicated", "Factor|mod|DCI dis|InfoM|MCC|R²", "MIG|SAP|DCI com|InfoC"),
-    ("ten dead latents", "MIG|SAP|Factor|DCI|Info|MCC|R²", "mod"),
-    ("plane folded", "MIG|Factor|mod|InfoM|InfoC|sum of curves", "SAP|inform|InfoE|MCC|affine"),
-    ("x bent", "Factor|mod|DCI|InfoM|InfoC|sum", "none"),
-    ("x split over two", "Factor|mod|DCI dis|inform|InfoM|InfoE|MCC|R²", "MIG|SAP|InfoC"),
-    ("other order and signs", "MIG|SAP|Factor|mod|DCI|Info|MCC|R²", "none"),
-    ("noise", "none", "MIG|SAP|Factor|mod|DCI|InfoM|InfoE|MCC|R²"),
-])
+@pytest.mark.parametrize(
+    "code, high, low",
+    [
+        ("identity", "MIG|SAP|Factor|mod|DCI|Info|MCC|R²", "none"),
+        (
+            "plane turned by 45°",
+            "inform|InfoE|R²",
+            "MIG|SAP|Factor|mod|DCI dis|DCI com|InfoM|InfoC",
+        ),
+        ("duplicated", "Factor|mod|DCI dis|InfoM|MCC|R²", "MIG|SAP|DCI com|InfoC"),
+        ("ten dead latents", "MIG|SAP|Factor|DCI|Info|MCC|R²", "mod"),
+        ("plane folded", "MIG|Factor|mod|InfoM|InfoC|sum of curves", "SAP|inform|InfoE|MCC|affine"),
+        ("x bent", "Factor|mod|DCI|InfoM|InfoC|sum", "none"),
+        ("x split over two", "Factor|mod|DCI dis|inform|InfoM|InfoE|MCC|R²", "MIG|SAP|InfoC"),
+        ("other order and signs", "MIG|SAP|Factor|mod|DCI|Info|MCC|R²", "none"),
+        ("noise", "none", "MIG|SAP|Factor|mod|DCI|InfoM|InfoE|MCC|R²"),
+    ],
+)
 def test_where_the_scores_disagree(code, high, low):
     scores = scored(CODES[code])
     assert (scores.filter(regex=high) > 0.87).all(), scores
@@ -88,7 +99,11 @@ def test_a_collapsed_code_scores_0_everywhere():
 def test_scores_that_are_not_defined_are_nan():
     scores = report(PURE, {"shape": FACTORS["shape"]})
     assert list(scores.index[scores.isna()]) == [
-        "modularity", "DCI disentanglement", "InfoM", "affine readout R²"]
+        "modularity",
+        "DCI disentanglement",
+        "InfoM",
+        "affine readout R²",
+    ]
 
 
 def test_ten_digits_score_as_in_disentanglement_lib():
@@ -100,9 +115,10 @@ def test_ten_digits_score_as_in_disentanglement_lib():
     assert shuffled.drop("modularity").max() < 0.2 and shuffled["modularity"] < 0.5
 
 
-@pytest.mark.parametrize("noise, most", [
-    (False, {}), (True, {"FactorVAE score": 0.6, "modularity": 0.7, "InfoM": 1, "InfoC": 1}),
-])
+@pytest.mark.parametrize(
+    "noise, most",
+    [(False, {}), (True, {"FactorVAE score": 0.6, "modularity": 0.7, "InfoM": 1, "InfoC": 1})],
+)
 def test_with_fifty_codes_the_scores_are_coarse_and_in_range(noise, most):
     """A perfect code keeps what is not counted in bins; noise has up to 0.3 instead of 0."""
     codes, factors = hand_made(50)
@@ -121,8 +137,10 @@ def test_correlated_factors_lower_some_scores_and_raise_others():
     factors = {"x": x, "y": 0.8 * x + 0.6 * other}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CorrelatedFactors)
-        both, once = (report(np.column_stack([x, latent]), factors)
-                      for latent in (factors["y"], x + 0.01 * noise))
+        both, once = (
+            report(np.column_stack([x, latent]), factors)
+            for latent in (factors["y"], x + 0.01 * noise)
+        )
     assert both.filter(regex="DCI|InfoE|MCC|R²|Factor").min() > 0.98
     assert both["SAP"] < 0.5 and both["InfoM"] < 0.8 and both["InfoC"] < 0.8 and both["MIG"] < 0.9
     assert once["MCC"] == pytest.approx(0.9, abs=0.01)  # (1 + 0.8) / 2

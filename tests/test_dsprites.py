@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from sbd_utils.worlds import dsprites
+from sbd_utils.data import dsprites
 
 TURN = 2 * np.pi
 
@@ -39,6 +39,7 @@ def save(tmp_path):
         arrays = {k: v for k, v in (layout() | changed).items() if v is not None}
         np.savez_compressed(tmp_path / "dsprites.npz", **arrays)
         return tmp_path / "dsprites.npz"
+
     return save
 
 
@@ -62,8 +63,11 @@ def test_every_image_and_factor_in_order_and_no_pickle(save, monkeypatch, block)
 def test_shapes_are_those_that_the_values_tell_where_some_are_left_out(save):
     rows = slice(16, 48)  # no squares
     classes = layout()["latents_classes"][rows] - [0, 1, 0, 0, 0, 0]
-    some = save(imgs=layout()["imgs"][rows], latents_classes=classes,
-                latents_values=layout()["latents_values"][rows])
+    some = save(
+        imgs=layout()["imgs"][rows],
+        latents_classes=classes,
+        latents_values=layout()["latents_values"][rows],
+    )
     assert dsprites.read(some).factors["shape"].tolist() == [1] * 16 + [2] * 16
 
 
@@ -93,35 +97,73 @@ VALUES, CLASSES, IMAGES = (layout()[key] for key in ("latents_values", "latents_
 TWICE = [0, 0, *range(2, 48)]
 
 
-@pytest.mark.parametrize("changed, says", [
-    ({"imgs": None}, "path must be dSprites' .npz file, got PATH without imgs.npy"),
-    ({"latents_classes": None, "imgs": None}, "got PATH without imgs.npy, latents_classes.npy"),
-    ({"imgs": IMAGES[:47]}, "imgs must be uint8 [48, 64, 64], got uint8 [47, 64, 64]"),
-    ({"imgs": IMAGES[..., :32]}, "imgs must be uint8 [48, 64, 64], got uint8 [48, 64, 32]"),
-    ({"imgs": IMAGES[..., None]}, "got uint8 [48, 64, 64, 1]"),
-    ({"imgs": IMAGES.astype(float)}, "imgs must be uint8 [48, 64, 64], got float64 [48"),
-    ({"imgs": np.asfortranarray(IMAGES)},
-     "imgs must be uint8 [48, 64, 64], got uint8 [48, 64, 64] in Fortran order"),
-    ({"imgs": layout()["metadata"]}, "imgs must be uint8 [48, 64, 64], got object []"),
-    ({"imgs": IMAGES * 255}, "imgs must be of 0 and 1, got 255"),
-    ({"latents_values": VALUES[:, 1:]}, "latents_values must be float64 [N, 6], got float64 [48,"),
-    ({"latents_values": VALUES[:0]}, "latents_values must be float64 [N, 6], got float64 [0, 6]"),
-    ({"latents_values": VALUES.astype(object)}, "latents_values must be float64 [N, 6], got objec"),
-    ({"latents_values": VALUES * [1, 1, 1, 2, 1, 1]}, "latents_values must have angle up to 6.283"),
-    ({"latents_values": VALUES * [1, 1, 1, 1, 1, np.nan]}, "latents_values must have y up to 1"),
-    ({"latents_values": VALUES * [1, 1, 1, 1, 1, 1 + 1.2e-6]}, "latents_values must have y up to"),
-    ({"latents_classes": CLASSES[::-1]}, "latents_classes must number the values of shape in"),
-    ({"latents_values": VALUES[:, [0, 1, 2, 3, 5, 4]].copy("C")}, "number the values of x"),
-    ({"latents_values": VALUES[[*range(14), 15, 14, *range(16, 48)]]}, "number the values of y"),
-    ({"latents_classes": CLASSES[:47], "latents_values": VALUES[:47], "imgs": IMAGES[:47]},
-     "latents_classes must be 48 rows, one per combination, got 47 of them in 47"),
-    ({"latents_classes": CLASSES[TWICE], "latents_values": VALUES[TWICE]},
-     "latents_classes must be 48 rows, one per combination, got 47 of them in 48"),
-    ({"latents_values": VALUES - [0, 0.5, 0, 0, 0, 0]}, "latents_values must have shape up to 3"),
-    ({"latents_values": VALUES * [1, 0.75, 1, 1, 1, 1] + [0, 0.25, 0, 0, 0, 0]},
-     "latents_values must have whole numbers for shape"),
-    ({"latents_classes": CLASSES[:9]}, "latents_classes must be int64 [48, 6], got int64 [9, 6]"),
-])
+@pytest.mark.parametrize(
+    "changed, says",
+    [
+        ({"imgs": None}, "path must be dSprites' .npz file, got PATH without imgs.npy"),
+        ({"latents_classes": None, "imgs": None}, "got PATH without imgs.npy, latents_classes.npy"),
+        ({"imgs": IMAGES[:47]}, "imgs must be uint8 [48, 64, 64], got uint8 [47, 64, 64]"),
+        ({"imgs": IMAGES[..., :32]}, "imgs must be uint8 [48, 64, 64], got uint8 [48, 64, 32]"),
+        ({"imgs": IMAGES[..., None]}, "got uint8 [48, 64, 64, 1]"),
+        ({"imgs": IMAGES.astype(float)}, "imgs must be uint8 [48, 64, 64], got float64 [48"),
+        (
+            {"imgs": np.asfortranarray(IMAGES)},
+            "imgs must be uint8 [48, 64, 64], got uint8 [48, 64, 64] in Fortran order",
+        ),
+        ({"imgs": layout()["metadata"]}, "imgs must be uint8 [48, 64, 64], got object []"),
+        ({"imgs": IMAGES * 255}, "imgs must be of 0 and 1, got 255"),
+        (
+            {"latents_values": VALUES[:, 1:]},
+            "latents_values must be float64 [N, 6], got float64 [48,",
+        ),
+        (
+            {"latents_values": VALUES[:0]},
+            "latents_values must be float64 [N, 6], got float64 [0, 6]",
+        ),
+        (
+            {"latents_values": VALUES.astype(object)},
+            "latents_values must be float64 [N, 6], got objec",
+        ),
+        (
+            {"latents_values": VALUES * [1, 1, 1, 2, 1, 1]},
+            "latents_values must have angle up to 6.283",
+        ),
+        (
+            {"latents_values": VALUES * [1, 1, 1, 1, 1, np.nan]},
+            "latents_values must have y up to 1",
+        ),
+        (
+            {"latents_values": VALUES * [1, 1, 1, 1, 1, 1 + 1.2e-6]},
+            "latents_values must have y up to",
+        ),
+        ({"latents_classes": CLASSES[::-1]}, "latents_classes must number the values of shape in"),
+        ({"latents_values": VALUES[:, [0, 1, 2, 3, 5, 4]].copy("C")}, "number the values of x"),
+        (
+            {"latents_values": VALUES[[*range(14), 15, 14, *range(16, 48)]]},
+            "number the values of y",
+        ),
+        (
+            {"latents_classes": CLASSES[:47], "latents_values": VALUES[:47], "imgs": IMAGES[:47]},
+            "latents_classes must be 48 rows, one per combination, got 47 of them in 47",
+        ),
+        (
+            {"latents_classes": CLASSES[TWICE], "latents_values": VALUES[TWICE]},
+            "latents_classes must be 48 rows, one per combination, got 47 of them in 48",
+        ),
+        (
+            {"latents_values": VALUES - [0, 0.5, 0, 0, 0, 0]},
+            "latents_values must have shape up to 3",
+        ),
+        (
+            {"latents_values": VALUES * [1, 0.75, 1, 1, 1, 1] + [0, 0.25, 0, 0, 0, 0]},
+            "latents_values must have whole numbers for shape",
+        ),
+        (
+            {"latents_classes": CLASSES[:9]},
+            "latents_classes must be int64 [48, 6], got int64 [9, 6]",
+        ),
+    ],
+)
 def test_another_layout_is_refused(save, changed, says):
     path = save(**changed)
     with pytest.raises(ValueError) as caught:
@@ -141,7 +183,8 @@ def test_another_file_is_refused(tmp_path, save):
             dsprites.read(path)
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(
-        header, {"descr": "|u1", "fortran_order": False, "shape": (48, 64, 64)})
+        header, {"descr": "|u1", "fortran_order": False, "shape": (48, 64, 64)}
+    )
     with zipfile.ZipFile(save(imgs=None), "a") as archive:
         archive.writestr("imgs.npy", header.getvalue() + bytes(100))
     with pytest.raises(ValueError, match="^path must be .*: imgs ends early"):
@@ -151,8 +194,11 @@ def test_another_file_is_refused(tmp_path, save):
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_LZMA) as archive:
         for key in ("imgs", "latents_values", "latents_classes"):
             archive.writestr(f"{key}.npy", bytes(5000))
-    for cut in (whole[:len(whole) // 2], whole[:5000] + bytes(50) + whole[5050:],
-                packed.getvalue()):
+    for cut in (
+        whole[: len(whole) // 2],
+        whole[:5000] + bytes(50) + whole[5050:],
+        packed.getvalue(),
+    ):
         text.write_bytes(cut)
         with pytest.raises(ValueError, match=" must "):
             dsprites.read(text)

@@ -8,12 +8,12 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from sbd_utils.worlds.factors import Choice, Interval, Minus, Product, Union
-from sbd_utils.worlds.rules import Dependent, Rule, Where
+from sbd_utils.data.factors import Continuous, Discrete, Product, SetMinus, Union
+from sbd_utils.data.rules import Dependent, Rule, Where
 
-X, Y = Interval("x", 0, 1), Interval("y", 0, 1)
-SQUARE, SHAPE = X * Y, Choice("shape", (0, 1, 4))
-CORNER = Interval("x", 0.5, 1) * Interval("y", 0.5, 1)
+X, Y = Continuous("x", 0, 1), Continuous("y", 0, 1)
+SQUARE, SHAPE = X * Y, Discrete("shape", (0, 1, 4))
+CORNER = Continuous("x", 0.5, 1) * Continuous("y", 0.5, 1)
 
 
 def add_below(x, y):
@@ -27,10 +27,24 @@ def half(x):
 BELOW, HALF = Rule("x + y < 1", ("x", "y"), add_below), Rule("h = x / 2", ("x",), half)
 RARE = Where(X, Rule("x < 0.01", ("x",), lambda x: x < 0.01))
 TRIANGLE = Where(SQUARE, BELOW)
-HUED = Dependent(SQUARE, Interval("h", 0, 1, periodic=True), HALF)
-SETS = [X, SHAPE, SQUARE, SQUARE * SHAPE, SQUARE - CORNER, SQUARE - X, SQUARE | CORNER,
-        Interval("x", 0, 0.6) * Y | Interval("x", 0.4, 1) * Y, TRIANGLE, TRIANGLE * SHAPE, HUED,
-        HUED - CORNER, (SQUARE - CORNER) & TRIANGLE, SHAPE - Choice("shape", (1,)), HUED * SHAPE]
+HUED = Dependent(SQUARE, Continuous("h", 0, 1, periodic=True), HALF)
+SETS = [
+    X,
+    SHAPE,
+    SQUARE,
+    SQUARE * SHAPE,
+    SQUARE - CORNER,
+    SQUARE - X,
+    SQUARE | CORNER,
+    Continuous("x", 0, 0.6) * Y | Continuous("x", 0.4, 1) * Y,
+    TRIANGLE,
+    TRIANGLE * SHAPE,
+    HUED,
+    HUED - CORNER,
+    (SQUARE - CORNER) & TRIANGLE,
+    SHAPE - Discrete("shape", (1,)),
+    HUED * SHAPE,
+]
 
 
 def draw(factors, count=1000, seed=0):
@@ -47,7 +61,7 @@ def test_draws_are_inside_of_the_told_kind_and_repeat_on_reseeding(factors):
     assert tuple(first) == factors.names == tuple(one.name for one in factors.factors)
     for factor in factors.factors:
         column = first[factor.name]
-        whole = isinstance(factor, Choice) and all(isinstance(v, int) for v in factor.values)
+        whole = isinstance(factor, Discrete) and all(isinstance(v, int) for v in factor.values)
         assert column.shape == (1000,)
         assert column.dtype == (torch.int64 if whole else torch.float32)
         assert torch.equal(column, again[factor.name])
@@ -57,36 +71,55 @@ def test_draws_are_inside_of_the_told_kind_and_repeat_on_reseeding(factors):
 
 @pytest.mark.parametrize("factors", SETS, ids=repr)
 def test_a_set_is_a_value_that_its_repr_tells(factors):
-    assert eval(repr(factors), {**globals(), "Rule": lambda text, names: {
-        rule.text: rule for rule in (BELOW, HALF)}[text]}) == factors
+    assert (
+        eval(
+            repr(factors),
+            {
+                **globals(),
+                "Rule": lambda text, names: {rule.text: rule for rule in (BELOW, HALF)}[text],
+            },
+        )
+        == factors
+    )
     copy = pickle.loads(pickle.dumps(factors))
     assert copy == factors and hash(copy) == hash(factors) and repr(copy) == repr(factors)
 
 
 def test_equal_sets_have_equal_reprs():
-    assert repr(Interval("x", 0, 1)) == repr(Interval("x", np.float64(0), np.float32(1.0)))
-    assert repr(Choice("a", (1, 2.0))) == repr(Choice("a", (np.int64(1), 2)))
-    assert Choice("a", (1, 2.5)).values == (1.0, 2.5)
-    assert repr(Interval("x", -0.0, 1)) == repr(X)
+    assert repr(Continuous("x", 0, 1)) == repr(Continuous("x", np.float64(0), np.float32(1.0)))
+    assert repr(Discrete("a", (1, 2.0))) == repr(Discrete("a", (np.int64(1), 2)))
+    assert Discrete("a", (1, 2.5)).values == (1.0, 2.5)
+    assert repr(Continuous("x", -0.0, 1)) == repr(X)
     assert X * (Y * SHAPE) == (X * Y) * SHAPE == Product((X, Y, SHAPE))
     assert SQUARE | (CORNER | SQUARE) == (SQUARE | CORNER) | SQUARE
 
 
 def test_contains_by_hand():
     given = points([0.5, 0.5], [0.2, 0.9], [1, 1], [1.01, 0.5], [0, 0], [0.4, 0.6])
-    for factors, wanted in ((SQUARE, "111011"), (CORNER, "101000"), (SQUARE - CORNER, "010011"),
-                            (TRIANGLE, "000010"), (SQUARE | CORNER, "111011"),
-                            (SQUARE & CORNER, "101000")):
+    for factors, wanted in (
+        (SQUARE, "111011"),
+        (CORNER, "101000"),
+        (SQUARE - CORNER, "010011"),
+        (TRIANGLE, "000010"),
+        (SQUARE | CORNER, "111011"),
+        (SQUARE & CORNER, "101000"),
+    ):
         assert factors.contains(given).tolist() == [mark == "1" for mark in wanted], factors
     assert SHAPE.contains({"shape": torch.tensor([0, 1, 2, 4])}).tolist() == [1, 1, 0, 1]
-    third = Interval("x", 0.1, 0.9)
+    third = Continuous("x", 0.1, 0.9)
     assert third.contains({"x": torch.tensor([0.1, 0.9, 0.1 - 1e-7, 0.9 + 1e-7])}).tolist() == [
-        True, True, False, False]
+        True,
+        True,
+        False,
+        False,
+    ]
     assert third.contains({"x": torch.tensor([0.1, 0.9], dtype=torch.float64)}).all()
-    ring = Dependent(X, Interval("h", 0, 1, periodic=True), Rule("h = 0", ("x",), torch.zeros_like))
+    ring = Dependent(
+        X, Continuous("h", 0, 1, periodic=True), Rule("h = 0", ("x",), torch.zeros_like)
+    )
     edge = {"x": torch.full((3,), 0.5), "h": torch.tensor([0, 1, 0.5])}
     assert ring.contains(edge).tolist() == [True, True, False]
-    steep = Dependent(X, Interval("h", 0, 1, periodic=True), Rule("3 x", ("x",), lambda x: 3 * x))
+    steep = Dependent(X, Continuous("h", 0, 1, periodic=True), Rule("3 x", ("x",), lambda x: 3 * x))
     far = {"x": torch.tensor([0.9, 0.9, 0.1]), "h": torch.tensor([0.5, 0.7, 0.3])}
     assert steep.contains(far).tolist() == [False, True, True]
     found = draw(steep)
@@ -96,7 +129,7 @@ def test_contains_by_hand():
 
 
 def test_laws_of_sets():
-    a, b = Interval("x", 0.1, 0.7) * Y, X * Interval("y", 0.3, 0.8)
+    a, b = Continuous("x", 0.1, 0.7) * Y, X * Continuous("y", 0.3, 0.8)
     given = draw(SQUARE, 4000)
 
     def same(one, other):
@@ -115,14 +148,20 @@ def cells(found, side=8):
     return torch.bincount(x * side + y, minlength=side * side).view(side, side).numpy()
 
 
-@pytest.mark.parametrize("factors, filled", [
-    (SQUARE, lambda i, j: True), (SQUARE - CORNER, lambda i, j: i < 4 or j < 4),
-    # The parts overlap in a quarter of each: counted twice, their middle would be twice as full.
-    (Interval("x", 0, 0.75) * Interval("y", 0, 0.75) | CORNER,
-     lambda i, j: i < 6 and j < 6 or i > 3 and j > 3),
-    (SQUARE & CORNER, lambda i, j: i > 3 and j > 3),
-    (HUED, lambda i, j: True),
-])
+@pytest.mark.parametrize(
+    "factors, filled",
+    [
+        (SQUARE, lambda i, j: True),
+        (SQUARE - CORNER, lambda i, j: i < 4 or j < 4),
+        # The parts overlap in a quarter of each: counted twice, their middle would be too full.
+        (
+            Continuous("x", 0, 0.75) * Continuous("y", 0, 0.75) | CORNER,
+            lambda i, j: i < 6 and j < 6 or i > 3 and j > 3,
+        ),
+        (SQUARE & CORNER, lambda i, j: i > 3 and j > 3),
+        (HUED, lambda i, j: True),
+    ],
+)
 def test_draws_are_uniform(factors, filled):
     found, mask = cells(draw(factors, 20_000)), np.fromfunction(np.vectorize(filled), (8, 8))
     assert not found[~mask].any()
@@ -137,8 +176,8 @@ def test_a_restricted_part_is_uniform_and_so_are_choices():
     assert chisquare(found[area > 0], expected).pvalue > 0.01
     assert chisquare(np.bincount(draw(SHAPE, 20_000)["shape"])[[0, 1, 4]]).pvalue > 0.01
     rounded = tuple(torch.tensor([0.1, 0.3]).tolist())  # which are not the 0.1 and 0.3 of float64
-    assert len((Choice("a", (0.1, 0.2)) | Choice("a", rounded)).grid(1)["a"]) == 3
-    both = SHAPE | Choice("shape", (4, 2))
+    assert len((Discrete("a", (0.1, 0.2)) | Discrete("a", rounded)).grid(1)["a"]) == 3
+    both = SHAPE | Discrete("shape", (4, 2))
     assert chisquare(np.bincount(draw(both, 20_000)["shape"])[[0, 1, 2, 4]]).pvalue > 0.01
 
 
@@ -154,13 +193,14 @@ def test_a_dependent_factor_follows_and_is_not_free():
 
 
 def test_a_rule_may_round_out_of_its_range_and_spoils_no_other_column():
-    falling = Dependent(Interval("x", 0, 0.6), Interval("h", 0.4, 1),
-                        Rule("h = 1 - x", ("x",), lambda x: 1 - x))
+    falling = Dependent(
+        Continuous("x", 0, 0.6), Continuous("h", 0.4, 1), Rule("h = 1 - x", ("x",), lambda x: 1 - x)
+    )
     assert falling.grid(3)["h"].tolist() == pytest.approx([1, 0.7, 0.4])
     assert falling.factor.contains(falling.grid(3)).all()
     in_place = Where(X, Rule("x < 1/2", ("x",), lambda x: x.mul_(2) < 1))
     assert 0.4 < draw(in_place)["x"].max() < 0.5
-    same = Dependent(X, Interval("h", 0, 1), Rule("h = x", ("x",), lambda x: x))
+    same = Dependent(X, Continuous("h", 0, 1), Rule("h = x", ("x",), lambda x: x))
     found = draw(same)
     found["h"] += 1
     assert found["x"].max() < 1
@@ -169,13 +209,21 @@ def test_a_rule_may_round_out_of_its_range_and_spoils_no_other_column():
 def test_grids_by_hand():
     grid = (SQUARE * SHAPE).grid({"x": 3, "y": 2})
     assert list(zip(*(column.tolist() for column in grid.values()), strict=True)) == [
-        (x, y, shape) for x in (0, 0.5, 1) for y in (0, 1) for shape in (0, 1, 4)]
+        (x, y, shape) for x in (0, 0.5, 1) for y in (0, 1) for shape in (0, 1, 4)
+    ]
     assert grid["shape"].dtype == torch.int64
-    angle = Interval("angle", 0, 2 * math.pi, periodic=True)
+    angle = Continuous("angle", 0, 2 * math.pi, periodic=True)
     torch.testing.assert_close(angle.grid(4)["angle"], torch.arange(4) * torch.pi / 2)
-    counts = [(SQUARE, 25), (SQUARE - CORNER, 16), (TRIANGLE, 10), (SQUARE & CORNER, 9),
-              (TRIANGLE * SHAPE, 30), (SQUARE - CORNER | CORNER, 25), (HUED - CORNER, 16),
-              (angle - Choice("angle", (0,)), 4)]
+    counts = [
+        (SQUARE, 25),
+        (SQUARE - CORNER, 16),
+        (TRIANGLE, 10),
+        (SQUARE & CORNER, 9),
+        (TRIANGLE * SHAPE, 30),
+        (SQUARE - CORNER | CORNER, 25),
+        (HUED - CORNER, 16),
+        (angle - Discrete("angle", (0,)), 4),
+    ]
     for factors, count in counts:
         grid = factors.grid(5)
         assert {len(column) for column in grid.values()} == {count}, factors
@@ -183,66 +231,105 @@ def test_grids_by_hand():
         assert len(set(zip(*(column.tolist() for column in grid.values()), strict=True))) == count
 
 
-@pytest.mark.parametrize("factors", [
-    SQUARE - SQUARE, SQUARE - X, SHAPE - SHAPE, (SQUARE - CORNER) & CORNER,
-    Where(X, Rule("x > 2", ("x",), lambda x: x > 2)), (X - X) * SHAPE,
-    X - (Interval("x", 0, 0.499999) | Interval("x", 0.5, 1)), RARE - RARE,
-])
+@pytest.mark.parametrize(
+    "factors",
+    [
+        SQUARE - SQUARE,
+        SQUARE - X,
+        SHAPE - SHAPE,
+        (SQUARE - CORNER) & CORNER,
+        Where(X, Rule("x > 2", ("x",), lambda x: x > 2)),
+        (X - X) * SHAPE,
+        X - (Continuous("x", 0, 0.499999) | Continuous("x", 0.5, 1)),
+        RARE - RARE,
+    ],
+)
 def test_empty_and_nearly_empty_sets_are_refused(factors):
     with pytest.raises(ValueError, match="^a set must have something in it, got . of 1"):
         draw(factors)
 
 
 def test_a_small_part_is_found():
-    sliver = X - Interval("x", 0.001, 1)
+    sliver = X - Continuous("x", 0.001, 1)
     assert draw(sliver, 50)["x"].max() < 0.001
-    assert len(draw(X - Interval("x", 9e-5, 1), 100)["x"]) == 100
+    assert len(draw(X - Continuous("x", 9e-5, 1), 100)["x"]) == 100
     with pytest.raises(ValueError, match="got .. of 1048576 draws"):  # of 2**20, below 2**6
-        draw(X - Interval("x", 4.5e-5, 1), 100)
+        draw(X - Continuous("x", 4.5e-5, 1), 100)
 
 
-@pytest.mark.parametrize("call, says", [
-    (lambda: Interval("x", 1, 1), "high must be above low = 1, got 1"),
-    (lambda: Interval("t", 1.7e9, 1.7e9 + 60), "high must be as far above low = 1.7e+09"),
-    (lambda: Interval("x", 0, 1e39), "high must be as far above low = 0 as"),
-    (lambda: Interval("x", -3e38, 3e38), "high must be as far above low = -3e+38 as float32 can"),
-    (lambda: Choice("a", (1, 1.0)), "values must be different numbers"),
-    (lambda: Choice("a", (0.1, 0.1 + 1e-10)), "values must be different numbers"),
-    (lambda: Choice("a", (2**25,)), "values must be a number in"),
-    (lambda: Choice("a", [1]), "values must be a tuple of numbers"),
-    (lambda: X * X, "parts must be sets of different factors, got ('x', 'x')"),
-    (lambda: X * 3, "parts must be a FactorSet, got 3"),
-    (lambda: X | Y, "parts must be sets of the same factors, got (('x',), ('y',))"),
-    (lambda: X | Choice("x", (1,)), "parts must be sets of factors of the same kind"),
-    (lambda: X | Interval("x", 0, 1, periodic=True), "parts must be sets of factors of the same"),
-    (lambda: HUED | HUED, "parts must be sets without a dependent factor"),
-    (lambda: X - SQUARE, "hole must be a set of factors among x, got ('x', 'y')"),
-    (lambda: Interval("h", 0, 1, True) - Interval("h", 0.9, 1.1, True),
-     "hole must be within the range of h, which goes around"),
-    *((lambda part=part: Interval("h", 0, 1, True) - part,
-       "hole must be within the range of h, which goes around")
-      for part in (Interval("h", 0.9, 1.1), Choice("h", (0, 1.5)))),
-    (lambda: Where(X, BELOW), "rule must be one of factors among x, got Rule("),
-    (lambda: Dependent(SQUARE, X, HALF), "factor must be a new one, got 'x'"),
-    (lambda: draw(Where(SQUARE, Rule("x", ("x",), lambda x: x))), "what 'x' gives must be bool ["),
-    (lambda: draw(Dependent(X, Interval("h", 0, 0.1), HALF)),
-     "what 'h = x / 2' gives must be inside Interval(name='h', low=0.0, high=0.1, periodic=False)"),
-    (lambda: draw(Dependent(X, Interval("h", 0, 1), Rule("log", ("x",), lambda x: (-x).log()))),
-     "what 'log' gives must be inside Interval"),
-    (lambda: draw(Dependent(X, Interval("h", 0, 1), Rule("no", ("x",), lambda x: 3))),
-     "what 'no' gives must be numbers [1000], got 3"),
-    (lambda: SQUARE.grid({"x": 3}), "steps must be a mapping of x, y, got ['x']"),
-    (lambda: SQUARE.grid({"x": 3, "y": 0}), "steps must be a whole number of at least 1"),
-    (lambda: HUED.grid({"x": 3, "y": 3, "h": 3}), "steps must be a mapping of x, y, got"),
-    (lambda: (X - Interval("x", 0, 0.4) - Interval("x", 0.6, 1)).grid(2),
-     "steps must be fine enough for the grid to meet the set"),
-    (lambda: SQUARE.contains({"x": torch.zeros(2)}), "factors must be a mapping of x, y, got"),
-    (lambda: SQUARE.contains({"x": torch.zeros(2), "y": torch.zeros(3)}),
-     "factors['y'] must be a tensor of numbers [2], got Tensor of torch.float32, shape [3]"),
-    (lambda: X.contains({"x": torch.tensor([math.nan])}), "factors['x'] must be finite"),
-    (lambda: Minus(X, 3), "hole must be a FactorSet, got 3"),
-    (lambda: Union(()), "parts must be a tuple of FactorSets, got ()"),
-])
+@pytest.mark.parametrize(
+    "call, says",
+    [
+        (lambda: Continuous("x", 1, 1), "high must be above low = 1, got 1"),
+        (lambda: Continuous("t", 1.7e9, 1.7e9 + 60), "high must be as far above low = 1.7e+09"),
+        (lambda: Continuous("x", 0, 1e39), "high must be as far above low = 0 as"),
+        (
+            lambda: Continuous("x", -3e38, 3e38),
+            "high must be as far above low = -3e+38 as float32 can",
+        ),
+        (lambda: Discrete("a", (1, 1.0)), "values must be different numbers"),
+        (lambda: Discrete("a", (0.1, 0.1 + 1e-10)), "values must be different numbers"),
+        (lambda: Discrete("a", (2**25,)), "values must be a number in"),
+        (lambda: Discrete("a", [1]), "values must be a tuple of numbers"),
+        (lambda: X * X, "parts must be sets of different factors, got ('x', 'x')"),
+        (lambda: X * 3, "parts must be a FactorSet, got 3"),
+        (lambda: X | Y, "parts must be sets of the same factors, got (('x',), ('y',))"),
+        (lambda: X | Discrete("x", (1,)), "parts must be sets of factors of the same kind"),
+        (
+            lambda: X | Continuous("x", 0, 1, periodic=True),
+            "parts must be sets of factors of the same",
+        ),
+        (lambda: HUED | HUED, "parts must be sets without a dependent factor"),
+        (lambda: X - SQUARE, "hole must be a set of factors among x, got ('x', 'y')"),
+        (
+            lambda: Continuous("h", 0, 1, True) - Continuous("h", 0.9, 1.1, True),
+            "hole must be within the range of h, which goes around",
+        ),
+        *(
+            (
+                lambda part=part: Continuous("h", 0, 1, True) - part,
+                "hole must be within the range of h, which goes around",
+            )
+            for part in (Continuous("h", 0.9, 1.1), Discrete("h", (0, 1.5)))
+        ),
+        (lambda: Where(X, BELOW), "rule must be one of factors among x, got Rule("),
+        (lambda: Dependent(SQUARE, X, HALF), "factor must be a new one, got 'x'"),
+        (
+            lambda: draw(Where(SQUARE, Rule("x", ("x",), lambda x: x))),
+            "what 'x' gives must be bool [",
+        ),
+        (
+            lambda: draw(Dependent(X, Continuous("h", 0, 0.1), HALF)),
+            "what 'h = x / 2' gives must be inside Continuous(name='h', low=0.0, high=0.1, "
+            "periodic=False)",
+        ),
+        (
+            lambda: draw(
+                Dependent(X, Continuous("h", 0, 1), Rule("log", ("x",), lambda x: (-x).log()))
+            ),
+            "what 'log' gives must be inside Continuous",
+        ),
+        (
+            lambda: draw(Dependent(X, Continuous("h", 0, 1), Rule("no", ("x",), lambda x: 3))),
+            "what 'no' gives must be numbers [1000], got 3",
+        ),
+        (lambda: SQUARE.grid({"x": 3}), "steps must be a mapping of x, y, got ['x']"),
+        (lambda: SQUARE.grid({"x": 3, "y": 0}), "steps must be a whole number of at least 1"),
+        (lambda: HUED.grid({"x": 3, "y": 3, "h": 3}), "steps must be a mapping of x, y, got"),
+        (
+            lambda: (X - Continuous("x", 0, 0.4) - Continuous("x", 0.6, 1)).grid(2),
+            "steps must be fine enough for the grid to meet the set",
+        ),
+        (lambda: SQUARE.contains({"x": torch.zeros(2)}), "factors must be a mapping of x, y, got"),
+        (
+            lambda: SQUARE.contains({"x": torch.zeros(2), "y": torch.zeros(3)}),
+            "factors['y'] must be a tensor of numbers [2], got Tensor of torch.float32, shape [3]",
+        ),
+        (lambda: X.contains({"x": torch.tensor([math.nan])}), "factors['x'] must be finite"),
+        (lambda: SetMinus(X, 3), "hole must be a FactorSet, got 3"),
+        (lambda: Union(()), "parts must be a tuple of FactorSets, got ()"),
+    ],
+)
 def test_doors(call, says):
     with pytest.raises(ValueError) as caught:
         call()

@@ -9,9 +9,10 @@ from matplotlib.colors import to_hex, to_rgba
 from numpy.testing import assert_allclose
 from PIL import Image
 
-from sbd_utils.figures import charts, pictures
-from sbd_utils.figures.geometry import geometry, geometry_epochs, geometry_movie, wanted_widths
-from sbd_utils.figures.style import (
+from sbd_utils.metrics.geometry import lattice_places
+from sbd_utils.plots import charts, pictures
+from sbd_utils.plots.geometry import geometry, geometry_epochs, geometry_movie, wanted_widths
+from sbd_utils.plots.style import (
     DECODER_COLORS,
     FACTOR_COLORS,
     NAMES,
@@ -20,14 +21,14 @@ from sbd_utils.figures.style import (
     looks,
     new_figure,
 )
-from sbd_utils.measures.geometry import lattice_places
 
 RED, BLUE = "#D55E00", "#0072B2"  # DeConv and Spatial Broadcast, everywhere
 COLORS = {"deconv": RED, "sbd": BLUE, "mine": "#009E73", "yours": "#CC79A7"}
 LABELS = {"deconv": "DeConv", "sbd": "Spatial Broadcast", "mine": "mine", "yours": "yours"}
 RANDOM = np.random.default_rng(0)
 sets_of_names = pytest.mark.parametrize(
-    "names", [["sbd"], ["mine"], ["sbd", "deconv"], ["mine", "deconv", "yours", "sbd"]],
+    "names",
+    [["sbd"], ["mine"], ["sbd", "deconv"], ["mine", "deconv", "yours", "sbd"]],
     ids=" ".join,
 )
 
@@ -44,10 +45,13 @@ def lines(axes):
 def legend(figure):
     """Label to the color of its handle."""
     (box,) = figure.legends or [axes.get_legend() for axes in figure.axes if axes.get_legend()]
-    colors = [handle.get_color() if hasattr(handle, "get_color") else handle.get_facecolor()
-              for handle in box.legend_handles]
-    return {text.get_text(): to_hex(c).upper() for text, c in
-            zip(box.get_texts(), colors, strict=True)}
+    colors = [
+        handle.get_color() if hasattr(handle, "get_color") else handle.get_facecolor()
+        for handle in box.legend_handles
+    ]
+    return {
+        text.get_text(): to_hex(c).upper() for text, c in zip(box.get_texts(), colors, strict=True)
+    }
 
 
 def shown(axes):
@@ -61,7 +65,10 @@ def ticks(axis):
 
 def test_the_palette():
     assert (DECODER_COLORS, NAMES["deconv"], NAMES["sbd"]) == (
-        {"deconv": RED, "sbd": BLUE}, "DeConv", "Spatial Broadcast")
+        {"deconv": RED, "sbd": BLUE},
+        "DeConv",
+        "Spatial Broadcast",
+    )
     assert FACTOR_COLORS == {"x": "#009E73", "y": "#CC79A7", "color": "#E69F00"}
     assert charts.END_COLORS == {"plain": RED, "coordconv": BLUE}
     assert charts.START_COLORS == {"linear": RED, "broadcast": BLUE}
@@ -71,16 +78,27 @@ def test_looks_gives_each_name_a_color_of_its_own_and_a_label():
     names = ["sbd-width22", "sbd", "mine", "deconv", "yours"]
     found = looks(names + names)
     assert list(found) == names
-    assert [c for c, _ in found.values()] == [BLUE, OTHER_COLORS[0], OTHER_COLORS[1], RED,
-                                              OTHER_COLORS[2]]
+    assert [c for c, _ in found.values()] == [
+        BLUE,
+        OTHER_COLORS[0],
+        OTHER_COLORS[1],
+        RED,
+        OTHER_COLORS[2],
+    ]
     assert [label for _, label in found.values()] == [
-        "Spatial Broadcast, 22 channels", "Spatial Broadcast", "mine", "DeConv", "yours"]
+        "Spatial Broadcast, 22 channels",
+        "Spatial Broadcast",
+        "mine",
+        "DeConv",
+        "yours",
+    ]
     assert looks(["plain-kernel2"], charts.END_COLORS) == {"plain-kernel2": (RED, "plain-kernel2")}
 
 
-@pytest.mark.parametrize("given", [
-    {"name": "../a"}, {"name": ""}, {"alt": " "}, {"alt": None}, {"figure": None}, {"chart": 1},
-])
+@pytest.mark.parametrize(
+    "given",
+    [{"name": "../a"}, {"name": ""}, {"alt": " "}, {"alt": None}, {"figure": None}, {"chart": 1}],
+)
 def test_a_picture_has_a_name_and_a_text(given):
     with pytest.raises(ValueError, match="must be"):
         Picture(**{"figure": new_figure(), "name": "some_name", "alt": "text"} | given)
@@ -108,9 +126,10 @@ def test_image_grid_has_its_images_and_labels_in_order():
     assert (figure.get_suptitle(), figure.get_supxlabel()) == ("title", "below")
 
 
-@pytest.mark.parametrize("names, latent_dim", [
-    (["sbd"], 10), (["mine"], 1), (["sbd", "deconv"], 7), (["mine", "deconv", "yours", "sbd"], 2),
-])
+@pytest.mark.parametrize(
+    "names, latent_dim",
+    [(["sbd"], 10), (["mine"], 1), (["sbd", "deconv"], 7), (["mine", "deconv", "yours", "sbd"], 2)],
+)
 def test_traversals(names, latent_dim):
     inputs = RANDOM.uniform(size=(3, 3, 8, 8))
     drawn = {name: RANDOM.uniform(size=inputs.shape) for name in names}
@@ -123,7 +142,10 @@ def test_traversals(names, latent_dim):
             for axes, image in zip(cells, images, strict=True):
                 assert_allclose(shown(axes), image.transpose(1, 2, 0))
         assert [axes.get_ylabel() for axes in rows[:, 0]] == [
-            "input", "recon-\nstruction", *(f"latent {k + 1}" for k in range(latent_dim))]
+            "input",
+            "recon-\nstruction",
+            *(f"latent {k + 1}" for k in range(latent_dim)),
+        ]
         assert [axes.get_xlabel() for axes in rows[-1]] == ["-2", "0", "2"]
         framed = [axes.spines["top"].get_linewidth() > 2 for axes in part.axes]
         assert framed == [index == 1 for index in range(len(framed))]
@@ -133,8 +155,12 @@ def test_traversals(names, latent_dim):
 
 @sets_of_names
 def test_schematic(names):
-    steps = [("input", "", [5]), ("Linear", "", [8]), ("AppendCoordinates", "", [7, 16, 16]),
-             ("MyLayer", "3×3", [3, 16, 16])]
+    steps = [
+        ("input", "", [5]),
+        ("Linear", "", [8]),
+        ("AppendCoordinates", "", [7, 16, 16]),
+        ("MyLayer", "3×3", [3, 16, 16]),
+    ]
     figure = pictures.schematic(dict.fromkeys(names, steps))
     for name, axes in zip(names, figure.axes, strict=True):
         assert axes.get_title(loc="left") == f"{LABELS[name]} decoder"
@@ -168,10 +194,15 @@ def test_regions():
     assert axes.get_aspect() == 1
 
 
-@pytest.mark.parametrize("low, high, log, limits, colors", [
-    (-1, 3, False, (-3, 3), "RdBu_r"), (1, 3, False, (1, 3), "viridis"),
-    (1, 3, True, (1, 3), "viridis"), (-3, -1, False, (-3, -1), "viridis"),
-])
+@pytest.mark.parametrize(
+    "low, high, log, limits, colors",
+    [
+        (-1, 3, False, (-3, 3), "RdBu_r"),
+        (1, 3, False, (1, 3), "viridis"),
+        (1, 3, True, (1, 3), "viridis"),
+        (-3, -1, False, (-3, -1), "viridis"),
+    ],
+)
 def test_heat_maps_have_one_scale(low, high, log, limits, colors):
     first, second = np.full((2, 3), low, dtype=float), np.full((4, 4), high, dtype=float)
     second[0, 0] = np.nan
@@ -190,26 +221,35 @@ def test_heat_maps_have_one_scale(low, high, log, limits, colors):
 
 @sets_of_names
 def test_loss_curves(names):
-    histories = {name: {"reconstruction": [9.0, 5.0 + i], "kl": [3.0 + i, 4.0]}
-                 for i, name in enumerate(names)}
+    histories = {
+        name: {"reconstruction": [9.0, 5.0 + i], "kl": [3.0 + i, 4.0]}
+        for i, name in enumerate(names)
+    }
     figure = charts.loss_curves(histories, {"sbd": {"reconstruction": 1.0, "kl": 2.0}})
     for axes, term, last in zip(figure.axes, ("reconstruction", "kl"), (1, 2), strict=True):
         drawn = lines(axes)
         for name in names:
-            assert_allclose(drawn[LABELS[name]].get_xydata(), list(
-                enumerate(histories[name][term], start=1)))
+            assert_allclose(
+                drawn[LABELS[name]].get_xydata(), list(enumerate(histories[name][term], start=1))
+            )
             assert color(drawn[LABELS[name]]) == COLORS[name]
         posts = [line for line in axes.lines if line.get_marker() == "D" and line.get_xdata().size]
         assert [(color(post), post.get_ydata()) for post in posts] == [(BLUE, [last])] * (
-            "sbd" in names)
+            "sbd" in names
+        )
         (strip,) = (line.get_xdata()[0] for line in axes.lines if list(line.get_ydata()) == [0, 1])
         assert 150 < strip < charts.POST and all(post.get_xdata() > strip for post in posts)
         assert ticks(axes.xaxis)[-2:] == ["150", "post"]
         assert (axes.get_title(), axes.get_xlabel(), axes.get_ylabel(), axes.get_xscale()) == (
-            f"{'KL' if term == 'kl' else term} term", "epoch", "nats per image", "log")
+            f"{'KL' if term == 'kl' else term} term",
+            "epoch",
+            "nats per image",
+            "log",
+        )
     assert [axes.get_yscale() for axes in figure.axes] == ["log", "linear"]
     assert legend(figure) == {LABELS[name]: COLORS[name] for name in names} | {
-        "the post's last epoch": "#000000"}
+        "the post's last epoch": "#000000"
+    }
 
 
 @sets_of_names
@@ -230,8 +270,9 @@ def test_responses(names):
             *tracks, rings = axes.lines
             assert_allclose(rings.get_xydata(), starts)
             assert rings.get_markerfacecolor() == "none" and rings.get_markeredgecolor() == "black"
-            for line, dots, way, shades in zip(tracks, axes.collections, ways[name][:, k],
-                                               hues[name][:, k], strict=True):
+            for line, dots, way, shades in zip(
+                tracks, axes.collections, ways[name][:, k], hues[name][:, k], strict=True
+            ):
                 seen = np.isfinite(way[:, 0])
                 assert_allclose(line.get_xydata(), way[seen])
                 assert_allclose(dots.get_offsets(), way[seen])
@@ -244,8 +285,10 @@ def test_responses(names):
 @sets_of_names
 @pytest.mark.parametrize("latent_dim", [1, 2, 7, 10])
 def test_moves(names, latent_dim):
-    tables = {name: pd.DataFrame(RANDOM.uniform(size=(latent_dim, 3)), columns=["x", "y", "color"])
-              for name in names}
+    tables = {
+        name: pd.DataFrame(RANDOM.uniform(size=(latent_dim, 3)), columns=["x", "y", "color"])
+        for name in names
+    }
     figure = charts.moves(tables, 0.125)
     for name, axes in zip(names, figure.axes, strict=True):
         assert (axes.get_title(), color(axes.title)) == (LABELS[name], COLORS[name])
@@ -262,9 +305,14 @@ def test_moves(names, latent_dim):
 
 @sets_of_names
 def test_seed_spread(names):
-    rows = pd.DataFrame({"decoder": np.repeat(names, 5), "seed": [0, 1, 2, 3, 4] * len(names),
-                         "kl": np.arange(5.0 * len(names)),
-                         "mixing": [1, *[np.nan] * 4] * len(names)})
+    rows = pd.DataFrame(
+        {
+            "decoder": np.repeat(names, 5),
+            "seed": [0, 1, 2, 3, 4] * len(names),
+            "kl": np.arange(5.0 * len(names)),
+            "mixing": [1, *[np.nan] * 4] * len(names),
+        }
+    )
     figure = charts.seed_spread(rows, {"kl": "KL", "mixing": "share"}, {"kl": 1.5})
     assert [axes.get_title() for axes in figure.axes] == ["KL", "share"]
     kl, mixing = figure.axes
@@ -276,7 +324,7 @@ def test_seed_spread(names):
         assert (np.abs(line.get_xdata() - place) < 0.4).all() and color(line) == COLORS[name]
         assert mean.get_ydata()[0] == 5 * place + 2
         assert to_hex(mean.get_markeredgecolor()).upper() == COLORS[name]
-        span, interval = kl.collections[2 * place:2 * place + 2]
+        span, interval = kl.collections[2 * place : 2 * place + 2]
         assert_allclose(span.get_segments()[0][:, 1], [5 * place, 5 * place + 4])
         low, high = interval.get_segments()[0][:, 1]
         assert (low, high) == (5 * place, 5 * place + 4)  # of few seeds
@@ -291,17 +339,22 @@ def test_seed_spread(names):
     only = rows.assign(mixing=rows.mixing.where(rows.decoder == names[0]))
     assert len(charts.seed_spread(only, {"mixing": "share"}).axes[0].lines) == 1
     twice = pd.concat([rows, rows[rows.seed == 4]])
-    again, = charts.seed_spread(twice, {"kl": "KL"}).axes
+    (again,) = charts.seed_spread(twice, {"kl": "KL"}).axes
     circle = next(line for line in again.lines if line.get_markerfacecolor() == "white")
     assert circle.get_ydata()[0] == 2  # a seed with two runs counts once
 
 
 @sets_of_names
 def test_growth(names):
-    rows = pd.DataFrame([
-        {"panel": panel, "decoder": name, "loop": loop, "value": value, "cost": value * (k + 1)}
-        for panel in ("a", "b") for k, name in enumerate(names) for loop in ("plain", "ours")
-        for value in (16, 32)])
+    rows = pd.DataFrame(
+        [
+            {"panel": panel, "decoder": name, "loop": loop, "value": value, "cost": value * (k + 1)}
+            for panel in ("a", "b")
+            for k, name in enumerate(names)
+            for loop in ("plain", "ours")
+            for value in (16, 32)
+        ]
+    )
     figure = charts.growth(rows, {"a": ("x a", "y"), "b": ("x b", "y")}, LABELS)
     for axes, panel in zip(figure.axes, "ab", strict=True):
         drawn = lines(axes)
@@ -313,15 +366,26 @@ def test_growth(names):
         assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
         assert axes.get_xlabel() == f"x {panel}" and list(axes.get_xticks()) == [16, 32]
     assert [axes.get_ylabel() for axes in figure.axes] == ["y", ""]
-    assert legend(figure) == {f"{LABELS[name]}, {loop} loop": COLORS[name]
-                              for name in names for loop in ("plain", "our")}
+    assert legend(figure) == {
+        f"{LABELS[name]}, {loop} loop": COLORS[name] for name in names for loop in ("plain", "our")
+    }
 
 
 @sets_of_names
 def test_pieces(names):
-    rows = pd.DataFrame([{"decoder": name, "piece": piece, "ratio": ratio, "low": ratio - 0.25,
-                          "high": ratio + 0.5} for name in names
-                         for piece, ratio in (("big", 3.0), ("small", 1.5))])
+    rows = pd.DataFrame(
+        [
+            {
+                "decoder": name,
+                "piece": piece,
+                "ratio": ratio,
+                "low": ratio - 0.25,
+                "high": ratio + 0.5,
+            }
+            for name in names
+            for piece, ratio in (("big", 3.0), ("small", 1.5))
+        ]
+    )
     figure = charts.pieces(rows)
     for name, axes in zip(names, figure.axes, strict=True):
         assert (axes.get_title(), color(axes.title)) == (LABELS[name], COLORS[name])
@@ -348,22 +412,40 @@ def test_learning(splits):
     assert list(legend(figure)) == names
 
 
-RUNS = pd.DataFrame({
-    "decoder": ["sbd", "sbd", "deconv", "deconv"], "start": ["broadcast"] * 2 + ["linear"] * 2,
-    "up": ["none", "resize", "deconv", "deconv"],
-    "bent": [0.01, 0.02, 0.3, 0.4], "folds": [0, 1, 2, 0], "pattern": [0.001, 0.002, 0.1, 0.2],
-    "seed": [0, 1, 0, 1], "epochs": [10, 10, 150, 150], "beta": [1, 2, 1, 1.0],
-    "kl": [3.0, 5, 7, 9], "error": [30.0, 20, 10, 5], "weight": [0.3, 0.6, 0.3, 0.3],
-})
-MANY = pd.concat([RUNS, *(RUNS.assign(decoder=RUNS.decoder + f"-{k}", start="other")
-                          for k in range(3))])
+RUNS = pd.DataFrame(
+    {
+        "decoder": ["sbd", "sbd", "deconv", "deconv"],
+        "start": ["broadcast"] * 2 + ["linear"] * 2,
+        "up": ["none", "resize", "deconv", "deconv"],
+        "bent": [0.01, 0.02, 0.3, 0.4],
+        "folds": [0, 1, 2, 0],
+        "pattern": [0.001, 0.002, 0.1, 0.2],
+        "seed": [0, 1, 0, 1],
+        "epochs": [10, 10, 150, 150],
+        "beta": [1, 2, 1, 1.0],
+        "kl": [3.0, 5, 7, 9],
+        "error": [30.0, 20, 10, 5],
+        "weight": [0.3, 0.6, 0.3, 0.3],
+    }
+)
+MANY = pd.concat(
+    [RUNS, *(RUNS.assign(decoder=RUNS.decoder + f"-{k}", start="other") for k in range(3))]
+)
 
 
 def dots(axes, marker="o"):
     """(x, y, color, whether it is filled) of each dot that is no handle of a legend."""
-    return {(round(float(x), 4), round(float(y), 4), color(line),
-             to_hex(line.get_markerfacecolor()).upper() == color(line))
-            for line in axes.lines if line.get_marker() in marker for x, y in line.get_xydata()}
+    return {
+        (
+            round(float(x), 4),
+            round(float(y), 4),
+            color(line),
+            to_hex(line.get_markerfacecolor()).upper() == color(line),
+        )
+        for line in axes.lines
+        if line.get_marker() in marker
+        for x, y in line.get_xydata()
+    }
 
 
 @pytest.mark.parametrize("rows", [RUNS, RUNS[:1], MANY], ids=["two", "one", "eight"])
@@ -373,11 +455,13 @@ def test_dissociation(rows):
     shades = {"broadcast": BLUE, "linear": RED, "other": OTHER_COLORS[0]}
     markers = dict(zip(dict.fromkeys(rows.up), "osD", strict=False))
     for up, some in rows.groupby("up"):
-        expected = {(run.pattern, run.bent, shades[run.start], run.folds == 0)
-                    for run in some.itertuples()}
+        expected = {
+            (run.pattern, run.bent, shades[run.start], run.folds == 0) for run in some.itertuples()
+        }
         assert dots(axes, markers[up]) == expected
     assert legend(figure) == {NAMES.get(start, start): shades[start] for start in rows.start} | (
-        dict.fromkeys([*rows.up, "hollow: with folded cells"], "#000000"))
+        dict.fromkeys([*rows.up, "hollow: with folded cells"], "#000000")
+    )
     handles = {line.get_label(): line.get_marker() for line in axes.lines}
     assert markers.items() <= handles.items()
     assert (axes.get_xscale(), axes.get_yscale(), axes.get_ylim()) == ("log", "log", (5e-4, 3))
@@ -399,14 +483,22 @@ def test_dissociation_draws_few_runs_above_many():
 @pytest.mark.parametrize("hollow", ["", "folded"])
 def test_dots(rows, panels, hollow):
     rows = rows.assign(hollow=rows.folds > 0)
-    figure = charts.dots(rows, "decoder", "start", panels, hollow,
-                         {"bent": (0.01, 0.1), "kl": (0, 10), "unused": (1, 2)}, 0.05)
+    figure = charts.dots(
+        rows,
+        "decoder",
+        "start",
+        panels,
+        hollow,
+        {"bent": (0.01, 0.1), "kl": (0, 10), "unused": (1, 2)},
+        0.05,
+    )
     names = list(rows.decoder.unique())
     shades = {"broadcast": BLUE, "linear": RED, "other": OTHER_COLORS[0]}
     for axes, (score, title) in zip(figure.axes, panels.items(), strict=True):
         assert {(x, round(y), *rest) for x, y, *rest in dots(axes)} == {
-            (run[score], names.index(run.decoder), shades[run.start],
-             not (hollow and run.folds)) for _, run in rows.iterrows()}
+            (run[score], names.index(run.decoder), shades[run.start], not (hollow and run.folds))
+            for _, run in rows.iterrows()
+        }
         assert axes.get_title() == title
         assert axes.get_xscale() == ("log" if score == "bent" else "linear")
         assert axes.get_ylim() == (len(names) - 0.5, -0.5)
@@ -436,8 +528,11 @@ def test_rate_distortion():
     assert [line.get_xydata().tolist() for line in joined] == [[[3, 30], [5, 20]], [[8, 7.5]]]
     assert [color(line) for line in joined] == [BLUE, RED]
     assert (axes.get_yscale(), axes.get_xlabel()) == ("log", "rate: KL term, nats per image")
-    assert legend(figure) == {"Spatial Broadcast, 10 epochs": BLUE, "DeConv, 150 epochs": RED,
-                              "hollow: β other than 1": "#000000"}
+    assert legend(figure) == {
+        "Spatial Broadcast, 10 epochs": BLUE,
+        "DeConv, 150 epochs": RED,
+        "hollow: β other than 1": "#000000",
+    }
     every = charts.rate_distortion(pd.concat([RUNS, RUNS.assign(decoder="mine", epochs=20)]))
     assert legend(every)["mine, 20 epochs"] == OTHER_COLORS[0]
 
@@ -485,8 +580,9 @@ def test_geometry(count):
 
 
 def test_a_movie_has_a_frame_per_epoch_and_keeps_the_colors_of_its_titles():
-    movie = geometry_movie(PLACES, {"deconv": [PLACES, BENT], "sbd": [BENT, PLACES]}, (1, 5),
-                           "a", "b")
+    movie = geometry_movie(
+        PLACES, {"deconv": [PLACES, BENT], "sbd": [BENT, PLACES]}, (1, 5), "a", "b"
+    )
     with Image.open(BytesIO(movie.webp)) as image:
         assert image.n_frames == 2
         pixels = np.asarray(image.convert("RGB")).reshape(-1, 3)
@@ -497,8 +593,9 @@ def test_a_movie_has_a_frame_per_epoch_and_keeps_the_colors_of_its_titles():
 def test_geometry_marks_the_unseen_places():
     unseen = np.zeros((11, 11))
     unseen[7:, 8:] = 1
-    figure = geometry({"DeConv": BENT, "SB": BENT + 1}, dict.fromkeys(("DeConv", "SB"), ("x", "y")),
-                      unseen)
+    figure = geometry(
+        {"DeConv": BENT, "SB": BENT + 1}, dict.fromkeys(("DeConv", "SB"), ("x", "y")), unseen
+    )
     for axes, lattice in zip(figure.axes, (BENT, BENT + 1), strict=False):
         *lines, dots = axes.lines
         assert len(lines) == 12
@@ -528,8 +625,10 @@ def test_wanted_widths():
     """Of the matrix [[5, 4], [4, 5]], with eigenvalues 1 and 9."""
     figure = wanted_widths(np.array([[5.0, 4], [4, 5]]), ("a", "b"))
     left, right = figure.axes
-    for axes, own, best in ((left, (5**0.5 / 3,) * 2, (5**-0.5,) * 2),
-                            (right, (1 / 3, 1), (1 / 3, 1))):
+    for axes, own, best in (
+        (left, (5**0.5 / 3,) * 2, (5**-0.5,) * 2),
+        (right, (1 / 3, 1), (1 / 3, 1)),
+    ):
         (wanted,), (diagonal,) = axes.patches, axes.lines
         assert_allclose(wanted.get_xy().max(axis=0), own, rtol=1e-3)
         assert_allclose(diagonal.get_xydata().max(axis=0), best, rtol=1e-3)
@@ -538,6 +637,10 @@ def test_wanted_widths():
     assert all(any(ticks(axes.yaxis)) for axes in figure.axes)  # labels off the ticks of each
     assert [(axes.get_title(), axes.get_xlabel(), axes.get_ylabel()) for axes in figure.axes] == [
         ("along the latents", "a", "b"),
-        ("along the ellipse's own axes", "offset along the short axis",
-         "offset along the long axis")]
+        (
+            "along the ellipse's own axes",
+            "offset along the short axis",
+            "offset along the long axis",
+        ),
+    ]
     assert legend(figure) == {"wanted by the loss": BLUE, "best diagonal q": "#000000"}

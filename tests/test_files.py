@@ -48,8 +48,10 @@ def test_a_file_system_without_locks_is_told_and_gets_no_file_in_their_place(tmp
 
     fcntl = pytest.importorskip("fcntl")
     monkeypatch.setattr(fcntl, "flock", none)
-    with (pytest.raises(OSError, match="not implemented: .* cannot be written; set SBD_RUNS"),
-          files.lock(tmp_path / "lock")):
+    with (
+        pytest.raises(OSError, match="not implemented: .* cannot be written; set SBD_RUNS"),
+        files.lock(tmp_path / "lock"),
+    ):
         pytest.fail("it has the lock")
 
 

@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from sbd_utils.measures.geometry import (
-    additive_r2,
+from sbd_utils.metrics.geometry import (
+    additive_model_r2,
     affine_fit,
     affine_r2,
     compare,
     folded_cells,
     informative_latents,
+    knn_probe_r2,
     lattice_places,
     principal_plane,
-    readout_r2,
     sum_r2,
 )
 
@@ -24,12 +24,15 @@ FOLD = np.column_stack([np.abs(POINTS[:, 0]), POINTS[:, 1]])
 X, Y, COLOR = (part.ravel() for part in np.meshgrid(range(35), range(35), range(3), indexing="ij"))
 
 
-@pytest.mark.parametrize("matrix, singular_ratio, angle", [
-    (2.1 * TURN, 1, 90),
-    ([[3, 0], [0, -1]], 1 / 3, 90),  # a reflection
-    ([[2, 1], [0, 1]], (3 - 5**0.5) / 2, 45),  # a shear: the golden ratio squared, inverted
-    ([[2, -1], [0, 1]], (3 - 5**0.5) / 2, 135),
-])
+@pytest.mark.parametrize(
+    "matrix, singular_ratio, angle",
+    [
+        (2.1 * TURN, 1, 90),
+        ([[3, 0], [0, -1]], 1 / 3, 90),  # a reflection
+        ([[2, 1], [0, 1]], (3 - 5**0.5) / 2, 45),  # a shear: the golden ratio squared, inverted
+        ([[2, -1], [0, 1]], (3 - 5**0.5) / 2, 135),
+    ],
+)
 def test_affine_fit_recovers_an_affine_map(matrix, singular_ratio, angle):
     fit = affine_fit(POINTS, POINTS @ np.transpose(matrix) + [5, -7])
     assert_allclose(fit.matrix, matrix, atol=1e-12)
@@ -50,11 +53,17 @@ def test_r2_of_a_fold_is_what_is_left_of_the_variance_and_no_rotation_changes_it
 BAD = (POINTS[:, :1], POINTS[0], POINTS * np.nan, POINTS + np.inf, None)
 
 
-@pytest.mark.parametrize("named, source, target", [
-    *(("source", bad, POINTS) for bad in BAD), *(("target", POINTS, bad) for bad in BAD[:4]),
-    ("target", POINTS, POINTS[1:]), ("source", POINTS * [1, 0], POINTS),
-    ("source", POINTS[:2], POINTS[:2]), ("source", POINTS[:0], POINTS[:0]),
-])
+@pytest.mark.parametrize(
+    "named, source, target",
+    [
+        *(("source", bad, POINTS) for bad in BAD),
+        *(("target", POINTS, bad) for bad in BAD[:4]),
+        ("target", POINTS, POINTS[1:]),
+        ("source", POINTS * [1, 0], POINTS),
+        ("source", POINTS[:2], POINTS[:2]),
+        ("source", POINTS[:0], POINTS[:0]),
+    ],
+)
 def test_affine_fit_refuses(named, source, target):
     with pytest.raises(ValueError, match=f"^{named} must"):
         affine_fit(source, target)
@@ -79,8 +88,10 @@ def test_rounding_is_neither_a_slope_nor_a_fold_nor_a_better_fit():
         assert np.allclose(source @ fit.matrix.T + fit.offset, POINTS, atol=1e-6)
     places = np.random.default_rng(0).standard_normal((100_000, 2))
     codes = places + 1e4 + 2 * np.random.default_rng(1).standard_normal(places.shape)
-    for score in (lambda codes: affine_fit(places, codes).r2,
-                  lambda codes: additive_r2(codes, places, np.zeros(len(codes)))):
+    for score in (
+        lambda codes: affine_fit(places, codes).r2,
+        lambda codes: additive_model_r2(codes, places, np.zeros(len(codes))),
+    ):
         assert score(codes.astype(np.float32)) == pytest.approx(score(codes), abs=1e-3)
 
 
@@ -89,10 +100,16 @@ def test_no_affine_map_folds(matrix):
     assert folded_cells(LATTICE @ np.transpose(matrix) + 3) == 0
 
 
-@pytest.mark.parametrize("columns, folded", [
-    ([0, 1, 2, 3, 4, 5, 4], 4), ([0, 1, 2, 3, 2, 1, 2], 8), ([0, -1, -2, -3, -2, -1, 0], 12),
-    ([0, 1, 2, 3, 3, 3, 3], 0), ([0, 1, 2, 3, 3, 3, 2], 4),
-])
+@pytest.mark.parametrize(
+    "columns, folded",
+    [
+        ([0, 1, 2, 3, 4, 5, 4], 4),
+        ([0, 1, 2, 3, 2, 1, 2], 8),
+        ([0, -1, -2, -3, -2, -1, 0], 12),
+        ([0, 1, 2, 3, 3, 3, 3], 0),
+        ([0, 1, 2, 3, 3, 3, 2], 4),
+    ],
+)
 def test_folded_cells_are_counted_and_degenerate_ones_are_not(columns, folded):
     """Four rows of six cells, whose seven columns of corners go to and fro."""
     lattice = LATTICE.copy()
@@ -141,10 +158,10 @@ def test_informative_latents_go_up_from_the_lowest_mean():
 def test_additive_r2_is_one_in_any_directions_and_loses_the_interaction():
     places, shift = np.column_stack([X, Y]), np.array([[5, -3], [0, 40], [9, 9]])[COLOR]
     sheared = places @ [[1, 2], [0, 3]] + shift
-    assert additive_r2(sheared, places, COLOR) == pytest.approx(1)
+    assert additive_model_r2(sheared, places, COLOR) == pytest.approx(1)
     product = (X - 17) * (COLOR - 1)  # no sum of a place and a color explains any of it
     for share, codes in ((0, product), (X.var() / (X + product).var(), X + product)):
-        assert additive_r2(codes[:, None], places, COLOR) == pytest.approx(share)
+        assert additive_model_r2(codes[:, None], places, COLOR) == pytest.approx(share)
 
 
 SCATTERED = np.random.default_rng(0).uniform(size=(2500, 2))  # [0, 1]², nowhere twice
@@ -153,19 +170,19 @@ SCATTERED = np.random.default_rng(0).uniform(size=(2500, 2))  # [0, 1]², nowher
 def test_additive_r2_needs_labels_that_repeat():
     places = np.column_stack([X, Y])
     with pytest.raises(ValueError, match="^labels must be of two codes each at least, in the mean"):
-        additive_r2(places**2, places, np.arange(len(X)))
+        additive_model_r2(places**2, places, np.arange(len(X)))
     with pytest.raises(ValueError, match="^codes must be more than 4, got"):  # noise would have 1
-        additive_r2(places[:4] ** 2, places[:4], [0, 0, 1, 1])
-    assert additive_r2(places[:5], places[:5], [0, 0, 1, 1, 1]) == pytest.approx(1)
-    additive_r2(places[:12], places[:12], np.arange(12) // 2)
+        additive_model_r2(places[:4] ** 2, places[:4], [0, 0, 1, 1])
+    assert additive_model_r2(places[:5], places[:5], [0, 0, 1, 1, 1]) == pytest.approx(1)
+    additive_model_r2(places[:12], places[:12], np.arange(12) // 2)
     with pytest.raises(ValueError, match="^labels must be of two codes"):
-        additive_r2(places[:12], places[:12], np.arange(12) % 7)
+        additive_model_r2(places[:12], places[:12], np.arange(12) % 7)
 
 
 @pytest.mark.parametrize("offset, unit", [(1e7, 1), (0, 1e-13)])
 def test_additive_r2_of_places_in_any_unit(offset, unit):
     codes, places = np.column_stack([X, COLOR]), offset + unit * np.column_stack([X, Y])
-    assert additive_r2(codes, places, COLOR) == pytest.approx(1)
+    assert additive_model_r2(codes, places, COLOR) == pytest.approx(1)
 
 
 def test_readout_finds_places_in_whatever_form():
@@ -173,28 +190,28 @@ def test_readout_finds_places_in_whatever_form():
     angle = 1.9 * np.pi * SCATTERED[:, 0]
     tube = np.column_stack([np.cos(angle), np.sin(angle), 3 * SCATTERED[:, 1]])
     for codes in (SCATTERED, SCATTERED @ TURN.T + 7, tube):
-        assert 0.99 < readout_r2(codes, SCATTERED) < 1
+        assert 0.99 < knn_probe_r2(codes, SCATTERED) < 1
     assert affine_fit(tube[:, :2], SCATTERED).r2 < 0.5
     offset = (SCATTERED + 1e5).astype(np.float32)
-    assert readout_r2(tube, offset) == readout_r2(tube, offset.astype(float))
+    assert knn_probe_r2(tube, offset) == knn_probe_r2(tube, offset.astype(float))
 
 
 def test_readout_of_what_is_lost_is_that_of_a_guess():
     """The mean of five places at random misses by 6/5 of their variance: an R² of -0.2."""
     noise = np.random.default_rng(1).normal(size=SCATTERED.shape)
-    assert readout_r2(noise, SCATTERED) == pytest.approx(-0.2, abs=0.02)
+    assert knn_probe_r2(noise, SCATTERED) == pytest.approx(-0.2, abs=0.02)
     fold = np.column_stack([abs(SCATTERED[:, 0] - 0.5), SCATTERED[:, 1]])
-    assert readout_r2(fold, SCATTERED) == pytest.approx((1 - 0.2) / 2, abs=0.04)
+    assert knn_probe_r2(fold, SCATTERED) == pytest.approx((1 - 0.2) / 2, abs=0.04)
 
 
 def test_readout_is_cross_validated_and_the_same_every_time():
     """A code that tells every image apart tells nothing of its place."""
     numbers = np.random.default_rng(1).permutation(len(SCATTERED))[:, None].astype(float)
-    assert readout_r2(numbers, SCATTERED) < 0
-    assert readout_r2(numbers[:7], SCATTERED[:7]) < 0
+    assert knn_probe_r2(numbers, SCATTERED) < 0
+    assert knn_probe_r2(numbers[:7], SCATTERED[:7]) < 0
     with pytest.raises(ValueError, match="^places must be seven at least"):
-        readout_r2(numbers[:6], SCATTERED[:6])
-    assert readout_r2(numbers, SCATTERED) == readout_r2(numbers, SCATTERED)
+        knn_probe_r2(numbers[:6], SCATTERED[:6])
+    assert knn_probe_r2(numbers, SCATTERED) == knn_probe_r2(numbers, SCATTERED)
 
 
 R = np.random.default_rng(2)
@@ -248,6 +265,8 @@ def test_sum_r2_knows_no_order_of_labels():
     rng = np.random.default_rng(0)
     kinds = rng.choice(20, p=np.arange(1, 21) / 210, size=200)
     codes = np.column_stack([rng.normal(size=20)[kinds], rng.normal(size=200)])
-    scores = [sum_r2(codes, {"kind": order[kinds]})
-              for order in (np.arange(20), rng.permutation(20), rng.permutation(20))]
+    scores = [
+        sum_r2(codes, {"kind": order[kinds]})
+        for order in (np.arange(20), rng.permutation(20), rng.permutation(20))
+    ]
     assert scores == pytest.approx([scores[0]] * 3, abs=1e-6)

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from sbd_utils.measures import information
-from sbd_utils.measures.geometry import affine_fit
-from sbd_utils.measures.information import active_units, infomec, kl_per_latent, mig, modularity
+from sbd_utils.metrics import information
+from sbd_utils.metrics.geometry import affine_fit
+from sbd_utils.metrics.information import active_units, infomec, kl_per_latent, mig, modularity
 
 TURN = np.sqrt(0.5) * np.array([[1, -1], [1, 1]])
 X, Y, COLOR = (part.ravel() for part in np.meshgrid(range(35), range(35), range(3), indexing="ij"))
@@ -24,8 +24,9 @@ def test_mig_is_capped_by_its_bins_and_ignores_what_does_not_vary():
     assert whole == mig(IDENTITY, FACTORS | {"size": np.full(3675, 16)})
 
 
-@pytest.mark.parametrize("codes", [np.ones((3675, 3)), np.hstack([IDENTITY, IDENTITY])],
-                         ids=["constant", "duplicated"])
+@pytest.mark.parametrize(
+    "codes", [np.ones((3675, 3)), np.hstack([IDENTITY, IDENTITY])], ids=["constant", "duplicated"]
+)
 def test_mig_is_zero_where_no_latent_is_ahead(codes):
     assert mig(codes, FACTORS) == pytest.approx(0, abs=1e-9)
 
@@ -69,8 +70,9 @@ def test_modularity_of_two_factors_in_each_latent_and_of_a_dead_latent():
     assert modularity(pairs, factors, bins=9) == pytest.approx(1 - 1 / 9, abs=1e-3)
     assert modularity(digits, factors, bins=9) == pytest.approx(1, abs=1e-3)
     four, two = digits[:, 0] + (digits[:, 1] > 1), digits[:, 2] > 0  # of unequal information
-    shares = [-sum(p * np.log(p) for p in np.unique_counts(part).counts / 20000)
-              for part in (four, two)]
+    shares = [
+        -sum(p * np.log(p) for p in np.unique_counts(part).counts / 20000) for part in (four, two)
+    ]
     unequal = modularity((2 * four + two)[:, None], {"four": four, "two": two}, bins=8)
     assert unequal == pytest.approx(1 - (shares[1] / shares[0]) ** 2, abs=1e-3)
     dead = np.column_stack([GRID, np.full(len(GRID), 0.1)])
@@ -83,21 +85,41 @@ def test_modularity_of_two_factors_in_each_latent_and_of_a_dead_latent():
 
 @pytest.mark.parametrize("shared, expected", [(0.8e-12, 0.5), (1.2e-12, 1)])
 def test_modularity_takes_rounding_for_no_information(monkeypatch, shared, expected):
-    monkeypatch.setattr(information, "_binned_information",
-                        lambda codes, factors, bins: np.array([[1, 0], [0, shared]]))
+    monkeypatch.setattr(
+        information,
+        "_binned_information",
+        lambda codes, factors, bins: np.array([[1, 0], [0, shared]]),
+    )
     assert modularity(GRID, PLACES) == expected
 
 
-@pytest.mark.parametrize("codes, factors, expected", [
-    (IDENTITY, FACTORS, (0.999, 1, 0.999)),
-    (GRID, PLACES, (0.996, 1, 0.996)),
-    (GRID @ TURN.T, PLACES, (0.004, 1, 0)),
-    (np.hstack([IDENTITY, IDENTITY]), FACTORS, (0.999, 1, 0.399)),
-    (IDENTITY * [1, 1, 0], FACTORS, (0.999, 2 / 3, 1 - 1 / 3)),  # a color lost: its share is even
-    (IDENTITY * 0, FACTORS, (0, 0, 0)),
-    (GRID[:, :1], PLACES, (0.999, 0.5, np.nan)),
-    (GRID, {"x": PLACES["x"]}, (np.nan, 1, 0.996)),
-], ids=["identity", "straight", "turned", "duplicated", "lost", "dead", "one latent", "one factor"])
+@pytest.mark.parametrize(
+    "codes, factors, expected",
+    [
+        (IDENTITY, FACTORS, (0.999, 1, 0.999)),
+        (GRID, PLACES, (0.996, 1, 0.996)),
+        (GRID @ TURN.T, PLACES, (0.004, 1, 0)),
+        (np.hstack([IDENTITY, IDENTITY]), FACTORS, (0.999, 1, 0.399)),
+        (
+            IDENTITY * [1, 1, 0],
+            FACTORS,
+            (0.999, 2 / 3, 1 - 1 / 3),
+        ),  # a color lost: its share is even
+        (IDENTITY * 0, FACTORS, (0, 0, 0)),
+        (GRID[:, :1], PLACES, (0.999, 0.5, np.nan)),
+        (GRID, {"x": PLACES["x"]}, (np.nan, 1, 0.996)),
+    ],
+    ids=[
+        "identity",
+        "straight",
+        "turned",
+        "duplicated",
+        "lost",
+        "dead",
+        "one latent",
+        "one factor",
+    ],
+)
 def test_infomec_of_known_codes(codes, factors, expected):
     found = infomec(codes, factors)
     assert list(found) == ["InfoM", "InfoE", "InfoC"]
@@ -122,8 +144,9 @@ def test_infoe_of_labels_is_the_entropy_taken_away_however_rare_they_are():
     label = rng.choice(3, 4000, p=[0.5, 0.25, 0.25])
     codes = np.column_stack([label > 0, np.zeros(4000)]).astype(float)
     whole = -(0.5 * np.log(0.5) + 0.5 * np.log(0.25))
-    assert infomec(codes, {"c": label})["InfoE"] == pytest.approx(1 - 0.5 * np.log(2) / whole,
-                                                                 abs=0.01)
+    assert infomec(codes, {"c": label})["InfoE"] == pytest.approx(
+        1 - 0.5 * np.log(2) / whole, abs=0.01
+    )
 
 
 def test_a_constant_latent_tells_nothing_however_many_codes_there_are():

@@ -26,8 +26,10 @@ SCRIPT = ROOT / "tools" / "environment.py"
 spec = importlib.util.spec_from_file_location("environment", SCRIPT)
 environment = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(environment)
-PINS = [Requirement(line) for line in
-        (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()]
+PINS = [
+    Requirement(line)
+    for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+]
 
 
 def interpreter(path, version, name="cpython", free_threads=False):
@@ -68,10 +70,21 @@ def calls(monkeypatch):
     return made
 
 
-@pytest.mark.parametrize("version", [
-    "3.8.18", "3.10.13", "3.11.0", "3.11.2", "3.12.0", "3.13.0", "3.14.0", "3.14.1", "3.14.2",
-    "3.15.0",
-])
+@pytest.mark.parametrize(
+    "version",
+    [
+        "3.8.18",
+        "3.10.13",
+        "3.11.0",
+        "3.11.2",
+        "3.12.0",
+        "3.13.0",
+        "3.14.0",
+        "3.14.1",
+        "3.14.2",
+        "3.15.0",
+    ],
+)
 def test_the_pythons_that_are_taken_are_those_of_pyproject(version, tmp_path, monkeypatch):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     expected = version in SpecifierSet(project["requires-python"])
@@ -101,8 +114,11 @@ def test_the_first_supported_python_on_the_path_is_taken(tmp_path, monkeypatch):
 
 def test_the_script_starts_on_any_python_3():
     tree = ast.parse(SCRIPT.read_text(encoding="utf-8"), feature_version=(3, 6))
-    names = {node.names[0].name if isinstance(node, ast.Import) else node.module
-             for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)}
+    names = {
+        node.names[0].name if isinstance(node, ast.Import) else node.module
+        for node in tree.body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+    }
     assert names <= set(sys.stdlib_module_names)
 
 
@@ -193,9 +209,17 @@ def test_pip_sees_no_setting_but_those_of_the_network(tmp_path, monkeypatch):
     (tmp_path / "pip.conf").write_text(
         "[global]\nindex-url = https://a.invalid/simple\nproxy = http://b.invalid\nquiet = 3\n"
         f"log = /dev/null/x\n[install]\nuser = true\ntarget = {tmp_path}\nno-index = true\n",
-        encoding="utf-8")
-    settings = {"CONFIG_FILE": f"{tmp_path}/pip.conf", "PROXY": "http://c.invalid", "USER": "1",
-                "NO_DEPS": "1", "DRY_RUN": "1", "REQUIRE_HASHES": "1", "PYTHON": "/nowhere"}
+        encoding="utf-8",
+    )
+    settings = {
+        "CONFIG_FILE": f"{tmp_path}/pip.conf",
+        "PROXY": "http://c.invalid",
+        "USER": "1",
+        "NO_DEPS": "1",
+        "DRY_RUN": "1",
+        "REQUIRE_HASHES": "1",
+        "PYTHON": "/nowhere",
+    }
     for name, value in settings.items():
         monkeypatch.setenv(f"PIP_{name}", value)
     monkeypatch.setenv("PYTHONHOME", "/nowhere")
@@ -203,8 +227,10 @@ def test_pip_sees_no_setting_but_those_of_the_network(tmp_path, monkeypatch):
     kept = {name: value for name, value in found.items() if name.startswith(("PIP_", "PYTHON"))}
     system = {"PIP_CERT", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_TRUSTED_HOST"}
     assert {name: value for name, value in kept.items() if name not in system} == {
-        "PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": "https://a.invalid/simple",
-        "PIP_NO_INDEX": "true", "PIP_PROXY": "http://c.invalid",
+        "PIP_CONFIG_FILE": os.devnull,
+        "PIP_INDEX_URL": "https://a.invalid/simple",
+        "PIP_NO_INDEX": "true",
+        "PIP_PROXY": "http://c.invalid",
     }
 
 
@@ -217,8 +243,9 @@ def test_make_takes_a_path_with_a_space_and_no_python_setting(place, monkeypatch
         (place / ".venv" / "bin" / name).chmod(0o755)
     environ = {"PATH": os.environ["PATH"], "PYTHONPATH": "/x", "PYTHONHOME": "/y"}
     for target in ("test", "lab", "reproduce"):
-        printed = subprocess.check_output(["make", target, f"PYTHON={sys.executable}"], cwd=place,
-                                          env=environ, encoding="utf-8")
+        printed = subprocess.check_output(
+            ["make", target, f"PYTHON={sys.executable}"], cwd=place, env=environ, encoding="utf-8"
+        )
         assert printed.startswith("['chosen']") and "SBD_PRESET" in printed or target == "lab"
         assert "\nPYTHONPATH=" not in printed and "\nPYTHONHOME=" not in printed
 
@@ -257,22 +284,39 @@ def without_encoding(source):
         name = name or getattr(call.func, "id", "")
         modes = [getattr(node, "value", "") for node in call.args]
         others = ("Image", "os", "archive", "window")  # a picture, a zip file's member, a page
-        opens = name == "open" and getattr(of, "id", "") not in others and not (
-            {"rb", "wb", "r+b"} & set(map(str, modes)))
-        reads = name == "read_text" and not call.args or (
-            name == "write_text" and len(call.args) < 2)
+        opens = (
+            name == "open"
+            and getattr(of, "id", "") not in others
+            and not ({"rb", "wb", "r+b"} & set(map(str, modes)))
+        )
+        reads = (
+            name == "read_text" and not call.args or (name == "write_text" and len(call.args) < 2)
+        )
         runs = "text" in {word.arg for word in call.keywords} and name in (
-            "run", "Popen", "check_output")
+            "run",
+            "Popen",
+            "check_output",
+        )
         if opens or reads or runs:
             yield call.lineno
 
 
-@pytest.mark.parametrize("code, lines", [
-    ("p.read_text()", [1]), ("p.write_text('a')", [1]), ("\nopen(p)", [2]), ("p.open('w')", [1]),
-    ("run(['a'], text=True)", [1]), ("p.open('rb')", []), ("p.read_text('utf-8')", []),
-    ("open(p, encoding='utf-8')", []), ("run(['a'], encoding='utf-8')", []),
-    ("Image.open(p)", []), ("p.write_text('a', 'utf-8')", []),
-])
+@pytest.mark.parametrize(
+    "code, lines",
+    [
+        ("p.read_text()", [1]),
+        ("p.write_text('a')", [1]),
+        ("\nopen(p)", [2]),
+        ("p.open('w')", [1]),
+        ("run(['a'], text=True)", [1]),
+        ("p.open('rb')", []),
+        ("p.read_text('utf-8')", []),
+        ("open(p, encoding='utf-8')", []),
+        ("run(['a'], encoding='utf-8')", []),
+        ("Image.open(p)", []),
+        ("p.write_text('a', 'utf-8')", []),
+    ],
+)
 def test_text_without_an_encoding_is_found(code, lines):
     assert list(without_encoding(code)) == lines
 
@@ -307,10 +351,26 @@ def test_a_checkout_has_the_committed_bytes_whatever_autocrlf_says(tmp_path):
     contents = {"run": b"set -e\nmake\n", "a.png": b"\x89PNG\r\n\n", "a.safetensors": b"{}\r\n\n"}
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
-    git = ["git", "-C", str(tmp_path), "-c", "core.autocrlf=true", "-c", "user.name=a",
-           "-c", "user.email=a", "-c", "init.defaultBranch=main"]
-    for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "a"], ["rm", "-qr", "."],
-                  ["checkout", "-q", "HEAD", "."]):
+    git = [
+        "git",
+        "-C",
+        str(tmp_path),
+        "-c",
+        "core.autocrlf=true",
+        "-c",
+        "user.name=a",
+        "-c",
+        "user.email=a",
+        "-c",
+        "init.defaultBranch=main",
+    ]
+    for words in (
+        ["init", "-q"],
+        ["add", "."],
+        ["commit", "-qm", "a"],
+        ["rm", "-qr", "."],
+        ["checkout", "-q", "HEAD", "."],
+    ):
         subprocess.check_call(git + words)
     assert {name: (tmp_path / name).read_bytes() for name in contents} == contents
 
@@ -320,16 +380,20 @@ def test_the_doctor_tells_every_part_and_goes_on_where_one_fails(monkeypatch, ca
         raise RuntimeError("no pulse")
 
     slow = ("torch.compile", "make reproduce")
-    monkeypatch.setattr(doctor, "PARTS", {"heart": ill} | {
-        name: part for name, part in doctor.PARTS.items() if name not in slow})
+    monkeypatch.setattr(
+        doctor,
+        "PARTS",
+        {"heart": ill} | {name: part for name, part in doctor.PARTS.items() if name not in slow},
+    )
     doctor.main()
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "heart: RuntimeError: no pulse"
     assert [line.partition(":")[0] for line in lines] == list(doctor.PARTS)
 
 
-@pytest.mark.parametrize("cuda, mps, device", [
-    (True, True, "H200"), (False, True, "mps"), (False, False, "cpu")])
+@pytest.mark.parametrize(
+    "cuda, mps, device", [(True, True, "H200"), (False, True, "mps"), (False, False, "cpu")]
+)
 def test_the_doctor_names_the_device(monkeypatch, cuda, mps, device):
     monkeypatch.setattr("torch.cuda.is_available", lambda: cuda)
     monkeypatch.setattr("torch.cuda.get_device_name", lambda: "H200")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sbd_utils.measures.intervals import Estimate, exactly, mean
+from sbd_utils.metrics.intervals import Estimate, exactly, mean
 
 SHARES = [0.0, 0.0, 0.2, 0.0, 0.25, 0.0, 0.6, 0.0, 0.2, 0.0]  # bounded and skewed, as mixing is
 
@@ -38,16 +38,23 @@ def test_the_mean_of_a_few():
 @pytest.mark.parametrize("count, bootstrap, least", [(5, 0.09, 1 / 32), (10, 0.045, 1 / 1024)])
 def test_few_values_lie_above_their_true_mean_as_often_as_is_said(count, bootstrap, least):
     draws = np.random.default_rng(0).standard_normal((1000, count))
-    interval = stats.bootstrap((draws,), np.mean, axis=1, n_resamples=999, method="BCa",
-                               rng=np.random.default_rng(0)).confidence_interval
+    interval = stats.bootstrap(
+        (draws,), np.mean, axis=1, n_resamples=999, method="BCa", rng=np.random.default_rng(0)
+    ).confidence_interval
     assert (interval.low > 0).mean() == pytest.approx(bootstrap, abs=0.02)
     assert (draws.min(axis=1) > 0).mean() == pytest.approx(least, abs=0.01)
 
 
-@pytest.mark.parametrize("values", [
-    SHARES, [1 - share for share in SHARES], [0.99, 0.98, 0.995, 0.991, 0.97, 0.985], [0] * 9 + [1],
-    [-3.0, -2.5, -4.0, -3.2, -2.9, -3.6, -3.3, -2.2, -3.9, -3.1],
-])
+@pytest.mark.parametrize(
+    "values",
+    [
+        SHARES,
+        [1 - share for share in SHARES],
+        [0.99, 0.98, 0.995, 0.991, 0.97, 0.985],
+        [0] * 9 + [1],
+        [-3.0, -2.5, -4.0, -3.2, -2.9, -3.6, -3.3, -2.2, -3.9, -3.1],
+    ],
+)
 def test_bca_by_hand(values):
     """Efron 1987: percentiles, moved for bias and for how the spread changes with the mean."""
     values = np.array(values, dtype=float)
@@ -69,34 +76,51 @@ def test_bca_by_hand(values):
 def test_an_interval_of_a_skewed_score_leans_to_the_side_of_its_tail():
     found = mean(SHARES)
     assert found.high - found.value > 1.3 * (found.value - found.low)
-    percentile = stats.bootstrap((SHARES,), np.mean, n_resamples=10_000, method="percentile",
-                                 rng=np.random.default_rng(0)).confidence_interval
+    percentile = stats.bootstrap(
+        (SHARES,), np.mean, n_resamples=10_000, method="percentile", rng=np.random.default_rng(0)
+    ).confidence_interval
     assert found.low > percentile.low and found.high > percentile.high
 
 
 def test_it_is_scipys_and_the_same_every_time():
-    expected = stats.bootstrap((np.array(SHARES),), lambda x, axis: x.mean(axis=axis), batch=100,
-                               n_resamples=10_000, rng=np.random.default_rng(0))
+    expected = stats.bootstrap(
+        (np.array(SHARES),),
+        lambda x, axis: x.mean(axis=axis),
+        batch=100,
+        n_resamples=10_000,
+        rng=np.random.default_rng(0),
+    )
     low, high = expected.confidence_interval
     found = mean(SHARES)
     assert (found.low, found.high) == pytest.approx((low, high)) and found == mean(SHARES)
     assert mean(tuple(SHARES)) == mean(np.array(SHARES)) == found
 
 
-@pytest.mark.parametrize("values", [
-    [], [1.0], 1.0, [[1.0, 2.0], [3.0, 4.0]], [1.0, math.nan], [math.inf, 1.0], [None, 1.0], "12",
-])
+@pytest.mark.parametrize(
+    "values",
+    [[], [1.0], 1.0, [[1.0, 2.0], [3.0, 4.0]], [1.0, math.nan], [math.inf, 1.0], [None, 1.0], "12"],
+)
 def test_what_has_no_interval_is_refused(values):
     with pytest.raises(ValueError, match="^values must be"):
         mean(values)
 
 
-@pytest.mark.parametrize("numbers, named", [
-    ((1, 2, 3, 10), "value"), ((1, 0, 0.5, 10), "value"), ((1, 2, 0, 10), "value"),
-    ((1, 0, 2), "value"), ((1, 0, 2, 1), "value"), ((1, 1, 1, 0), "count"),
-    ((1, 1, 1, 1.0), "count"), ((math.nan, 1, 1), "value"), ((1, -math.inf, 1, 9), "low"),
-    ((1, 1, "2", 9), "high"), ((True, 1, 1), "value"),
-])
+@pytest.mark.parametrize(
+    "numbers, named",
+    [
+        ((1, 2, 3, 10), "value"),
+        ((1, 0, 0.5, 10), "value"),
+        ((1, 2, 0, 10), "value"),
+        ((1, 0, 2), "value"),
+        ((1, 0, 2, 1), "value"),
+        ((1, 1, 1, 0), "count"),
+        ((1, 1, 1, 1.0), "count"),
+        ((math.nan, 1, 1), "value"),
+        ((1, -math.inf, 1, 9), "low"),
+        ((1, 1, "2", 9), "high"),
+        ((True, 1, 1), "value"),
+    ],
+)
 def test_an_estimate_lies_in_its_interval(numbers, named):
     with pytest.raises(ValueError, match=f"^{named} must be"):
         Estimate(*numbers)

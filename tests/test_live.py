@@ -4,10 +4,10 @@ import pytest
 from joblib import Parallel, delayed, parallel_config
 
 from sbd_utils.claims import check
-from sbd_utils.measures.intervals import exactly
-from sbd_utils.measures.scores import score
+from sbd_utils.data.circles import COLORS, make_sprites
+from sbd_utils.metrics.intervals import exactly
+from sbd_utils.metrics.scores import score
 from sbd_utils.training.loop import TrainConfig, train
-from sbd_utils.worlds.circles import COLORS, make_sprites
 
 # The post's settings with a quarter of its pixels. Seen in trials: from epoch 4 on SB has an affine
 # R² above 0.98 and no fold; DeConv has at most 0.75 and at least 10 folds from epoch 14 on.

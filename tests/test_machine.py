@@ -9,30 +9,40 @@ from dataclasses import replace
 import pytest
 import torch
 
+from sbd_utils.data.circles import make_sprites
 from sbd_utils.training import machine, parallel
 from sbd_utils.training.config import TrainConfig
 from sbd_utils.training.loop import batches, new_model, new_step
-from sbd_utils.worlds.circles import make_sprites
 
 CPU = torch.device("cpu")
 CONFIG = TrainConfig(precision="float32", compiled=False)
 IMAGES = make_sprites(image_size=32, sizes=(8,), positions=3).images  # 27
 
 
-@pytest.mark.parametrize("settings, line", [
-    ({"CXX": "/bin/false"}, "training runs eagerly, slower: .*/bin/false.*"),
-    ({"TORCH_COMPILE_DISABLE": "1"}, ""),
-], ids=["broken compiler", "switched off"])
+@pytest.mark.parametrize(
+    "settings, line",
+    [
+        ({"CXX": "/bin/false"}, "training runs eagerly, slower: .*/bin/false.*"),
+        ({"TORCH_COMPILE_DISABLE": "1"}, ""),
+    ],
+    ids=["broken compiler", "switched off"],
+)
 def test_where_nothing_compiles_training_is_eager_and_says_so_in_a_line(settings, line, tmp_path):
     code = """
-from sbd_utils.worlds.circles import make_sprites
+from sbd_utils.data.circles import make_sprites
 from sbd_utils.training.loop import TrainConfig, train
 run = train(TrainConfig(epochs=1), make_sprites(image_size=32, sizes=(8,), positions=2).images)
 print(run.config.compiled, len(run.history))
 """
     folders = {name: str(tmp_path) for name in ("SBD_RUNS", "TORCHINDUCTOR_CACHE_DIR")}
-    done = subprocess.run([sys.executable, "-c", code], env=os.environ | folders | settings,
-                          capture_output=True, text=True, encoding="utf-8", check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | folders | settings,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=True,
+    )
     assert done.stdout == "False 1\n" and re.fullmatch(line, done.stderr.strip())
 
 
@@ -57,11 +67,15 @@ def test_jobs_side_by_side_have_a_thread_each_and_keep_their_order(
     assert processes == (not told) and all("one training after another" in line for line in told)
 
 
-@pytest.mark.parametrize("amx, bf16, cpu, expected", [
-    (True, True, "Intel(R) Xeon(R) Processor", "bfloat16"),
-    (False, True, "Intel(R) Xeon(R) Processor", "float32"),
-    (False, True, "AMD EPYC", "bfloat16"), (False, False, "AMD EPYC", "float32"),
-])
+@pytest.mark.parametrize(
+    "amx, bf16, cpu, expected",
+    [
+        (True, True, "Intel(R) Xeon(R) Processor", "bfloat16"),
+        (False, True, "Intel(R) Xeon(R) Processor", "float32"),
+        (False, True, "AMD EPYC", "bfloat16"),
+        (False, False, "AMD EPYC", "float32"),
+    ],
+)
 def test_precision_is_what_was_measured_to_be_faster(amx, bf16, cpu, expected, monkeypatch):
     monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: amx)
     monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: bf16)

@@ -8,30 +8,35 @@ from torch import nn
 from torch.distributions import Normal, kl_divergence
 from torch.nn import functional as F
 
-from sbd_utils.measures.cost import count_parameters, multiply_adds, step_bytes
-from sbd_utils.models.decoders import (
+from sbd_utils.metrics.cost import count_parameters, multiply_adds, step_bytes
+from sbd_utils.models.decoders import builder
+from sbd_utils.models.layers import (
     AppendCoordinates,
     Broadcast,
     BroadcastConv2d,
-    FrugalConv2d,
     NearestUpsample,
     TransposedConv2d,
-    broadcast_convolution,
     coordinate_grid,
 )
-from sbd_utils.models.recipes import builder
 from sbd_utils.models.vae import VAE, Encoder
 from sbd_utils.training.loop import TrainConfig
 
 both = pytest.mark.parametrize("decoder", ["deconv", "sbd"])
 
 
-@pytest.mark.parametrize("decoder, parameters, alone, whole", [
-    # Linear, then four doublings of 64 channels from 2x2, then one to 3 channels.
-    ("deconv", 267_011,
-     5 * 256 + 16 * 64 * 64 * (2**2 + 4**2 + 8**2 + 16**2) + 16 * 64 * 3 * 32**2, 50.86e6),
-    ("sbd", 42_755, 64**2 * 9 * (7 * 64 + 64 * 64 + 64 * 3), 200.02e6),
-])
+@pytest.mark.parametrize(
+    "decoder, parameters, alone, whole",
+    [
+        # Linear, then four doublings of 64 channels from 2x2, then one to 3 channels.
+        (
+            "deconv",
+            267_011,
+            5 * 256 + 16 * 64 * 64 * (2**2 + 4**2 + 8**2 + 16**2) + 16 * 64 * 3 * 32**2,
+            50.86e6,
+        ),
+        ("sbd", 42_755, 64**2 * 9 * (7 * 64 + 64 * 64 + 64 * 3), 200.02e6),
+    ],
+)
 def test_parameters_and_multiply_adds(decoder, parameters, alone, whole):
     vae = VAE(decoder)
     assert count_parameters(vae.decoder) == parameters
@@ -56,14 +61,16 @@ def test_shapes(decoder, image_size, latent_dim):
 
 
 def test_broadcast_tiles_z_and_appends_the_fixed_x_and_y():
-    layer, z = BroadcastConv2d(5, 64, kernel=3, side=32), torch.randn(4, 5)
-    out = layer.broadcast(z)
+    layer, z = BroadcastConv2d(5, 7, kernel=1, side=32), torch.randn(4, 5)
+    with torch.no_grad():  # a convolution that changes nothing, but for the ReLU
+        layer.weight.copy_(torch.eye(7)[:, :, None, None]), layer.bias.zero_()
+        out = layer(z)
     steps = torch.linspace(-1, 1, 32)
     assert out.shape == (4, 7, 32, 32)
-    assert torch.equal(out[:, :5].flatten(2), z[:, :, None].repeat(1, 1, 32 * 32))
-    assert torch.equal(out[:, 5], steps.repeat(4, 32, 1)), "x grows along the width"
-    assert torch.equal(out[:, 6], steps[:, None].repeat(4, 1, 32)), "y grows along the height"
-    assert torch.equal(AppendCoordinates()(Broadcast(32)(z)), out)
+    assert torch.equal(out[:, :5].flatten(2), z.relu()[:, :, None].repeat(1, 1, 32 * 32))
+    assert torch.equal(out[:, 5], steps.relu().repeat(4, 32, 1)), "x grows along the width"
+    assert torch.equal(out[:, 6], steps.relu()[:, None].repeat(4, 1, 32)), "y along the height"
+    assert torch.equal(AppendCoordinates()(Broadcast(32)(z)).relu(), out)
 
 
 def test_the_grid_moves_with_the_decoder_and_is_in_no_file():
@@ -79,8 +86,13 @@ def test_the_sb_decoder_is_the_plain_stack_of_layers(image_size):
     torch.manual_seed(0)
     ours, pull = builder("sbd")(5, image_size), torch.randn(3, 3, image_size, image_size)
     plain = nn.Sequential(
-        Broadcast(image_size), AppendCoordinates(), nn.Conv2d(7, 64, 3, padding=1), nn.ReLU(),
-        nn.Conv2d(64, 64, 3, padding=1), nn.ReLU(), nn.Conv2d(64, 3, 3, padding=1),
+        Broadcast(image_size),
+        AppendCoordinates(),
+        nn.Conv2d(7, 64, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(64, 64, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(64, 3, 3, padding=1),
     )
     for its, weights in zip(plain.parameters(), ours.parameters(), strict=True):
         its.data.copy_(weights)
@@ -130,13 +142,26 @@ def test_reconstruct_decodes_mu_and_draws_nothing(decoder):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.parametrize("name, value", [
-    ("decoder", "conv"), ("decoder", None), ("latent_dim", 0), ("latent_dim", 2.5),
-    ("latent_dim", "5"), ("latent_dim", True), ("decoder_variance", True),
-    ("decoder_variance", 0), ("decoder_variance", float("nan")),
-    ("decoder_variance", float("inf")), ("decoder_variance", "0.3"), ("image_size", 48),
-    ("image_size", 16), ("image_size", 0), ("image_size", 64.0),
-])
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("decoder", "conv"),
+        ("decoder", None),
+        ("latent_dim", 0),
+        ("latent_dim", 2.5),
+        ("latent_dim", "5"),
+        ("latent_dim", True),
+        ("decoder_variance", True),
+        ("decoder_variance", 0),
+        ("decoder_variance", float("nan")),
+        ("decoder_variance", float("inf")),
+        ("decoder_variance", "0.3"),
+        ("image_size", 48),
+        ("image_size", 16),
+        ("image_size", 0),
+        ("image_size", 64.0),
+    ],
+)
 def test_vae_names_the_bad_argument(name, value):
     with pytest.raises(ValueError, match=f"^{name} must"):
         VAE(**{name: value})
@@ -193,69 +218,38 @@ images, z = torch.full((2, 3, 32, 32), 0.5), torch.zeros(2, 5)
 speck = images.clone()
 speck[1, 2, 31, 31] = float("nan")
 BAD_IMAGES = (
-    images[0], torch.tensor(0.5), images[:, :1], images[:, :, :16], images[:0], images.double(),
-    torch.zeros(1, 3, 64, 64), speck, images - 0.6, images * 2.1, images.numpy(), None,
+    images[0],
+    torch.tensor(0.5),
+    images[:, :1],
+    images[:, :, :16],
+    images[:0],
+    images.double(),
+    torch.zeros(1, 3, 64, 64),
+    speck,
+    images - 0.6,
+    images * 2.1,
+    images.numpy(),
+    None,
 )
 BAD_CODES = (z[0], z[:, :4], z[:, :, None], z[:0], z.double(), z + float("nan"), z.numpy(), None)
 
 
-@pytest.mark.parametrize("door, name, bad", [
-    *(("encode", "x", bad) for bad in BAD_IMAGES), *(("decode", "z", bad) for bad in BAD_CODES),
-    ("reconstruct", "x", speck),
-])
+@pytest.mark.parametrize(
+    "door, name, bad",
+    [
+        *(("encode", "x", bad) for bad in BAD_IMAGES),
+        *(("decode", "z", bad) for bad in BAD_CODES),
+        ("reconstruct", "x", speck),
+    ],
+)
 def test_inputs_are_checked_at_every_door(door, name, bad):
     with pytest.raises(ValueError, match=f"^{name} must"):
         getattr(VAE(image_size=32), door)(bad)
 
 
-# The padding that keeps the size, where a picture may be smaller than its kernel; none, where it
-# may not; and any between and beyond.
-@pytest.mark.parametrize("kernel, padding, height, width", [
-    (kernel, padding, height, width)
-    for kernel in (1, 2, 3, 4, 5, 7) for padding in {0, 1, 2, kernel // 2}
-    for height, width in ((64, 64), (8, 16), (5, 2), (1, 3), (7, 7))
-    if min(height, width) + 2 * padding >= kernel
-])
-@pytest.mark.parametrize("coordinates", [0, 2])
-def test_broadcast_convolution_is_the_convolution_of_the_tiled_code(
-    kernel, padding, height, width, coordinates
-):
-    """Values and all gradients in float64."""
-    torch.manual_seed(kernel)
-    z, weight, bias = (
-        torch.randn(shape, dtype=torch.float64, requires_grad=True)
-        for shape in ((3, 5), (6, 5 + coordinates, kernel, kernel), (6,))
-    )
-    grid = torch.randn(coordinates, height, width, dtype=torch.float64)
-    tiled = torch.cat([z[:, :, None, None].expand(-1, -1, height, width),
-                       grid.expand(3, -1, -1, -1)], dim=1)
-    plain = F.conv2d(tiled, weight, bias, padding=padding)
-    short = broadcast_convolution(z, grid, weight, bias, padding)
-    torch.testing.assert_close(short, plain, rtol=0, atol=1e-12)
-    pull = torch.randn_like(plain)
-    gradients = (torch.autograd.grad((y * pull).sum(), (z, weight, bias)) for y in (short, plain))
-    for mine, expected in zip(*gradients, strict=True):
-        torch.testing.assert_close(mine, expected, rtol=0, atol=1e-11)
-
-
 def test_coordinate_grid_of_an_oblong_picture():
     x, y = coordinate_grid(2, 3)
     assert x.tolist() == [[-1, 0, 1], [-1, 0, 1]] and y.tolist() == [[-1, -1, -1], [1, 1, 1]]
-
-
-@pytest.mark.parametrize("kernel, padding", [(1, 0), (3, 1), (5, 2), (3, 0), (4, 0), (5, 1)])
-def test_convolution_with_a_backward_in_two_steps_is_torchs(kernel, padding, monkeypatch):
-    torch.manual_seed(0)
-    layer = FrugalConv2d(4, 5, kernel, padding=padding).double()
-    x = torch.randn(2, 4, 8, 6, dtype=torch.float64, requires_grad=True)
-    inputs = (x, *layer.parameters())
-    theirs = layer(x)
-    monkeypatch.setattr("torch.compiler.is_compiling", lambda: True)
-    mine = layer(x)
-    assert mine.grad_fn.name() != theirs.grad_fn.name(), "nothing is compared with itself"
-    torch.testing.assert_close(mine, theirs)
-    pull = torch.randn_like(theirs)
-    torch.testing.assert_close(*(torch.autograd.grad(y, inputs, pull) for y in (mine, theirs)))
 
 
 def test_transposed_convolution_is_torchs():

@@ -13,18 +13,18 @@ import pytest
 from nbformat import read, v4, write
 
 from sbd_utils import claims, reproduce
-from sbd_utils.figures.style import Movie
-from sbd_utils.studies.tables import SCORES
-from sbd_utils.worlds.circles import COLORS
+from sbd_utils.data.circles import COLORS
+from sbd_utils.experiments.tables import SCORES
+from sbd_utils.plots.style import Movie
 
 PNG = b"stands for a picture"
 CLAIM = """from sbd_utils import claims
-from sbd_utils.measures import intervals
+from sbd_utils.metrics import intervals
 print(claims.Report(claims.check("images", intervals.exactly({}))).verdicts())"""
 GOOD = f"""# %%
 from IPython.display import display
 from sbd_utils import claims
-from sbd_utils.measures import intervals
+from sbd_utils.metrics import intervals
 display({{"image/png": "{b64encode(PNG).decode()}"}}, raw=True,
         metadata={{"image/png": {{"name": "dot"}}}})
 
@@ -44,25 +44,35 @@ PLAIN = "1.5 20 backend_inline [] False\n"
 def unlike_ours(folder, notebooks):
     """The environment of a reader with settings of IPython, Jupyter and matplotlib."""
     texts = {
-        folder / "ipython" / "profile_default" / "ipython_config.py":
-            "get_config().InteractiveShell.ast_node_interactivity = 'all'",
+        folder
+        / "ipython"
+        / "profile_default"
+        / "ipython_config.py": "get_config().InteractiveShell.ast_node_interactivity = 'all'",
         folder / "ipython" / "profile_default" / "startup" / "a.py": "my_startup = 1",
         folder / "startup.py": "my_python = 1",
-        folder / "jupyter" / "kernels" / "python3" / "kernel.json":
-            '{"argv": ["another-python"], "display_name": "a", "language": "python"}',
+        folder
+        / "jupyter"
+        / "kernels"
+        / "python3"
+        / "kernel.json": '{"argv": ["another-python"], "display_name": "a", "language": "python"}',
         notebooks / "matplotlibrc": "lines.linewidth: 7\nfigure.max_open_warning: 1",
     }
     for path, text in texts.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
-    return {"IPYTHONDIR": str(folder / "ipython"), "JUPYTER_PATH": str(folder / "jupyter"),
-            "PYTHONSTARTUP": str(folder / "startup.py"), "MPLBACKEND": "svg"}
+    return {
+        "IPYTHONDIR": str(folder / "ipython"),
+        "JUPYTER_PATH": str(folder / "jupyter"),
+        "PYTHONSTARTUP": str(folder / "startup.py"),
+        "MPLBACKEND": "svg",
+    }
 
 
 def test_nbval_passes_what_was_recorded_and_fails_what_differs(tmp_path):
     notebooks = {  # source, stored output
         "settings": (SETTINGS, PLAIN),
-        "same": ("print(1 + 1)", "2\n"), "differs": ("print(1 + 1)", "3\n"),
+        "same": ("print(1 + 1)", "2\n"),
+        "differs": ("print(1 + 1)", "3\n"),
         "claim": (CLAIM.format(3675), "images: reproduced, 3,675\n"),
         "broken_claim": (CLAIM.format(3674), "images: reproduced, 3,675\n"),
     }
@@ -74,18 +84,30 @@ def test_nbval_passes_what_was_recorded_and_fails_what_differs(tmp_path):
         write(v4.new_notebook(cells=[cell], metadata=kernel), tmp_path / f"{name}.ipynb")
     (tmp_path / "test_settings.py").write_text(
         "from matplotlib import rcParams\n\n\n"
-        "def test_width():\n    assert rcParams['lines.linewidth'] == 1.5\n", encoding="utf-8")
+        "def test_width():\n    assert rcParams['lines.linewidth'] == 1.5\n",
+        encoding="utf-8",
+    )
     # With -p, since our conftest.py does not lie above these.
     command = [sys.executable, "-m", "pytest", "-p", "conftest", "--nbval-lax"]
     command += ["-p", "no:cacheprovider", "-rA", "test_settings.py"]
     command += [f"{name}.ipynb" for name in notebooks]
     environ = unlike_ours(tmp_path / "reader", tmp_path) | {"PYTHONPATH": str(reproduce.ROOT)}
-    done = subprocess.run(command, cwd=tmp_path, env=os.environ | environ, capture_output=True,
-                          encoding="utf-8", errors="replace")
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env=os.environ | environ,
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+    )
     found = re.findall(r"^(PASSED|FAILED) (?:\S*/)?(\w+)\.(?:ipynb|py)::", done.stdout, re.M)
     assert sorted(found) == [
-        ("FAILED", "broken_claim"), ("FAILED", "differs"), ("PASSED", "claim"), ("PASSED", "same"),
-        ("PASSED", "settings"), ("PASSED", "test_settings"),
+        ("FAILED", "broken_claim"),
+        ("FAILED", "differs"),
+        ("PASSED", "claim"),
+        ("PASSED", "same"),
+        ("PASSED", "settings"),
+        ("PASSED", "test_settings"),
     ], done.stdout
     assert done.returncode == 1
     assert "images: not reproduced, 3,674; recorded was reproduced" in done.stdout
@@ -98,8 +120,10 @@ def test_figures_and_claim_rows_are_found_among_other_outputs():
     outputs = [
         v4.new_output("display_data", movie[0], metadata=movie[1]),
         v4.new_output("display_data", {"text/html": "<p>"}),
-        v4.new_output("stream", text="1"), v4.new_output("error", ename="E", evalue="e"),
-        v4.new_output("display_data", data, metadata=named), v4.new_output("display_data", data),
+        v4.new_output("stream", text="1"),
+        v4.new_output("error", ename="E", evalue="e"),
+        v4.new_output("display_data", data, metadata=named),
+        v4.new_output("display_data", data),
         v4.new_output("execute_result", {"text/plain": "1", claims.MIME: rows}, execution_count=1),
     ]
     notebook = v4.new_notebook(cells=[v4.new_markdown_cell(), v4.new_code_cell(outputs=outputs)])
@@ -113,8 +137,9 @@ def folder(tmp_path, monkeypatch):
         monkeypatch.setattr(reproduce, name, tmp_path / name.lower())
     (tmp_path / "notebooks").mkdir()
     monkeypatch.setattr(reproduce, "README", tmp_path / "README.md")
-    monkeypatch.setattr(reproduce, "compare_with_seeds", lambda preset: [
-        {"score": preset, "place": "within"}])
+    monkeypatch.setattr(
+        reproduce, "compare_with_seeds", lambda preset: [{"score": preset, "place": "within"}]
+    )
     readme = f"a\n{reproduce.MARKS[0]}old\n{reproduce.MARKS[1]}\nz\n"
     (tmp_path / "README.md").write_text(readme, encoding="utf-8")
     monkeypatch.setenv("SBD_PRESET", "quick")
@@ -135,8 +160,14 @@ def test_the_published_notebooks_are_executed_in_place_and_the_readme_follows(fo
     facts = json.loads((folder / "results" / "claims.json").read_bytes())
     assert facts["draws"] == [] and (folder / "results" / "figures" / "dot.png").exists()
     text = (folder / "README.md").read_text(encoding="utf-8")
-    assert text == (f"a\n{reproduce.MARKS[0]}{reproduce.readme_table(facts['claims'])}\n"
-                    f"{reproduce.MARKS[1]}\nz\n") and "| claim" in text
+    assert (
+        text
+        == (
+            f"a\n{reproduce.MARKS[0]}{reproduce.readme_table(facts['claims'])}\n"
+            f"{reproduce.MARKS[1]}\nz\n"
+        )
+        and "| claim" in text
+    )
 
 
 def test_one_notebook_is_executed_with_its_figures_and_no_claims(folder, monkeypatch):
@@ -177,10 +208,17 @@ def test_a_conflict_in_a_notebook_leaves_the_ids_of_the_committed_one(tmp_path):
     assert reproduce.previous(path.with_name("b.ipynb")) is None, "never committed"
 
 
-@pytest.mark.parametrize("code, status, says", [
-    ("os.kill(os.getppid(), signal.SIGINT)", 130, "Stopped. The same command goes on from here."),
-    ("os.kill(os.getpid(), signal.SIGKILL)", 1, "01_ends.py failed: Kernel died"),
-])
+@pytest.mark.parametrize(
+    "code, status, says",
+    [
+        (
+            "os.kill(os.getppid(), signal.SIGINT)",
+            130,
+            "Stopped. The same command goes on from here.",
+        ),
+        ("os.kill(os.getpid(), signal.SIGKILL)", 1, "01_ends.py failed: Kernel died"),
+    ],
+)
 def test_a_notebook_that_is_stopped_or_dies_is_told_in_a_line(
     code, status, says, folder, monkeypatch, capsys
 ):

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from sbd_utils.measures.pictures import (
+from sbd_utils.data.circles import Sprites, draw_sprite, make_sprites
+from sbd_utils.metrics.pictures import (
     explained,
     find_blobs,
     fixed_pattern,
@@ -16,7 +17,6 @@ from sbd_utils.measures.pictures import (
     spectrum,
     strength,
 )
-from sbd_utils.worlds.circles import Sprites, draw_sprite, make_sprites
 
 SPRITES = make_sprites(positions=3)  # 27
 
@@ -66,9 +66,10 @@ def test_fixed_pattern_is_the_share_that_every_image_repeats():
     assert fixed_pattern(np.ones((2, 3, 64, 64)) * [[[[1]], [[2]], [[3]]]], 2) == 0
 
 
-@pytest.mark.parametrize("shape, period", [
-    ((2, 3, 64, 64), 1), ((2, 3, 64, 64), 5), ((2, 3, 64, 66), 4), ((3, 64, 64), 2),
-])
+@pytest.mark.parametrize(
+    "shape, period",
+    [((2, 3, 64, 64), 1), ((2, 3, 64, 64), 5), ((2, 3, 64, 66), 4), ((3, 64, 64), 2)],
+)
 def test_fixed_pattern_refuses(shape, period):
     with pytest.raises(ValueError, match="^(period|images) must be"):
         fixed_pattern(np.zeros(shape), period)
@@ -98,8 +99,9 @@ def test_explained_is_one_less_the_share_of_the_variance_that_is_missed():
 
 
 def part(sprites, chosen):
-    return Sprites(sprites.images[chosen],
-                   {name: values[chosen] for name, values in sprites.factors.items()})
+    return Sprites(
+        sprites.images[chosen], {name: values[chosen] for name, values in sprites.factors.items()}
+    )
 
 
 def test_right_blobs():
@@ -128,16 +130,18 @@ def test_local_pattern_finds_what_cancels_in_the_mean():
     assert gray_levels(pictures - truth, 2) == pytest.approx(0, abs=1e-9)
     found = local_pattern(pictures, truth)
     assert {name: len(levels) for name, levels in found.items()} == {
-        "background": 4 * 60, "inside": 4 * 4}
+        "background": 4 * 60,
+        "inside": 4 * 4,
+    }
     assert_allclose(found["background"], 0)
     assert_allclose(found["inside"], 3 / 3**0.5)  # one of three channels has it
     truth[:, 0, 25, 25] = 0  # an edge in one window
     assert len(local_pattern(pictures, truth)["inside"]) == 4 * 3
 
 
-@pytest.mark.parametrize("shape, side, period", [
-    ((2, 3, 64, 64), 9, 2), ((2, 3, 64, 64), 8, 3), ((3, 64, 64), 8, 2),
-])
+@pytest.mark.parametrize(
+    "shape, side, period", [((2, 3, 64, 64), 9, 2), ((2, 3, 64, 64), 8, 3), ((3, 64, 64), 8, 2)]
+)
 def test_local_pattern_refuses(shape, side, period):
     with pytest.raises(ValueError, match="^(side|period|pictures) must"):
         local_pattern(np.zeros(shape), np.zeros(shape), side, period)
@@ -161,7 +165,7 @@ def test_spectrum_sums_to_the_variance_and_has_the_patterns_at_their_frequencies
     for board, period in ((BOARD, 2), (blocks, 4)):
         power = spectrum(0.1 * noise + np.broadcast_to(board, noise.shape))
         assert np.unravel_index(power.argmax(), power.shape)[0] % (64 // period) == 0
-        assert power[::64 // period, ::64 // period].sum() == pytest.approx(0.25, rel=0.02)
+        assert power[:: 64 // period, :: 64 // period].sum() == pytest.approx(0.25, rel=0.02)
     # Dots have all three peaks of a period of 2, where a board has only one, and none of 4.
     dots = np.zeros((64, 64))
     dots[::2, ::2] = 1

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from sbd_utils.measures import prediction
-from sbd_utils.measures.prediction import dci, error_ratio, factor_vae_score, mcc, sap
+from sbd_utils.metrics import prediction
+from sbd_utils.metrics.prediction import dci, error_ratio, factor_vae_score, mcc, sap
 
 RNG = np.random.default_rng(0)
 DIGITS = RNG.integers(4, size=(3000, 10)).astype(float)
@@ -18,8 +18,12 @@ TURN = np.sqrt(0.5) * np.array([[1, -1], [1, 1]])
 def test_dci_of_importances_that_are_known():
     """Two of ten equally important: 1 - ln 2 / ln 10; a latent of no importance has no weight."""
     pairs = np.hstack([np.eye(5), np.eye(5)])  # [latents, factors]
-    for importances, score in ((pairs, 0.69897), (pairs.T, 1), (0 * pairs, 0),
-                               (np.vstack([pairs, np.zeros((3, 10))]), 0.69897)):
+    for importances, score in (
+        (pairs, 0.69897),
+        (pairs.T, 1),
+        (0 * pairs, 0),
+        (np.vstack([pairs, np.zeros((3, 10))]), 0.69897),
+    ):
         assert prediction._concentration(importances) == pytest.approx(score, abs=1e-5)
 
 
@@ -57,8 +61,10 @@ def test_dci_weighs_by_importance_and_a_dead_latent_has_none():
 @pytest.mark.parametrize("scale, offset", [(1e-6, 0), (1e-9, 1), (1, 1e7)])
 def test_trees_see_codes_of_any_scale(scale, offset):
     codes, factors = np.column_stack([X, LABEL]), {"x": X, "label": LABEL}
-    for score in (lambda codes: dci(codes, factors)["disentanglement"],
-                  lambda codes: sap(codes, {"label": LABEL})):
+    for score in (
+        lambda codes: dci(codes, factors)["disentanglement"],
+        lambda codes: sap(codes, {"label": LABEL}),
+    ):
         assert score(scale * codes + offset) == pytest.approx(score(codes), abs=0.01)
 
 
@@ -103,9 +109,13 @@ def test_equal_variances_share_the_vote_whatever_the_order(offset, order):
 
 def test_the_votes_of_few_codes_flatter_noise_as_is_said():
     rng = np.random.default_rng(0)
-    found = [factor_vae_score(rng.normal(size=(100, 10)), {f"f{i}": column for i, column in
-                                                           enumerate(rng.uniform(size=(5, 100)))})
-             for _ in range(8)]
+    found = [
+        factor_vae_score(
+            rng.normal(size=(100, 10)),
+            {f"f{i}": column for i, column in enumerate(rng.uniform(size=(5, 100)))},
+        )
+        for _ in range(8)
+    ]
     assert np.mean(found) == pytest.approx(0.33, abs=0.06)
 
 

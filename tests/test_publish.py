@@ -5,21 +5,23 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from sbd_utils.models.recipes import PAIR
-from sbd_utils.studies import publish, tables
-from sbd_utils.studies.publish import typical
+from sbd_utils.experiments import publish, tables
+from sbd_utils.experiments.publish import typical
+from sbd_utils.models.decoders import PAIR
 from sbd_utils.training import records
 from sbd_utils.training.records import PUBLISHED, RecordError, load_run, run_id
 
 
 def rows(**deconv_kl):
     """Seeds that differ in DeConv's KL term and, by a little, in SB's."""
-    return pd.DataFrame([
-        dict.fromkeys(tables.SCORES, 1.0)
-        | {"cpu": "a", "decoder": decoder, "seed": int(seed[1:]), "kl": kl}
-        for seed, value in deconv_kl.items()
-        for decoder, kl in (("deconv", value), ("sbd", 10 + value / 100), ("sbd-width22", 99.0))
-    ])
+    return pd.DataFrame(
+        [
+            dict.fromkeys(tables.SCORES, 1.0)
+            | {"cpu": "a", "decoder": decoder, "seed": int(seed[1:]), "kl": kl}
+            for seed, value in deconv_kl.items()
+            for decoder, kl in (("deconv", value), ("sbd", 10 + value / 100), ("sbd-width22", 99.0))
+        ]
+    )
 
 
 def test_the_typical_seed_is_the_one_nearest_to_all_others():
@@ -41,8 +43,14 @@ def test_of_the_seeds_whose_weights_were_kept_the_one_nearest_to_all():
     assert typical(pd.concat([table, lost])) == ("a", 5)
 
 
-@pytest.mark.parametrize("drop", [lambda t: t[t.seed < 2], lambda t: t[t.decoder == "sbd"],
-                                  lambda t: t.assign(readout=float("nan"))])
+@pytest.mark.parametrize(
+    "drop",
+    [
+        lambda t: t[t.seed < 2],
+        lambda t: t[t.decoder == "sbd"],
+        lambda t: t.assign(readout=float("nan")),
+    ],
+)
 def test_too_few_seeds_or_scores_are_refused(drop):
     with pytest.raises(ValueError, match="^rows must have all scores of both decoders"):
         typical(drop(rows(s0=1.0, s1=2.0, s2=3.0)))
@@ -58,11 +66,13 @@ def test_a_seed_is_typical_by_the_scores_that_are_asked_for():
 def publishing(monkeypatch):
     """What publish would publish, where three pairs of runs are known of each world."""
     published = []
-    every = pd.concat([
-        rows(s0=1.0, s1=9.0, s2=2.0).assign(world="sprites"),
-        rows(s0=9.0, s1=2.0, s2=1.0).assign(world="quadrant"),
-        rows(s0=1.0, s1=2.0, s2=9.0).assign(world="large"),
-    ]).assign(**{name: 1.0 for name in set(publish.SCORES) - {"kl"}})
+    every = pd.concat(
+        [
+            rows(s0=1.0, s1=9.0, s2=2.0).assign(world="sprites"),
+            rows(s0=9.0, s1=2.0, s2=1.0).assign(world="quadrant"),
+            rows(s0=1.0, s1=2.0, s2=9.0).assign(world="large"),
+        ]
+    ).assign(**{name: 1.0 for name in set(publish.SCORES) - {"kl"}})
     monkeypatch.setattr(tables, "read", lambda study, preset: rows(s0=1.0, s3=2.0, s5=9.0))
     monkeypatch.setattr(tables, "read_all", lambda study: every)
     monkeypatch.setattr(publish, "torch", SimpleNamespace(set_num_threads=lambda count: None))
@@ -71,15 +81,18 @@ def publishing(monkeypatch):
     return published
 
 
-@pytest.mark.parametrize("studies, worlds", [
-    (["sprites"], [("circles", 3), ("quadrant", 1), ("sprites", 2)]), ([], [("circles", 3)])])
+@pytest.mark.parametrize(
+    "studies, worlds",
+    [(["sprites"], [("circles", 3), ("quadrant", 1), ("sprites", 2)]), ([], [("circles", 3)])],
+)
 def test_the_typical_pair_of_each_world_that_is_shown_is_published(
     publishing, studies, worlds, monkeypatch
 ):
     monkeypatch.setattr(tables, "studies", lambda: studies)
     publish.main()
-    assert publishing == [(world, decoder, seed) for world, seed in worlds
-                          for decoder in ("deconv", "sbd")]
+    assert publishing == [
+        (world, decoder, seed) for world, seed in worlds for decoder in ("deconv", "sbd")
+    ]
 
 
 def test_a_pair_is_published_where_it_was_trained(publishing, monkeypatch):

@@ -22,16 +22,16 @@ from jupytext.sync_contentsmanager import build_sync_jupytext_contents_manager_c
 from packaging.specifiers import SpecifierSet
 
 from sbd_utils import claims
-from sbd_utils.measures import cost, intervals
-from sbd_utils.measures.geometry import affine_fit, draw_lattice, lattice_places
-from sbd_utils.measures.pictures import find_blobs
-from sbd_utils.models.recipes import DECODERS, builder
+from sbd_utils.data.circles import COLORS, make_sprites
+from sbd_utils.experiments import sprites, tables
+from sbd_utils.metrics import cost, intervals
+from sbd_utils.metrics.geometry import affine_fit, draw_lattice, lattice_places
+from sbd_utils.metrics.pictures import find_blobs
+from sbd_utils.models.decoders import DECODERS, builder
 from sbd_utils.reproduce import MARKS, NOTEBOOKS, readme_table, to_text
 from sbd_utils.settings import RESULTS, ROOT
-from sbd_utils.studies import sprites, tables
 from sbd_utils.training.config import TrainConfig
 from sbd_utils.training.records import PUBLISHED, load_run
-from sbd_utils.worlds.circles import COLORS, make_sprites
 from tests.test_dsprites import layout
 
 SOURCES = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.py"))
@@ -57,7 +57,8 @@ def code_cells(notebook):
 def unexecuted(notebook):
     """The checked cells that nbval would pass over, for want of a count or an output."""
     return [
-        cell.source for cell in code_cells(notebook)
+        cell.source
+        for cell in code_cells(notebook)
         if "nbval-check-output" in cell.metadata.get("tags", [])
         and not (cell.execution_count and cell.outputs)
     ]
@@ -67,8 +68,9 @@ def tracked():
     """The files that git tracks; where it refuses, as in another user's clone, the test skips."""
     if not (ROOT / ".git").exists() or not shutil.which("git"):
         pytest.skip("not a git checkout, or no git")
-    done = subprocess.run(["git", "-C", str(ROOT), "ls-files", "-z"], capture_output=True,
-                          encoding="utf-8")
+    done = subprocess.run(
+        ["git", "-C", str(ROOT), "ls-files", "-z"], capture_output=True, encoding="utf-8"
+    )
     if done.returncode:
         pytest.skip(done.stderr.splitlines()[0])
     return [ROOT / name for name in done.stdout.split("\0") if name]
@@ -180,8 +182,10 @@ def test_readme_says_what_the_results_say():
 def test_counts_of_the_readme_are_a_notebooks():
     prose = " ".join(TABLE.sub("", (ROOT / "README.md").read_text(encoding="utf-8")).split())
     printed = " ".join(
-        output.text for path in NOTEBOOKS.glob("[0-9][0-9]_*.ipynb")
-        for cell in code_cells(nbformat.read(path, as_version=4)) for output in cell.outputs
+        output.text
+        for path in NOTEBOOKS.glob("[0-9][0-9]_*.ipynb")
+        for cell in code_cells(nbformat.read(path, as_version=4))
+        for output in cell.outputs
         if output.output_type == "stream"
     )
     counts = re.findall(r"\d+ of \d+", prose)
@@ -190,14 +194,16 @@ def test_counts_of_the_readme_are_a_notebooks():
 
 def test_numbers_that_the_readme_writes_as_words_are_those_of_the_results():
     text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
-    counts = {name: cost.count_parameters(builder(name)(5, 64))
-              for name in ("deconv", "sbd-width22")}
+    counts = {
+        name: cost.count_parameters(builder(name)(5, 64)) for name in ("deconv", "sbd-width22")
+    }
     long = pd.concat([tables.read(study, "blog") for study in ("seeds", "followup", "apart")])
     recipes = [DECODERS[name] for name in long.decoder]
     long["broadcast"] = [recipe.start == "broadcast" for recipe in recipes]
-    long["upsamples"] = [recipe.side is not None for recipe in recipes]
+    long["upsamples"] = [recipe.base_size is not None for recipe in recipes]
     long["straight"] = (long[[f"r2_{color}" for color in COLORS]].min(axis=1) > 0.97) & (
-        long[[f"folded_{color}" for color in COLORS]].max(axis=1) == 0)
+        long[[f"folded_{color}" for color in COLORS]].max(axis=1) == 0
+    )
     words = {2: "two", 3: "three", 4: "four", 5: "five", 10: "ten", 40: "a fortieth"}
     for sentence in (
         f"{words[long.decoder.nunique()].title()} decoders differ in how they start",
@@ -211,26 +217,32 @@ def test_numbers_that_the_readme_writes_as_words_are_those_of_the_results():
     assert not long[~long.broadcast].straight.any()
     assert (~long[long.broadcast].straight).sum() == 1
     assert long[long.decoder == "sbd"].reconstruction.max() < (
-        long[long.upsamples].reconstruction.min())
+        long[long.upsamples].reconstruction.min()
+    )
     assert "compute fast in bfloat16, ours took half an hour to an hour" in text
     ours = tables.read("seeds", "blog").query("decoder == 'sbd'")
     assert ours.seconds.between(1800, 3600).all() and (ours.precision == "bfloat16").all()
     assert "its SB run has the lowest reconstruction term of all" in text
     assert load_run("sbd").history.reconstruction[-1] == pytest.approx(
-        tables.pair().reconstruction.min(), abs=1e-4)
+        tables.pair().reconstruction.min(), abs=1e-4
+    )
     assert "its DeConv run is worse than the mean of DeConv's runs in most scores" in text
     deconv = tables.read("seeds", "blog").query("decoder == 'deconv'")
     shown = deconv[(deconv.seed == load_run("deconv").config.seed) & deconv.readout.notna()]
     better = {"right_blob", "additive", "r2", "readout"}  # where they are high
-    worse = [(shown[name].item() > deconv[name].mean()) != (name in better)
-             for name in tables.SCORES if name != "readout_affine"]
+    worse = [
+        (shown[name].item() > deconv[name].mean()) != (name in better)
+        for name in tables.SCORES
+        if name != "readout_affine"
+    ]
     assert sum(worse) > len(worse) / 2
     plane = tables.read_all("sprites").query("world == 'sprites' and decoder == 'sbd'")
     assert f"a straight grid, in each of {words[len(plane)]} seeds" in text
     assert (plane.flat > 0.9).all()
     assert "Of large discs they are SB's with every seed in three worlds, and DeConv's in a" in text
     terms = tables.read_all("sprites").pivot(
-        index=["world", "seed"], columns="decoder", values="reconstruction")
+        index=["world", "seed"], columns="decoder", values="reconstruction"
+    )
     lower = (terms.sbd < terms.deconv).groupby("world").sum()
     assert sorted(lower[lower == 5].index) == ["large", "quadrant", "triangle"]
     assert lower["hue-of-place"] == 0 and 0 < lower["sprites"] < 5
@@ -253,8 +265,11 @@ def test_minutes_to_read_are_those_of_150_words_each():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     told = dict(re.findall(r"^\| \[(\w+)\]\(notebooks/\1.ipynb\) \|.*\| (\d+) \|$", text, re.M))
     for source in SOURCES:
-        words = sum(len(cell.source.split()) for cell in jupytext.read(source).cells
-                    if cell.cell_type == "markdown")
+        words = sum(
+            len(cell.source.split())
+            for cell in jupytext.read(source).cells
+            if cell.cell_type == "markdown"
+        )
         assert abs(int(told.pop(source.stem)) - words / 150) <= 1
     assert not told
 
@@ -310,7 +325,7 @@ import importlib, pkgutil, sys, sbd_utils, sbd_utils.training.loop
 assert not {"matplotlib", "livelossplot"} & set(sys.modules)
 for module in pkgutil.walk_packages(sbd_utils.__path__, "sbd_utils."):
     importlib.import_module(module.name)
-assert "sbd_utils.figures.charts" in sys.modules and "matplotlib.pyplot" not in sys.modules
+assert "sbd_utils.plots.charts" in sys.modules and "matplotlib.pyplot" not in sys.modules
 """
     bare = {k: v for k, v in os.environ.items() if k not in ("DISPLAY", "MPLBACKEND")}
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=bare, check=True)
@@ -337,17 +352,29 @@ def test_an_unexecuted_checked_cell_is_reported():
     assert unexecuted(v4.new_notebook(cells=cells)) == ["2", "3"]
 
 
-@pytest.mark.parametrize("old, new, problem", [
-    ("", "", None), ("r2 is 0.998", "r2 is 0.989", "no result says 0.9890"),
-    ("fewer parameters", "more parameters", "its table"), (END, "", "its table"),
-    ("2.13.0", "2.12.0", "no result says 2.12.0"), ("```\n9.9", "9.9", "no result says 9.9"),
-    ("arXiv ", "version ", "no result says 1901.07017"),
-])
+@pytest.mark.parametrize(
+    "old, new, problem",
+    [
+        ("", "", None),
+        ("r2 is 0.998", "r2 is 0.989", "no result says 0.9890"),
+        ("fewer parameters", "more parameters", "its table"),
+        (END, "", "its table"),
+        ("2.13.0", "2.12.0", "no result says 2.12.0"),
+        ("```\n9.9", "9.9", "no result says 9.9"),
+        ("arXiv ", "version ", "no result says 1901.07017"),
+    ],
+)
 def test_a_changed_number_of_the_readme_is_reported(old, new, problem):
     row = claims.check("fewer-parameters", intervals.exactly(0.16)) | {"value": 0.99801, "count": 1}
     facts = {
-        "preset": "published", "cpu": "a", "python": "3.11.7", "versions": {},
-        "wall_seconds": 99, "threads": 2, "claims": [row], "draws": [],
+        "preset": "published",
+        "cpu": "a",
+        "python": "3.11.7",
+        "versions": {},
+        "wall_seconds": 99,
+        "threads": 2,
+        "claims": [row],
+        "draws": [],
     }
     text = (
         "# Title\nr2 is 0.9980, on torch 2.13.0, after arXiv 1901.07017 "

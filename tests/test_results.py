@@ -7,11 +7,11 @@ from inspect import signature
 import jupytext
 import nbformat
 
-from sbd_utils.measures.geometry import LINES
+from sbd_utils.data.circles import make_sprites
+from sbd_utils.data.not_so_clevr import centers
+from sbd_utils.metrics.geometry import LINES
 from sbd_utils.reproduce import NOTEBOOKS, claim_rows, figures, outputs
 from sbd_utils.settings import RESULTS, ROOT, TRAINING
-from sbd_utils.worlds.circles import make_sprites
-from sbd_utils.worlds.not_so_clevr import centers
 from tests.benchmarks import bench
 from tests.test_repository import TABLE, each
 
@@ -19,19 +19,36 @@ LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)|<(?:img|source)[^>]* (?:src|sr
 NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?")
 # Numbers of the text that need no cell: what defines the world and its measures, taken from them,
 # and what has a name or a definition of its own.
-SIDE, POSITIONS = (signature(make_sprites).parameters[name].default
-                   for name in ("image_size", "positions"))
+SIDE, POSITIONS = (
+    signature(make_sprites).parameters[name].default for name in ("image_size", "positions")
+)
 GIVEN = {
-    *map(str, (POSITIONS, 3 * POSITIONS**2, len(range(0, 3 * POSITIONS**2, 101)), len(LINES),
-               len(LINES) ** 2, SIDE**2, len(centers().unique()),
-               *(training["epochs"] for training in TRAINING.values()))),
-    "1.44", "90", "95", "100", "512",  # bits per nat, a right angle, per cent, AVX512
+    *map(
+        str,
+        (
+            POSITIONS,
+            3 * POSITIONS**2,
+            len(range(0, 3 * POSITIONS**2, 101)),
+            len(LINES),
+            len(LINES) ** 2,
+            SIDE**2,
+            len(centers().unique()),
+            *(training["epochs"] for training in TRAINING.values()),
+        ),
+    ),
+    "1.44",
+    "90",
+    "95",
+    "100",
+    "512",  # bits per nat, a right angle, per cent, AVX512
 }
 
 
 def executed():
-    return {path.stem: nbformat.read(path, as_version=4)
-            for path in NOTEBOOKS.glob("[0-9][0-9]_*.ipynb")}
+    return {
+        path.stem: nbformat.read(path, as_version=4)
+        for path in NOTEBOOKS.glob("[0-9][0-9]_*.ipynb")
+    }
 
 
 def prose(notebook):
@@ -51,8 +68,11 @@ def unknown_numbers(notebook):
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             said.append(output.get("text", ""))
-            said += [str(value) for kind, value in output.get("data", {}).items()
-                     if kind.startswith("text/") and "base64" not in value]
+            said += [
+                str(value)
+                for kind, value in output.get("data", {}).items()
+                if kind.startswith("text/") and "base64" not in value
+            ]
     known = {number.replace(",", "") for number in NUMBER.findall(" ".join(said))} | GIVEN
     found = [number.strip(",").replace(",", "") for number in NUMBER.findall(prose(notebook))]
     return {n for n in found if n not in known and not re.fullmatch(r"\d|0\d", n)}
@@ -97,8 +117,9 @@ def test_a_notebook_checks_what_it_claims_and_shows_every_picture_with_its_text(
             assert "nbval-check-output" in tags
         for output in outputs(nbformat.v4.new_notebook(cells=[cell])):
             if "nbval-ignore-output" not in tags and "image/png" in output.data:
-                assert output.data["text/plain"].strip() and "<Figure" not in output.data[
-                    "text/plain"]
+                assert (
+                    output.data["text/plain"].strip() and "<Figure" not in output.data["text/plain"]
+                )
 
 
 @each
@@ -108,8 +129,9 @@ def test_numbers_in_a_notebooks_text_are_in_its_code_or_outputs(source):
 
 @each
 def test_links_of_a_notebook_lead_somewhere(source):
-    text = "\n".join(cell.source for cell in jupytext.read(source).cells
-                     if cell.cell_type == "markdown")
+    text = "\n".join(
+        cell.source for cell in jupytext.read(source).cells if cell.cell_type == "markdown"
+    )
     assert not broken_links(text, NOTEBOOKS)
 
 
@@ -120,9 +142,13 @@ def test_links_of_the_readme_lead_somewhere():
 
 def test_a_broken_link_a_picture_without_text_and_a_wrong_number_are_seen():
     assert broken_links("[a](no.md), ![](README.md), [b](README.md#x), [c](https://x.y)", ROOT) == [
-        "no.md", "README.md has no text"]
+        "no.md",
+        "README.md has no text",
+    ]
     v4 = nbformat.v4
     output = v4.new_output("stream", text="the share is 0.98 of 3,675")
-    cells = [v4.new_markdown_cell("In 02, 0.97 of 3675 in $12$ (2019)"),
-             v4.new_code_cell("1", outputs=[output])]
+    cells = [
+        v4.new_markdown_cell("In 02, 0.97 of 3675 in $12$ (2019)"),
+        v4.new_code_cell("1", outputs=[output]),
+    ]
     assert unknown_numbers(v4.new_notebook(cells=cells)) == {"0.97"}

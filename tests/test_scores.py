@@ -5,23 +5,23 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
-from sbd_utils.measures.codes import decode, encode, traverse
-from sbd_utils.measures.geometry import (
+from sbd_utils.data.circles import COLORS, Sprites, draw_sprite, make_sprites
+from sbd_utils.metrics.codes import decode, encode, traverse
+from sbd_utils.metrics.geometry import (
     LINES,
-    additive_r2,
+    additive_model_r2,
     affine_fit,
     draw_lattice,
     encode_lattice,
+    knn_probe_r2,
     measure_geometry,
-    readout_r2,
 )
-from sbd_utils.measures.information import mig
-from sbd_utils.measures.pictures import Moves, find_blobs, measure_moves
-from sbd_utils.measures.scores import score
+from sbd_utils.metrics.information import mig
+from sbd_utils.metrics.pictures import Moves, find_blobs, measure_moves
+from sbd_utils.metrics.scores import score
 from sbd_utils.models.vae import VAE
 from sbd_utils.training.config import TrainConfig
 from sbd_utils.training.records import History, Run
-from sbd_utils.worlds.circles import COLORS, Sprites, draw_sprite, make_sprites
 
 SPRITES = make_sprites(positions=3)  # 27
 GAIN = torch.tensor([1 / 4, 1 / 8])  # place = 0.5 + GAIN * z: -2 to 2 is all of x, half of y
@@ -150,7 +150,10 @@ def test_moves_are_those_of_the_painter():
 
 
 OTHERS = [  # image_size, size, shape
-    (32, 8, "circle"), (32, 8, "square"), (128, 16, "circle"), (64, 5, "circle"),
+    (32, 8, "circle"),
+    (32, 8, "square"),
+    (128, 16, "circle"),
+    (64, 5, "circle"),
 ]
 
 
@@ -182,9 +185,13 @@ def test_moves_are_shares_of_the_sprites_own_places_and_colors():
 
     def decode(z):  # from red at -2 to orange at 2
         places = (0.5 + z[:, :2] * torch.tensor([0.3, 0.15]) / 2).tolist()
-        return torch.stack([draw_sprite(*place)[:1] * torch.tensor(
-            [1, float(t + 2) / 4 * 128 / 255, 0])[:, None, None]
-            for place, t in zip(places, z[:, 2].clamp(-2, 2), strict=True)])
+        return torch.stack(
+            [
+                draw_sprite(*place)[:1]
+                * torch.tensor([1, float(t + 2) / 4 * 128 / 255, 0])[:, None, None]
+                for place, t in zip(places, z[:, 2].clamp(-2, 2), strict=True)
+            ]
+        )
 
     painter.decode = decode
     moves = measure_moves(painter, np.zeros((1, 4)), sprites)
@@ -192,11 +199,16 @@ def test_moves_are_shares_of_the_sprites_own_places_and_colors():
     assert_allclose(moves.color, [0, 0, 1, 0], atol=1e-6)
 
 
-@pytest.mark.parametrize("kind, named", [
-    ({"sizes": (8, 16)}, "one size, got 8, 16"), ({"shapes": ("circle", "square")}, "one shape"),
-    ({"positions": 1}, "more than one x, got 0 for all"), ({"sizes": (3,)}, "each be a blob"),
-    ({"image_size": 32}, "of 64 pixels per side, got Tensor"),
-])
+@pytest.mark.parametrize(
+    "kind, named",
+    [
+        ({"sizes": (8, 16)}, "one size, got 8, 16"),
+        ({"shapes": ("circle", "square")}, "one shape"),
+        ({"positions": 1}, "more than one x, got 0 for all"),
+        ({"sizes": (3,)}, "each be a blob"),
+        ({"image_size": 32}, "of 64 pixels per side, got Tensor"),
+    ],
+)
 def test_moves_are_measured_only_of_what_the_sprites_tell(kind, named):
     with pytest.raises(ValueError, match=f"^sprites must (be )?(of )?{named}"):
         measure_moves(Painter(), np.zeros((1, 4)), make_sprites(**{"positions": 3} | kind))
@@ -214,11 +226,14 @@ def test_the_lattice_is_of_the_sprites_own_kind_and_within_their_places():
         encode_lattice(Painter(32, 8, "square"), lower, "red")
 
 
-@pytest.mark.parametrize("kind, named", [
-    ({"colors": ("red", "blue")}, "sprites must be in red, green, blue"),
-    ({"sizes": (8, 16)}, "sprites must be of one size"),
-    ({"image_size": 32}, r"images must be a float32 tensor in \[0, 1\], \[N, 3, 64, 64\]"),
-])
+@pytest.mark.parametrize(
+    "kind, named",
+    [
+        ({"colors": ("red", "blue")}, "sprites must be in red, green, blue"),
+        ({"sizes": (8, 16)}, "sprites must be of one size"),
+        ({"image_size": 32}, r"images must be a float32 tensor in \[0, 1\], \[N, 3, 64, 64\]"),
+    ],
+)
 def test_score_refuses_what_it_cannot_judge(kind, named):
     run = Run(TrainConfig(), Painter(), History([2.5], [7.5], [60.0]))
     with pytest.raises(ValueError, match=f"^{named}"):
@@ -285,8 +300,16 @@ def test_geometry_needs_two_latents(latents):
 def test_score_of_the_painter_is_full_marks():
     numbers = score(Run(TrainConfig(), Painter(), History([2.5], [7.5], [60.0])), SPRITES)
     expected = {
-        "reconstruction": 2.5, "kl": 7.5, "seconds": 60, "explained": 1, "right_blob": 1,
-        "mixing": 0, "factors_moved": 1, "one_blob": 1, "readout_affine": 1, "additive": 1,
+        "reconstruction": 2.5,
+        "kl": 7.5,
+        "seconds": 60,
+        "explained": 1,
+        "right_blob": 1,
+        "mixing": 0,
+        "factors_moved": 1,
+        "one_blob": 1,
+        "readout_affine": 1,
+        "additive": 1,
         "mig": 1,
     }
     expected |= {f"folded_{color}": 0 for color in COLORS}
@@ -297,7 +320,7 @@ def test_score_of_the_painter_is_full_marks():
     assert numbers["pattern"] == numbers["gray_levels"] == 0, "drawn to the last pixel"
     places = np.column_stack([SPRITES.factors["x"], SPRITES.factors["y"]])
     mu, _ = encode(Painter(), SPRITES.images)
-    assert numbers["readout"] == readout_r2(mu[:, :2], places) > 0.7, "of nine places"
+    assert numbers["readout"] == knn_probe_r2(mu[:, :2], places) > 0.7, "of nine places"
     assert all(numbers[n] == pytest.approx(left[n.rsplit("_", 1)[0]], rel=0.02) for n in names)
 
 
@@ -309,11 +332,13 @@ def test_score_of_an_odd_painter_is_that_of_its_parts():
     assert numbers["one_blob"] == pytest.approx((3 + 5 / 7) / 4), "the mean over the latents"
     assert numbers["factors_moved"] == pytest.approx((2 + 1 + 1) / 3), "of the three that do"
     assert numbers["mixing"] == 0 and numbers["right_blob"] == 1
-    mu, places = encode(Odd(), SPRITES.images)[0], np.column_stack(
-        [SPRITES.factors["x"], SPRITES.factors["y"]])
-    assert numbers["readout"] == readout_r2(mu[:, [3, 2]], places), "by the most precise latents"
+    mu, places = (
+        encode(Odd(), SPRITES.images)[0],
+        np.column_stack([SPRITES.factors["x"], SPRITES.factors["y"]]),
+    )
+    assert numbers["readout"] == knn_probe_r2(mu[:, [3, 2]], places), "by the most precise latents"
     assert numbers["readout_affine"] == affine_fit(mu[:, [3, 2]], places).r2
-    assert numbers["additive"] == additive_r2(mu, places, SPRITES.factors["color"])
+    assert numbers["additive"] == additive_model_r2(mu, places, SPRITES.factors["color"])
     assert numbers["mig"] == mig(mu, SPRITES.factors) < 1
     for color in COLORS:
         geometry = measure_geometry(Odd(), SPRITES, [3, 2], color)
@@ -322,8 +347,11 @@ def test_score_of_an_odd_painter_is_that_of_its_parts():
         assert numbers[f"singular_ratio_{color}"] == geometry.fit.singular_ratio
     folded = score(Run(TrainConfig(), Folder(), history), SPRITES)
     mu = encode(Folder(), SPRITES.images)[0]
-    assert folded["readout_affine"] == affine_fit(mu[:, :2], places).r2 < (
-        affine_fit(places, mu[:, :2]).r2)
+    assert (
+        folded["readout_affine"]
+        == affine_fit(mu[:, :2], places).r2
+        < (affine_fit(places, mu[:, :2]).r2)
+    )
     assert folded["folded_green"] == 5
 
 

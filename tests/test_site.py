@@ -22,7 +22,7 @@ import yaml
 from bs4 import BeautifulSoup
 
 from sbd_utils import claims
-from sbd_utils.measures.codes import decode
+from sbd_utils.metrics.codes import decode
 from sbd_utils.reproduce import NOTEBOOKS
 from sbd_utils.settings import RESULTS, ROOT
 from sbd_utils.training.records import load_run
@@ -31,16 +31,41 @@ from tests.test_results import NUMBER, executed
 
 AXE = ROOT / "tests" / "node_modules" / "axe-core" / "axe.min.js"
 MODELS = ("deconv", "sbd", "sbd-mixing")
-KINDS = ("index", "play", "claims", "errata", "glossary", "api/sbd_utils.models",
-         "notebooks/05_geometry", "notebooks/04_traversals", "search")
-TERMS = ("latent", "latent code", "traversal", "KL term", "reconstruction term", "decoder variance",
-         "beta", "affine R²", "R² of the sum", "folded cell", "mixing latent", "checkerboard",
-         "broadcast", "coordinate channels", "FactorVAE score", "InfoM")
+KINDS = (
+    "index",
+    "play",
+    "claims",
+    "errata",
+    "glossary",
+    "api/sbd_utils.models",
+    "notebooks/05_geometry",
+    "notebooks/04_traversals",
+    "search",
+)
+TERMS = (
+    "latent",
+    "latent code",
+    "traversal",
+    "KL term",
+    "reconstruction term",
+    "decoder variance",
+    "beta",
+    "affine R²",
+    "R² of the sum",
+    "folded cell",
+    "mixing latent",
+    "checkerboard",
+    "broadcast",
+    "coordinate channels",
+    "FactorVAE score",
+    "InfoM",
+)
 MEGABYTE = 2**20
 WAIT = "new Promise(done => setTimeout(done, {}))"
 
 pytestmark = pytest.mark.skipif(
-    not find_spec("sphinx_book_theme"), reason="`make site` has not installed what builds the site")
+    not find_spec("sphinx_book_theme"), reason="`make site` has not installed what builds the site"
+)
 browser = pytest.mark.skipif(not chromium.find(), reason="no Chromium to look at the pages with")
 
 
@@ -51,11 +76,18 @@ def site(tmp_path_factory):
     Without one it is built by `make site` in .ci/run.
     """
     folder = tmp_path_factory.mktemp("built") / "site"
-    nowhere = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"),
-                            "http://127.0.0.1:9")
+    nowhere = dict.fromkeys(
+        ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9"
+    )
     env = os.environ | nowhere | {"GITHUB_REPOSITORY": "someone/a-name"}
-    done = subprocess.run([sys.executable, "tools/build_site.py", folder], cwd=ROOT, env=env,
-                          capture_output=True, encoding="utf-8", errors="replace")
+    done = subprocess.run(
+        [sys.executable, "tools/build_site.py", folder],
+        cwd=ROOT,
+        env=env,
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+    )
     assert done.returncode == 0, done.stderr  # a warning is an error
     return folder
 
@@ -63,8 +95,10 @@ def site(tmp_path_factory):
 @pytest.fixture(scope="module")
 def pages(site):
     """Every page by its path in the site, parsed."""
-    found = {path.relative_to(site).as_posix(): BeautifulSoup(path.read_bytes(), "html.parser")
-             for path in sorted(site.rglob("*.html"))}
+    found = {
+        path.relative_to(site).as_posix(): BeautifulSoup(path.read_bytes(), "html.parser")
+        for path in sorted(site.rglob("*.html"))
+    }
     assert len(found) > 20
     return found
 
@@ -127,30 +161,44 @@ def dead_links(page, soup, site, anchors):
 
 def test_a_folder_of_something_else_is_left_alone(site, tmp_path):
     (tmp_path / "thesis.tex").touch()
-    done = subprocess.run([sys.executable, "tools/build_site.py", tmp_path], cwd=ROOT,
-                          capture_output=True, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "tools/build_site.py", tmp_path],
+        cwd=ROOT,
+        capture_output=True,
+        encoding="utf-8",
+    )
     assert done.returncode == 1 and "holds something else than a site" in done.stderr
     assert os.listdir(tmp_path) == ["thesis.tex"]
 
 
 def test_every_link_and_anchor_resolves_and_nothing_is_loaded_from_elsewhere(site, pages):
-    anchors = {page: {tag["id"] for tag in soup.find_all(id=True)} | {""}
-               for page, soup in pages.items()}
-    found = {page: list(dead_links(page, soup, site.resolve(), anchors))
-             for page, soup in pages.items()}
+    anchors = {
+        page: {tag["id"] for tag in soup.find_all(id=True)} | {""} for page, soup in pages.items()
+    }
+    found = {
+        page: list(dead_links(page, soup, site.resolve(), anchors)) for page, soup in pages.items()
+    }
     assert {page: dead for page, dead in found.items() if dead} == {}
     soup = BeautifulSoup(
         '<a href="no.html"></a><a href="#no"></a><img src="https://a.b/c.png"><a href="https://a.b">'
-        '</a><a href="play.html#what-you-see"></a>', "html.parser")
+        '</a><a href="play.html#what-you-see"></a>',
+        "html.parser",
+    )
     assert list(dead_links("index.html", soup, site.resolve(), anchors)) == [
-        "no.html", "#no", "https://a.b/c.png"]
+        "no.html",
+        "#no",
+        "https://a.b/c.png",
+    ]
 
 
 def test_no_page_is_over_two_megabytes(site, pages):
     sizes = {page: (site / page).stat().st_size for page in pages}
     assert max(sizes.values()) < 2 * MEGABYTE
-    own = [address for address, loads in addresses(pages["play.html"])
-           if loads and re.search(r"play|decoder", address)]
+    own = [
+        address
+        for address, loads in addresses(pages["play.html"])
+        if loads and re.search(r"play|decoder", address)
+    ]
     assert len(own) == 3
     assert sizes["play.html"] + sum((site / path).stat().st_size for path in own) < 2 * MEGABYTE
 
@@ -168,13 +216,19 @@ def words(text):
 
 def test_the_landing_page_tells_what_the_readme_tells(pages):
     pictures = r"<picture>.*?</picture>|!\[.*?\]\(.*?\)"
-    text = re.sub(rf"<!-- claims.*?end of claims -->|```.*?```|{pictures}", "",
-                  (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.S)
-    told = words("".join(pages[name].find("article").get_text() for name in
-                         ("index.html", "claims.html")))
+    text = re.sub(
+        rf"<!-- claims.*?end of claims -->|```.*?```|{pictures}",
+        "",
+        (ROOT / "README.md").read_text(encoding="utf-8"),
+        flags=re.S,
+    )
+    told = words(
+        "".join(pages[name].find("article").get_text() for name in ("index.html", "claims.html"))
+    )
     text = text.partition("## Changing a notebook")[0]
-    sentences = [words(re.sub(r"\]\([^)]*\)", "", sentence))
-                 for sentence in re.split(r"[.|:]\s|\n\n", text)]
+    sentences = [
+        words(re.sub(r"\]\([^)]*\)", "", sentence)) for sentence in re.split(r"[.|:]\s|\n\n", text)
+    ]
     assert len(sentences) > 60
     assert not [sentence for sentence in sentences if sentence not in told]
 
@@ -195,8 +249,11 @@ def test_the_table_of_claims_is_that_of_the_results(pages):
     assert [row["id"] for row in rows] == [fact["claim"] for fact in facts]
     for row, fact in zip(rows, facts, strict=True):
         claim, result, verdict, threshold, source, _ = (td.get_text() for td in row.find_all("td"))
-        assert (claim, result, verdict) == (fact["says"] + fact["measure"],
-                                            claims.measured(fact, unit=True), fact["verdict"])
+        assert (claim, result, verdict) == (
+            fact["says"] + fact["measure"],
+            claims.measured(fact, unit=True),
+            fact["verdict"],
+        )
         assert (threshold, source) == (fact["threshold"], fact["source"])
     assert len(pages["index.html"].select(".tally a")) == len(facts)
 
@@ -210,7 +267,8 @@ def test_terms_link_to_the_glossary(pages):
         assert links or not name.startswith("notebooks/")
         assert not soup.select("a a, code a.term, h1 a.term, h2 a.term")
     assert any("\n" in a.get_text() for soup in pages.values() for a in soup.select("a.term")), (
-        "also where a line ends within a term")
+        "also where a line ends within a term"
+    )
 
 
 def test_errata_say_what_a_notebook_shows(pages):
@@ -228,25 +286,46 @@ def test_errata_say_what_a_notebook_shows(pages):
     assert told and not told - printed
     facts = json.loads((RESULTS / "claims.json").read_text(encoding="utf-8"))["claims"]
     verdicts = {fact["claim"]: fact["verdict"] for fact in facts}
-    linked = {a["href"].partition("#")[2]: verdicts[a["href"].partition("#")[2]]
-              for a in article.find_all("a") if a["href"].startswith("claims.html#")}
+    linked = {
+        a["href"].partition("#")[2]: verdicts[a["href"].partition("#")[2]]
+        for a in article.find_all("a")
+        if a["href"].startswith("claims.html#")
+    }
     assert linked == {
-        "better-kl": "reproduced", "disentangled-sbd": "reproduced",
-        "informative-deconv": "not reproduced", "checkerboard-visible": "not reproduced",
-        "more-memory": "larger than claimed", "slower": "larger than claimed",
-        "coordconv-generalizes": "not reproduced", "coordconv-faster": "smaller than claimed"}
+        "better-kl": "reproduced",
+        "disentangled-sbd": "reproduced",
+        "informative-deconv": "not reproduced",
+        "checkerboard-visible": "not reproduced",
+        "more-memory": "larger than claimed",
+        "slower": "larger than claimed",
+        "coordconv-generalizes": "not reproduced",
+        "coordconv-faster": "smaller than claimed",
+    }
 
 
 def test_every_public_docstring_is_on_a_page(pages):
-    documented = {tag["id"] for name, soup in pages.items() if name.startswith("api/")
-                  for tag in soup.select("dt[id]")}
-    assert {"sbd_utils.models.vae.VAE.loss_terms", "sbd_utils.claims.Claim.verdict",
-            "sbd_utils.measures.geometry.affine_fit", "sbd_utils.files.write"} <= documented
+    documented = {
+        tag["id"]
+        for name, soup in pages.items()
+        if name.startswith("api/")
+        for tag in soup.select("dt[id]")
+    }
+    assert {
+        "sbd_utils.models.vae.VAE.loss_terms",
+        "sbd_utils.claims.Claim.verdict",
+        "sbd_utils.metrics.geometry.affine_fit",
+        "sbd_utils.files.write",
+    } <= documented
     text = pages["api/sbd_utils.models.html"].get_text()
     assert "to [batch, channels + 2, height, width]" in text and "\\" not in text
-    arguments = pages["api/sbd_utils.models.html"].find(id="sbd_utils.models.recipes.Recipe")
+    arguments = pages["api/sbd_utils.models.html"].find(
+        id="sbd_utils.models.decoders.DecoderConfig"
+    )
     assert [li.strong.get_text() for li in arguments.parent.dd.find("ul").find_all("li")][:3] == [
-        "start", "side", "up"]
+        "start",
+        "side",
+        "up",
+    ]
 
 
 def test_sliders_of_a_notebook_lead_to_the_page_to_play_with(pages):
@@ -287,11 +366,17 @@ def test_buttons_of_a_notebook_open_it_on_binder_and_in_colab(pages):
 
 
 def test_workflows_call_make():
-    texts = {path.name: path.read_text(encoding="utf-8")
-             for path in (ROOT / ".github" / "workflows").glob("*.yml")}
+    texts = {
+        path.name: path.read_text(encoding="utf-8")
+        for path in (ROOT / ".github" / "workflows").glob("*.yml")
+    }
     jobs = {name: yaml.safe_load(text)["jobs"] for name, text in texts.items()}
-    steps = [step.get("run", "") for found in jobs.values() for job in found.values()
-             for step in job["steps"]]
+    steps = [
+        step.get("run", "")
+        for found in jobs.values()
+        for job in found.values()
+        for step in job["steps"]
+    ]
     assert sum(step.startswith("make ") for step in steps) == 2
     python = jobs["test.yml"]["test"]["strategy"]["matrix"]["python"]
     taken = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -356,7 +441,8 @@ def test_a_slider_changes_its_decoders_picture_to_what_torch_draws(play):
     after, moved_values = settled(play)
     assert moved(before, after) == [False, True] and moved_values[5:][2] == 1.1
     assert [a for i, a in enumerate(moved_values) if i != 7] == [
-        a for i, a in enumerate(values) if i != 7]
+        a for i, a in enumerate(values) if i != 7
+    ]
     code = play.run("[...PLAY.images[0].codes.sbd]")
     expected = 255 * decode(load_run("sbd").vae, np.array([*code[:2], 1.1, *code[3:]]))
     difference = np.reshape(after[1], (64, 64, 3)) - expected.transpose(1, 2, 0)
@@ -373,21 +459,30 @@ def test_the_dot_of_both_planes_moves_by_mouse_touch_and_keys(play, way):
     if way == "mouse":
         for k, (left, top) in enumerate([*path, path[-1]]):
             kind = "mousePressed" if k == 0 else "mouseReleased" if k == 5 else "mouseMoved"
-            play.send("Input.dispatchMouseEvent", type=kind, x=left, y=top, button="left",
-                      clickCount=1)
+            play.send(
+                "Input.dispatchMouseEvent", type=kind, x=left, y=top, button="left", clickCount=1
+            )
             settled(play)  # a picture for each step, for a path without jumps
     elif way == "touch":
         for k, (left, top) in enumerate(path):
-            play.send("Input.dispatchTouchEvent", type="touchMove" if k else "touchStart",
-                      touchPoints=[{"x": left, "y": top}])
+            play.send(
+                "Input.dispatchTouchEvent",
+                type="touchMove" if k else "touchStart",
+                touchPoints=[{"x": left, "y": top}],
+            )
             settled(play)
         play.send("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
     else:
         play.run("document.querySelector('#play .sbd .pad').focus()")
         for _ in range(4):
             for kind in ("keyDown", "keyUp"):
-                play.send("Input.dispatchKeyEvent", type=kind, key="ArrowRight", code="ArrowRight",
-                          modifiers=8)  # Shift: steps of 0.25
+                play.send(
+                    "Input.dispatchKeyEvent",
+                    type=kind,
+                    key="ArrowRight",
+                    code="ArrowRight",
+                    modifiers=8,
+                )  # Shift: steps of 0.25
             settled(play)
     after, now = settled(play)
     assert moved(before, after) == [True, True]
@@ -425,7 +520,8 @@ def test_the_last_code_is_shown_when_the_page_says_it_is_done(play, presses, tur
         return [{PICTURES}, {CAPTIONS}];
     }})()""")
     for name, code, pair, drawn, caption in zip(
-            names, codes, pairs, pictures, captions, strict=True):
+        names, codes, pairs, pictures, captions, strict=True
+    ):
         code[pair[0]] = max(code[pair[0]] - presses * 0.25, -2.2)
         expected = decode(load_run(name).vae, np.array(code))
         difference = np.reshape(drawn, (64, 64, 3)) - 255 * expected.transpose(1, 2, 0)
@@ -445,17 +541,20 @@ def test_buttons_of_the_page_do_what_they_say(play):
     random, values = press("#random")
     assert moved(first, random) == [True, True] and values[:5] == values[5:]
     green, _ = press("#line", "#images button:nth-of-type(2)")
-    assert play.run("[...document.querySelectorAll('#play .picture path:first-child')]"
-                    ".map(line => line.getAttribute('d').match(/[ML]/g).length)") == [1, 1], (
-        "the path begins without the walk's disc")
+    assert play.run(
+        "[...document.querySelectorAll('#play .picture path:first-child')]"
+        ".map(line => line.getAttribute('d').match(/[ML]/g).length)"
+    ) == [1, 1], "the path begins without the walk's disc"
     assert "a green disc" in play.run("document.querySelector('#play .sbd canvas').ariaLabel")
     mixing, _ = press("#mixing")
     assert moved(green, mixing)[0] is False
     assert play.run("document.querySelectorAll('#play .sbd-mixing canvas').length") == 1
     turned, along = press("#turned")
     assert moved(mixing, turned) == [False, False], "the same code, along other axes"
-    axes, code = play.run("(() => { const name = 'sbd-mixing'; return "
-                          "[PLAY.models[name].axes, PLAY.images[1].codes[name]]; })()")
+    axes, code = play.run(
+        "(() => { const name = 'sbd-mixing'; return "
+        "[PLAY.models[name].axes, PLAY.images[1].codes[name]]; })()"
+    )
     assert np.allclose(np.array(axes) @ code, along[5:], atol=0.006)
     assert np.allclose(np.array(axes) @ np.transpose(axes), np.eye(5), atol=1e-4)
     press("#turned")
@@ -475,8 +574,10 @@ def test_sb_walks_a_square_and_deconv_does_not(play):
     assert sbd < 2 < 4 < deconv
     play.run("document.querySelector('#line').click()")
     play.run(WAIT.format(1500))  # half way, a second walk begins while a picture is being drawn
-    play.wait("document.querySelector('#play .sbd[aria-busy=true]')"
-              " && !document.querySelector('#line').click()")
+    play.wait(
+        "document.querySelector('#play .sbd[aria-busy=true]')"
+        " && !document.querySelector('#line').click()"
+    )
     assert walked() == told
     assert play.errors == []
 
@@ -507,8 +608,9 @@ def test_the_page_opens_from_a_web_server_as_well(site, window):
 @browser
 def test_columns_of_the_claims_sort(site, window):
     window.visit(f"{site.as_uri()}/claims.html")
-    column = ("[...document.querySelectorAll('.claims tbody tr')]"
-              ".map(row => row.cells[{}].textContent)")
+    column = (
+        "[...document.querySelectorAll('.claims tbody tr')].map(row => row.cells[{}].textContent)"
+    )
     for number, key in ((2, claims.VERDICTS.index), (1, None), (5, str)):
         window.run(f"document.querySelectorAll('.claims th button')[{number}].click()")
         rising = window.run(column.format(number))
@@ -523,8 +625,10 @@ def test_columns_of_the_claims_sort(site, window):
 def test_the_geometry_moves_with_its_slider(site, window, page):
     window.look(1280, 900, reduced=True)
     window.visit(f"{site.as_uri()}/{page}.html")
-    lines = ("[...document.querySelectorAll('.epochs polyline')]"
-             ".map(line => line.getAttribute('points'))")
+    lines = (
+        "[...document.querySelectorAll('.epochs polyline')]"
+        ".map(line => line.getAttribute('points'))"
+    )
     last, told = window.run(lines), window.run("document.querySelector('.epochs').innerText")
     assert len(last) == 36 and told.count("cells folded") == 2
     window.run("""(() => { const slider = document.querySelector('.epochs input');
@@ -556,8 +660,10 @@ def test_axe_finds_no_serious_fault(site, window, dark):
     for page in KINDS:
         window.visit(f"{site.as_uri()}/{page}.html")
         window.run(f"{AXE.read_text(encoding='utf-8')}; true")
-        for fault in window.run("axe.run(document, {resultTypes: ['violations']}).then(found =>"
-                                "found.violations.map(v => [v.impact, v.id, v.nodes[0].html]))"):
+        for fault in window.run(
+            "axe.run(document, {resultTypes: ['violations']}).then(found =>"
+            "found.violations.map(v => [v.impact, v.id, v.nodes[0].html]))"
+        ):
             if fault[0] in ("serious", "critical"):
                 found[page].append(fault)
     assert found == {}

@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from sbd_utils.worlds.factors import Choice, Interval
-from sbd_utils.worlds.sprites import (
+from sbd_utils.data.factors import Continuous, Discrete
+from sbd_utils.data.sprites import (
     COLOR,
     FACTORS,
     FORM,
@@ -27,8 +27,13 @@ from sbd_utils.worlds.sprites import (
 )
 from tests.benchmarks.drawing import pillow, to_pillow
 
-AREAS = {"square": 1 / 2, "ellipse": math.pi / 8, "triangle": 3 * math.sqrt(3) / 16,
-         "disc": math.pi / 4, "heart": 0.5176}  # of a scale of 1; the heart's is integrated below
+AREAS = {
+    "square": 1 / 2,
+    "ellipse": math.pi / 8,
+    "triangle": 3 * math.sqrt(3) / 16,
+    "disc": math.pi / 4,
+    "heart": 0.5176,
+}  # of a scale of 1; the heart's is integrated below
 WHITE = {"x": 0.5, "y": 0.5, "scale": 0.5, "angle": 0.0, "h": 0.0, "s": 0.0, "v": 1.0}
 
 
@@ -52,16 +57,20 @@ def center(cover):
     """Center of mass (x, y) as a fraction of the image, [2, N]."""
     line = (torch.arange(cover.shape[-1]) + 0.5) / cover.shape[-1]
     mass = cover.sum(dim=(1, 2))
-    return torch.stack([(cover.sum(dim=1) * line).sum(dim=1),
-                        (cover.sum(dim=2) * line).sum(dim=1)]) / mass
+    return (
+        torch.stack([(cover.sum(dim=1) * line).sum(dim=1), (cover.sum(dim=2) * line).sum(dim=1)])
+        / mass
+    )
 
 
 def test_the_hearts_area_and_center_by_counting_points():
     """A square on its tip and two half discs: the outline that `_heart` has, drawn otherwise."""
-    u, up = torch.meshgrid(torch.linspace(-0.7, 0.7, 1401), torch.linspace(-0.1, 1.3, 1401),
-                           indexing="ij")
+    u, up = torch.meshgrid(
+        torch.linspace(-0.7, 0.7, 1401), torch.linspace(-0.1, 1.3, 1401), indexing="ij"
+    )
     inside = (u.abs() + (up - 0.5).abs() <= 0.5) | (
-        (u.abs() - 0.25) ** 2 + (up - 0.75) ** 2 <= 1 / 8)
+        (u.abs() - 0.25) ** 2 + (up - 0.75) ** 2 <= 1 / 8
+    )
     tip = float(up[inside].mean())  # the way from the center to the tip, half a scale
     assert float(inside.sum()) / 1e6 / (2 * tip) ** 2 == pytest.approx(AREAS["heart"], rel=1e-3)
     assert math.hypot(0.25, 0.75 - tip) + math.sqrt(1 / 8) < tip  # no lobe is farther than the tip
@@ -163,7 +172,7 @@ def test_a_batch_is_its_images_one_by_one():
     images = draw(given, 32)
     assert images.shape == (300, 3, 32, 32)
     for i in range(0, 300, 23):
-        alone = draw({name: column[i:i + 1] for name, column in given.items()}, 32)[0]
+        alone = draw({name: column[i : i + 1] for name, column in given.items()}, 32)[0]
         torch.testing.assert_close(images[i], alone, atol=1e-5, rtol=0)
     assert torch.equal(draw({name: column.double() for name, column in given.items()}, 32), images)
 
@@ -193,15 +202,18 @@ def test_worlds_differ_from_large_in_what_their_names_say():
     small = WORLDS["small"]
     assert replace(small, name="large", fixed=large.fixed) == large
     assert {a for a, b in zip(small.fixed, large.fixed, strict=True) if a != b} == {
-        ("scale", 4 / 64)}
-    across = [(world.draw(factors_of(x=0.5, y=0.5, h=0.0))[0, 0, 32] > 0.5).sum()
-              for world in (small, large)]
+        ("scale", 4 / 64)
+    }
+    across = [
+        (world.draw(factors_of(x=0.5, y=0.5, h=0.0))[0, 0, 32] > 0.5).sum()
+        for world in (small, large)
+    ]
     assert across == [4, 12]
     hue, triangle, quadrant = (WORLDS[name] for name in ("hue-of-place", "triangle", "quadrant"))
     assert {world.fixed for world in (hue, triangle, quadrant)} == {large.fixed}
     found = hue.train.grid({"x": 9, "y": 2})
     assert torch.equal(found["h"], found["x"]) and len(found["h"].unique()) == 9
-    assert hue.train.factor == Interval("h", 0.1, 0.9)
+    assert hue.train.factor == Continuous("h", 0.1, 0.9)
     assert len(triangle.train.grid(grid)["x"]) < len(large.train.grid(grid)["x"])
     found = triangle.train.grid(grid)
     assert (found["x"] + found["y"] < 1).all()
@@ -216,8 +228,10 @@ def test_worlds_differ_from_large_in_what_their_names_say():
 
 def test_equal_worlds_have_one_repr():
     large = WORLDS["large"]
-    numbers = {name: np.float32(value) if name == "s" else int(value) if name == "angle" else value
-               for name, value in large.fixed}
+    numbers = {
+        name: np.float32(value) if name == "s" else int(value) if name == "angle" else value
+        for name, value in large.fixed
+    }
     same = World("large", large.train, None, numbers.items(), np.int64(64))
     assert same == large and repr(same) == repr(large) and hash(same) == hash(large)
 
@@ -230,19 +244,32 @@ def test_all_eight_factors_of_the_sprites_are_told():
     kinds = {factor.name: factor for factor in WORLDS["sprites"].train.factors}
     assert set(kinds) == set(FACTORS)
     assert WORLDS["sprites"].train.periods == {"angle": 2 * math.pi, "h": 1}
-    assert kinds["shape"] == Choice("shape", (0, 1, 2))
+    assert kinds["shape"] == Discrete("shape", (0, 1, 2))
     assert {name: (one.low, one.high) for name, one in kinds.items() if name != "shape"} == {
-        "x": (0.1, 0.9), "y": (0.1, 0.9), "scale": (0.1, 0.2), "angle": (0, 2 * math.pi),
-        "h": (0, 1), "s": (0.3, 1), "v": (0.9, 1)}
+        "x": (0.1, 0.9),
+        "y": (0.1, 0.9),
+        "scale": (0.1, 0.2),
+        "angle": (0, 2 * math.pi),
+        "h": (0, 1),
+        "s": (0.3, 1),
+        "v": (0.9, 1),
+    }
 
 
-@pytest.mark.parametrize("name, bad, says", [
-    ("x", 1.2, "factors['x'] must be from 0 to 1, got 1.2 to 1.2"), ("scale", 0.0, "factors['scal"),
-    ("scale", 1.1, "factors['scale'] must"), ("shape", 5, "factors['shape'] must be from 0 to 4"),
-    ("shape", 0.5, "factors['shape'] must be whole numbers"), ("v", -0.1, "factors['v'] must be"),
-    ("angle", math.inf, "factors['angle'] must be finite"), ("h", math.nan, "factors['h'] must be"),
-    ("y", [0.1, 0.2], "factors['y'] must be a tensor of numbers [1]"),
-])
+@pytest.mark.parametrize(
+    "name, bad, says",
+    [
+        ("x", 1.2, "factors['x'] must be from 0 to 1, got 1.2 to 1.2"),
+        ("scale", 0.0, "factors['scal"),
+        ("scale", 1.1, "factors['scale'] must"),
+        ("shape", 5, "factors['shape'] must be from 0 to 4"),
+        ("shape", 0.5, "factors['shape'] must be whole numbers"),
+        ("v", -0.1, "factors['v'] must be"),
+        ("angle", math.inf, "factors['angle'] must be finite"),
+        ("h", math.nan, "factors['h'] must be"),
+        ("y", [0.1, 0.2], "factors['y'] must be a tensor of numbers [1]"),
+    ],
+)
 def test_draw_names_the_bad_factor(name, bad, says):
     with pytest.raises(ValueError) as caught:
         draw(factors() | {name: torch.tensor(bad).reshape(-1)})
@@ -251,60 +278,137 @@ def test_draw_names_the_bad_factor(name, bad, says):
 
 def turned(high, *shapes):
     """A world whose angle goes around, from 0 to high."""
-    return World("a", PLACE * COLOR * Choice("shape", shapes) * Interval(
-        "angle", 0, high, periodic=True), fixed=(("scale", 0.1),), image_size=4)
+    return World(
+        "a",
+        PLACE * COLOR * Discrete("shape", shapes) * Continuous("angle", 0, high, periodic=True),
+        fixed=(("scale", 0.1),),
+        image_size=4,
+    )
 
 
 def test_what_goes_around_may_be_rounded_and_an_image_small():
     images, found = turned(1.00008 * math.pi / 2, 0).sample(9, torch.Generator().manual_seed(0))
     assert images.shape == (9, 3, 4, 4) and found["angle"].max() < 1.00008 * math.pi / 2
-    assert discs("a", train=PLACE * Interval("h", 0, 1.00008, periodic=True)).train.periods["h"] > 1
+    assert (
+        discs("a", train=PLACE * Continuous("h", 0, 1.00008, periodic=True)).train.periods["h"] > 1
+    )
 
 
-@pytest.mark.parametrize("call, says", [
-    (lambda: World("a", Interval("x", 0, 1)), "train and fixed must share out shape, x, y, scale"),
-    (lambda: replace(WORLDS["large"], held_out=WORLDS["quadrant"].held_out),
-     "held_out must be apart from train"),
-    (lambda: replace(WORLDS["large"], fixed=WORLDS["large"].fixed[1:]), "train and fixed must sha"),
-    (lambda: replace(WORLDS["large"], fixed=(1,)), "fixed must be pairs of a factor and a number"),
-    (lambda: replace(WORLDS["large"], held_out=Interval("x", 0, 1)), "held_out must be a set of x"),
-    (lambda: WORLDS["large"].sample(1, torch.Generator(), "no"), "device must be a device of torc"),
-    (lambda: WORLDS["large"].draw(factors_of(x=0.5, y=0.5)), "factors must be a mapping of x, y,"),
-    (lambda: WORLDS["large"].draw(factors_of(x=0.5, y=0.5, h=0.1, scale=0.9)),
-     "factors must be of x, y, h only, got ['x', 'y', 'h', 'scale']"),
-    (lambda: discs("a", train=PLACE * (HUE - Interval("h", 0.9, 1)),
-                   held_out=PLACE * Interval("h", 0.9, 1.1)),
-     "hole must be within the range of h, which goes around"),
-    (lambda: discs("a", train=Interval("x", 0.5, 0.51) * Interval("y", 0.5, 0.9) * HUE,
-                   held_out=PLACE * HUE),
-     "held_out must be apart from train"),
-    (lambda: discs("a", train=Interval("x", -1, 2) * Interval("y", 0, 1) * HUE),
-     "x of train must be from 0 to 1, got -1 to 2"),
-    (lambda: World("a", FORM * PLACE * HUE, fixed=(("s", 2), ("v", 1))), "s of fixed must be from"),
-    (lambda: discs("a", pixels=65), "scale of fixed must be from above 0 to 1, got 1.01562"),
-    (lambda: replace(WORLDS["large"], fixed=(("shape", 0.5), *WORLDS["large"].fixed[1:])),
-     "shape of fixed must be whole numbers, got Tensor"),
-    *((lambda shape=shape: World("a", PLACE * COLOR * shape, fixed=(("scale", 0.1), ("angle", 0))),
-       f"shape of train must be {kind}")
-      for shape, kind in ((Interval("shape", 0, 2), "a Choice, got Interval"),
-                          (Choice("shape", (0.5, 1.5)), "whole numbers, got Tensor"))),
-    (lambda: discs("a", pixels=0), "pixels must be a number above 0"),
-    (lambda: draw(factors(), 3), "image_size must be a whole number of at least 4"),
-    (lambda: replace(WORLDS["large"], image_size=3), "image_size must be a whole number of at lea"),
-    (lambda: discs("a", train=PLACE * Interval("h", 0, 0.5, periodic=True)),
-     "h of train must be alike at both ends to go around, got Interval(name='h'"),
-    *((lambda high=high: discs("a", train=PLACE * Interval("h", 0, high, periodic=True)),
-       "h of train must be alike") for high in (0.1, 1.00012, 2, 360)),
-    (lambda: turned(math.pi, 0, 2), "angle of train must be alike"),
-    *((lambda turns=turns: turned(turns * math.pi / 2, 0), "angle of train must be alike")
-      for turns in (5e-5, 1.00012)),
-    (lambda: discs("a", train=Interval("x", 0.1, 0.5) * Interval("y", 0.1, 0.9) * HUE,
-                   held_out=Interval("x", 0.495, 0.9) * Interval("y", 0.1, 0.9) * HUE),
-     "held_out must be apart from train"),  # found by a hundred draws of each, not by fifty
-    (lambda: discs("a", train=Interval("x", 0.1, 0.9, periodic=True) * Interval("y", 0, 1) * HUE),
-     "x of train must be alike at both ends"),
-    (lambda: rgb(*torch.tensor([[0.5], [2.0], [1.0]])), "s must be from 0 to 1, got 2 to 2"),
-])
+@pytest.mark.parametrize(
+    "call, says",
+    [
+        (
+            lambda: World("a", Continuous("x", 0, 1)),
+            "train and fixed must share out shape, x, y, scale",
+        ),
+        (
+            lambda: replace(WORLDS["large"], held_out=WORLDS["quadrant"].held_out),
+            "held_out must be apart from train",
+        ),
+        (
+            lambda: replace(WORLDS["large"], fixed=WORLDS["large"].fixed[1:]),
+            "train and fixed must sha",
+        ),
+        (
+            lambda: replace(WORLDS["large"], fixed=(1,)),
+            "fixed must be pairs of a factor and a number",
+        ),
+        (
+            lambda: replace(WORLDS["large"], held_out=Continuous("x", 0, 1)),
+            "held_out must be a set of x",
+        ),
+        (
+            lambda: WORLDS["large"].sample(1, torch.Generator(), "no"),
+            "device must be a device of torc",
+        ),
+        (
+            lambda: WORLDS["large"].draw(factors_of(x=0.5, y=0.5)),
+            "factors must be a mapping of x, y,",
+        ),
+        (
+            lambda: WORLDS["large"].draw(factors_of(x=0.5, y=0.5, h=0.1, scale=0.9)),
+            "factors must be of x, y, h only, got ['x', 'y', 'h', 'scale']",
+        ),
+        (
+            lambda: discs(
+                "a",
+                train=PLACE * (HUE - Continuous("h", 0.9, 1)),
+                held_out=PLACE * Continuous("h", 0.9, 1.1),
+            ),
+            "hole must be within the range of h, which goes around",
+        ),
+        (
+            lambda: discs(
+                "a",
+                train=Continuous("x", 0.5, 0.51) * Continuous("y", 0.5, 0.9) * HUE,
+                held_out=PLACE * HUE,
+            ),
+            "held_out must be apart from train",
+        ),
+        (
+            lambda: discs("a", train=Continuous("x", -1, 2) * Continuous("y", 0, 1) * HUE),
+            "x of train must be from 0 to 1, got -1 to 2",
+        ),
+        (
+            lambda: World("a", FORM * PLACE * HUE, fixed=(("s", 2), ("v", 1))),
+            "s of fixed must be from",
+        ),
+        (lambda: discs("a", pixels=65), "scale of fixed must be from above 0 to 1, got 1.01562"),
+        (
+            lambda: replace(WORLDS["large"], fixed=(("shape", 0.5), *WORLDS["large"].fixed[1:])),
+            "shape of fixed must be whole numbers, got Tensor",
+        ),
+        *(
+            (
+                lambda shape=shape: World(
+                    "a", PLACE * COLOR * shape, fixed=(("scale", 0.1), ("angle", 0))
+                ),
+                f"shape of train must be {kind}",
+            )
+            for shape, kind in (
+                (Continuous("shape", 0, 2), "a Discrete, got Continuous"),
+                (Discrete("shape", (0.5, 1.5)), "whole numbers, got Tensor"),
+            )
+        ),
+        (lambda: discs("a", pixels=0), "pixels must be a number above 0"),
+        (lambda: draw(factors(), 3), "image_size must be a whole number of at least 4"),
+        (
+            lambda: replace(WORLDS["large"], image_size=3),
+            "image_size must be a whole number of at lea",
+        ),
+        (
+            lambda: discs("a", train=PLACE * Continuous("h", 0, 0.5, periodic=True)),
+            "h of train must be alike at both ends to go around, got Continuous(name='h'",
+        ),
+        *(
+            (
+                lambda high=high: discs("a", train=PLACE * Continuous("h", 0, high, periodic=True)),
+                "h of train must be alike",
+            )
+            for high in (0.1, 1.00012, 2, 360)
+        ),
+        (lambda: turned(math.pi, 0, 2), "angle of train must be alike"),
+        *(
+            (lambda turns=turns: turned(turns * math.pi / 2, 0), "angle of train must be alike")
+            for turns in (5e-5, 1.00012)
+        ),
+        (
+            lambda: discs(
+                "a",
+                train=Continuous("x", 0.1, 0.5) * Continuous("y", 0.1, 0.9) * HUE,
+                held_out=Continuous("x", 0.495, 0.9) * Continuous("y", 0.1, 0.9) * HUE,
+            ),
+            "held_out must be apart from train",
+        ),  # found by a hundred draws of each, not by fifty
+        (
+            lambda: discs(
+                "a", train=Continuous("x", 0.1, 0.9, periodic=True) * Continuous("y", 0, 1) * HUE
+            ),
+            "x of train must be alike at both ends",
+        ),
+        (lambda: rgb(*torch.tensor([[0.5], [2.0], [1.0]])), "s must be from 0 to 1, got 2 to 2"),
+    ],
+)
 def test_worlds_doors(call, says):
     with pytest.raises(ValueError) as caught:
         call()

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from sbd_utils.data import dsprites
+from sbd_utils.data.sprites import WORLDS
 from sbd_utils.training.config import TrainConfig
 from sbd_utils.training.loop import train
 from sbd_utils.training.records import run_id
 from sbd_utils.training.stream import Stream
-from sbd_utils.worlds import dsprites
-from sbd_utils.worlds.sprites import WORLDS
 
 WORLD = replace(WORLDS["large"], image_size=32)
 STREAM = Stream(WORLD, 20)
@@ -62,8 +62,12 @@ def test_a_stopped_run_goes_on_with_the_images_that_it_would_have_seen(tmp_path)
 
 
 def test_a_run_is_named_by_its_world_and_the_length_of_its_epochs():
-    streams = [STREAM, Stream(WORLD, 21), Stream(replace(WORLDS["small"], image_size=32), 20),
-               Stream(WORLDS["large"], 20)]
+    streams = [
+        STREAM,
+        Stream(WORLD, 21),
+        Stream(replace(WORLDS["small"], image_size=32), 20),
+        Stream(WORLDS["large"], 20),
+    ]
     names = {run_id(CONFIG, stream) for stream in streams}
     assert len(names) == len(streams) and run_id(CONFIG, Stream(WORLD, 20)) in names
 

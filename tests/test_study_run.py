@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sbd_utils.measures.codes import encode
-from sbd_utils.measures.geometry import LINES
+from sbd_utils.data.circles import COLORS, draw_sprite, make_sprites
+from sbd_utils.experiments import circles, run, tables
+from sbd_utils.experiments.circles import Job
+from sbd_utils.metrics.codes import encode
+from sbd_utils.metrics.geometry import LINES
 from sbd_utils.settings import RESULTS, TRAINING
-from sbd_utils.studies import circles, run, tables
-from sbd_utils.studies.circles import Job
 from sbd_utils.training.records import load_run
-from sbd_utils.worlds.circles import COLORS, draw_sprite, make_sprites
 
 QUICK = {**TRAINING["quick"], "epochs": 2}
 
@@ -53,7 +53,7 @@ def test_a_row_says_what_was_trained_and_scores_what_the_record_holds(small, tmp
 
 def test_the_published_run_that_mixes_is_scored_as_it_is(small, tmp_path):
     row = circles.train_and_score(Job("blog", "sbd-mixing", 0))
-    (scored, _), = small
+    ((scored, _),) = small
     mixing = load_run("sbd-mixing")
     assert scored.history == mixing.history and not list(tmp_path.iterdir())
     committed = pd.read_csv(RESULTS / "followup.csv").query("decoder == 'sbd-mixing'").iloc[0]
@@ -64,21 +64,25 @@ def test_the_published_run_that_mixes_is_scored_as_it_is(small, tmp_path):
 
 def test_a_pair_is_published_or_trained_by_the_preset_and_found_again(small, monkeypatch):
     monkeypatch.delenv("SBD_PRESET", raising=False)
-    monkeypatch.setattr(circles, "side_by_side",
-                        lambda function, jobs: [function(**job) for job in jobs])
+    monkeypatch.setattr(
+        circles, "side_by_side", lambda function, jobs: [function(**job) for job in jobs]
+    )
     monkeypatch.setattr(circles, "train", lambda *given: pytest.fail("it trains"))
     assert {name: run.config for name, run in circles.pair().items()} == {
-        name: load_run(name).config for name in ("deconv", "sbd")}
+        name: load_run(name).config for name in ("deconv", "sbd")
+    }
     monkeypatch.undo()
 
 
 def test_under_a_preset_that_trains_both_are_trained_and_found_again(small, monkeypatch):
     monkeypatch.setenv("SBD_PRESET", "quick")
-    monkeypatch.setattr(circles, "side_by_side",
-                        lambda function, jobs: [function(**job) for job in jobs])
+    monkeypatch.setattr(
+        circles, "side_by_side", lambda function, jobs: [function(**job) for job in jobs]
+    )
     found = circles.pair()
     assert {name: (run.config.decoder, len(run.history)) for name, run in found.items()} == {
-        name: (name, 2) for name in ("deconv", "sbd")}
+        name: (name, 2) for name in ("deconv", "sbd")
+    }
     monkeypatch.setattr("sbd_utils.training.loop.new_step", lambda *given: pytest.fail("again"))
     assert circles.pair()["sbd"].history == found["sbd"].history
 
@@ -93,8 +97,12 @@ def test_every_job_of_a_study_has_a_row_in_its_table_and_every_row_is_of_a_job(s
 
 
 def test_a_study_that_is_not_named_is_told():
-    done = subprocess.run([sys.executable, "-m", "sbd_utils.studies.run"],
-                          capture_output=True, text=True, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "sbd_utils.experiments.run"],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+    )
     assert done.returncode == 1 and "NAME must be one of seeds, " in done.stderr
     assert done.stderr.endswith("got ''\n")
 
@@ -119,10 +127,16 @@ def test_a_study_computes_the_rows_that_its_table_lacks_on_this_processor(monkey
     monkeypatch.setattr(tables, "RUNS", tmp_path)
     monkeypatch.setattr(tables, "JOB", ("factor",))
     monkeypatch.setattr(run, "cpu_name", lambda: "a")
-    monkeypatch.setattr(run, "side_by_side",
-                        lambda function, jobs: (function(**job) for job in jobs))
-    monkeypatch.setattr(run, "on_cluster", lambda address, row_of, work, jobs: (
-        row_of(work, job) for job in jobs if address == "tcp://a"))
+    monkeypatch.setattr(
+        run, "side_by_side", lambda function, jobs: (function(**job) for job in jobs)
+    )
+    monkeypatch.setattr(
+        run,
+        "on_cluster",
+        lambda address, row_of, work, jobs: (
+            row_of(work, job) for job in jobs if address == "tcp://a"
+        ),
+    )
     monkeypatch.setitem(run.STUDIES, "toy", (times, [Toy(9), Toy(7)]))
     with pytest.raises(ZeroDivisionError):
         run.main("toy")
@@ -132,8 +146,7 @@ def test_a_study_computes_the_rows_that_its_table_lacks_on_this_processor(monkey
     monkeypatch.setitem(run.STUDIES, "toy", (times, [Toy(9), Toy(7), Toy(5)]))
     run.main("toy", "tcp://a")
     assert ASKED == [9, 7, 7, 5]
-    assert tables.read_all("toy").to_numpy().tolist() == [
-        [9, 27, "a"], [7, 21, "a"], [5, 15, "a"]]
+    assert tables.read_all("toy").to_numpy().tolist() == [[9, 27, "a"], [7, 21, "a"], [5, 15, "a"]]
     monkeypatch.setattr(run, "cpu_name", lambda: "b")
     run.main("toy")
     assert ASKED == [9, 7, 7, 5, 9, 7, 5]
@@ -146,7 +159,8 @@ def test_jobs_are_told_apart_as_a_table_rounds_them(monkeypatch, tmp_path):
     monkeypatch.setattr(tables, "RESULTS", tmp_path)
     kept = Job("blog", "sbd", 0, beta=1 / 3)
     pd.DataFrame([{**asdict(kept), "epochs": 150, "cpu": "a and b"}]).to_csv(
-        tmp_path / "toy.csv", index=False, float_format=tables.DIGITS)
+        tmp_path / "toy.csv", index=False, float_format=tables.DIGITS
+    )
     other = Job("blog", "sbd", 0, beta=0.3334)
     assert tables.missing("toy", [kept, other]) == [other]
     assert tables.missing("toy", [kept], "a") == tables.missing("toy", [kept], "b") == []

@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sbd_utils.studies import sprites, tables
+from sbd_utils.data.sprites import WORLDS, World
+from sbd_utils.experiments import sprites, tables
 from sbd_utils.training.config import TrainConfig
 from sbd_utils.training.records import load_run
-from sbd_utils.worlds.sprites import WORLDS, World
 
 CORNER = 49 / 256  # 7 of 16 places a side are farther than 0.03 from the quadrant's own
 
@@ -34,7 +34,7 @@ class Known:
         return self.code(centers(self.images)), None
 
     def decode(self, codes):
-        drawn = self.images[:len(codes)].copy()
+        drawn = self.images[: len(codes)].copy()
         drawn[:, 0, 0, 0] += self.wrong(codes)
         return drawn
 
@@ -84,6 +84,7 @@ def test_an_affine_code_is_flat(plane, world, unseen):
 @pytest.mark.parametrize("world", ["quadrant", "large"])
 def test_a_code_that_leaves_the_plane_in_the_corner(plane, world):
     """Where nothing was seen, and in a world that shows all, as a control."""
+
     def code(places):
         off = wave(places) * np.where(in_corner(places), 0.3, 0.1)
         return np.column_stack([places, off])
@@ -102,8 +103,10 @@ def test_a_code_that_leaves_the_plane_in_the_corner(plane, world):
 
 def test_flat_is_of_the_axis_that_the_map_serves_worse(plane):
     """Of x, y / 2 and a wave of 0.1, the map explains x and y / 2, and leaves the wave."""
-    found = plane(Known(lambda places: np.column_stack(
-        [places[:, 0], places[:, 1] / 2, 0.1 * wave(places)])), "large")
+    found = plane(
+        Known(lambda places: np.column_stack([places[:, 0], places[:, 1] / 2, 0.1 * wave(places)])),
+        "large",
+    )
     moves = np.linspace(0.15, 0.85, 16).var()
     assert found["flat"] == pytest.approx(moves / 4 / (moves / 4 + 0.1**2), rel=0.01)
 
@@ -130,8 +133,9 @@ def test_a_place_is_seen_within_0_03_of_a_draw():
 @pytest.mark.parametrize("shift, right", [((0, 0), 1), ((1, 1), 1), ((2, 1), 0)])
 def test_a_picture_is_right_with_one_blob_within_two_pixels(plane, monkeypatch, shift, right):
     vae = Known(lambda places: places)
-    monkeypatch.setattr(vae, "decode", lambda codes: np.roll(
-        vae.images[:len(codes)], shift, axis=(2, 3)))
+    monkeypatch.setattr(
+        vae, "decode", lambda codes: np.roll(vae.images[: len(codes)], shift, axis=(2, 3))
+    )
     found = plane(vae)
     assert found["picture_right"] == right == found["drawn_right"]
 
@@ -142,8 +146,9 @@ def test_a_small_sprite_is_no_blob(plane):
 
 def test_shapes_take_turns(plane, monkeypatch):
     drawn, draw = [], World.draw
-    monkeypatch.setattr(World, "draw", lambda world, factors: drawn.append(factors) or draw(
-        world, factors))
+    monkeypatch.setattr(
+        World, "draw", lambda world, factors: drawn.append(factors) or draw(world, factors)
+    )
     for name in ("sprites", "large"):
         sprites.moved(Known(lambda places: places), WORLDS[name])
     assert drawn[0]["shape"].reshape(8, -1).unique(dim=1)[:, 0].tolist() == [0, 1, 2] * 2 + [0, 1]
@@ -184,14 +189,26 @@ def test_scores_are_of_the_same_new_images_for_all_runs(monkeypatch, reported):
     drawn = []
     monkeypatch.setattr(sprites, "SCORED", 2100)  # of which 2000 are drawn
     monkeypatch.setattr(sprites, "plane", lambda vae, world: {"flat": 0.9})
-    monkeypatch.setattr(sprites, "encode", lambda vae, images: (
-        drawn.append(images.numpy()) or centers(images.numpy()), None))
+    monkeypatch.setattr(
+        sprites,
+        "encode",
+        lambda vae, images: (drawn.append(images.numpy()) or centers(images.numpy()), None),
+    )
     for share, expected in ((0, 1.0), (1, 0.0), (0.5, 0.75)):
-        monkeypatch.setattr(sprites, "decode", lambda vae, codes, share=share: (
-            (share * drawn[-1][:2000].mean(axis=0) + (1 - share) * drawn[-1])[:len(codes)]))
+        monkeypatch.setattr(
+            sprites,
+            "decode",
+            lambda vae, codes, share=share: (
+                share * drawn[-1][:2000].mean(axis=0) + (1 - share) * drawn[-1]
+            )[: len(codes)],
+        )
         found = sprites.score(None, WORLDS["large"])
-        assert found == {"explained": pytest.approx(expected, abs=1e-5), "active": 2, "MIG": 0.5,
-                         "flat": 0.9}
+        assert found == {
+            "explained": pytest.approx(expected, abs=1e-5),
+            "active": 2,
+            "MIG": 0.5,
+            "flat": 0.9,
+        }
         assert np.array_equal(drawn[0], drawn[-1]) and len(drawn[0]) == 2100
     for codes, factors, periods in reported:
         assert codes == pytest.approx(np.column_stack([factors["x"], factors["y"]]), abs=1e-3)
@@ -223,9 +240,10 @@ def test_a_run_that_diverged_is_a_row_without_scores(monkeypatch, capsys):
 
 def test_a_row_is_of_its_world_decoder_and_seed(monkeypatch, tmp_path, reported):
     monkeypatch.setattr(sprites, "RUNS", tmp_path)
-    monkeypatch.setattr(sprites, "TrainConfig",
-                        partial(TrainConfig, compiled=False, precision="float32"))
-    monkeypatch.setattr("sbd_utils.measures.information.ACTIVE", 0)
+    monkeypatch.setattr(
+        sprites, "TrainConfig", partial(TrainConfig, compiled=False, precision="float32")
+    )
+    monkeypatch.setattr("sbd_utils.metrics.information.ACTIVE", 0)
     for name, value in (("EPOCH", 64), ("BEFORE", 1), ("SPRITES_PER_POSITION", 2), ("SIDE", 7)):
         monkeypatch.setattr(sprites, name, value)
     job = sprites.Job("quadrant", "deconv", 3, decoder_variance=0.5, epochs=2)
@@ -266,15 +284,39 @@ def test_committed_scores_are_whole(study):
 
 def rows(to=()):
     """Rows in which every answer is a yes, but for scores set to others, by world and decoder."""
-    good = {"sbd": {"reconstruction": 5, "MIG": 0.6, "flat": 0.99, "explained": 0.98,
-                    "drawn_unseen": 2, "code_unseen": 2, "picture_unseen": 2},
-            "deconv": {"reconstruction": 9, "MIG": 0.2, "flat": 0.8, "explained": 0.96,
-                       "drawn_unseen": 9, "code_unseen": 9, "picture_unseen": 9}}
-    table = pd.DataFrame([
-        {**asdict(job), "precision": "float32", **{name: value * (1 + 0.001 * job.seed)
-                                                   for name, value in good[job.decoder].items()}}
-        for job in sprites.JOBS["sprites"]
-    ])
+    good = {
+        "sbd": {
+            "reconstruction": 5,
+            "MIG": 0.6,
+            "flat": 0.99,
+            "explained": 0.98,
+            "drawn_unseen": 2,
+            "code_unseen": 2,
+            "picture_unseen": 2,
+        },
+        "deconv": {
+            "reconstruction": 9,
+            "MIG": 0.2,
+            "flat": 0.8,
+            "explained": 0.96,
+            "drawn_unseen": 9,
+            "code_unseen": 9,
+            "picture_unseen": 9,
+        },
+    }
+    table = pd.DataFrame(
+        [
+            {
+                **asdict(job),
+                "precision": "float32",
+                **{
+                    name: value * (1 + 0.001 * job.seed)
+                    for name, value in good[job.decoder].items()
+                },
+            }
+            for job in sprites.JOBS["sprites"]
+        ]
+    )
     table.loc[(table.world == "small") & (table.decoder == "deconv"), "explained"] = 0.6
     for (world, decoder, score), value in dict(to).items():
         table.loc[(table.world == world) & (table.decoder == decoder), score] = value
@@ -298,30 +340,38 @@ def test_protocol_is_answered():
 
 def test_small_objects_are_judged_by_shares():
     """What is left unexplained: 40% and 10% of small ones, 4% and 2% of large ones."""
-    to = {("small", "sbd", "explained"): 0.9, ("large", "sbd", "explained"): 0.98,
-          ("large", "deconv", "explained"): 0.96}
+    to = {
+        ("small", "sbd", "explained"): 0.9,
+        ("large", "sbd", "explained"): 0.98,
+        ("large", "deconv", "explained"): 0.96,
+    }
     gap = sprites.answers(rows(to=to)).xs("small objects").iloc[0]
     assert gap["mean"] == pytest.approx(np.log(10 / 40) - np.log(2 / 4)) and gap.answer == "yes"
     # Nearly half of it again: a gap that is ten times as large, and no larger as a share.
-    assert answered(rows(to=to | {("small", "sbd", "explained"): 0.79}))[
-        "small objects"] == "not shown"
+    assert (
+        answered(rows(to=to | {("small", "sbd", "explained"): 0.79}))["small objects"]
+        == "not shown"
+    )
     # Worse by a tenth, which is less than in the large ones.
     worse = {("small", "sbd", "explained"): 0.56, ("large", "sbd", "explained"): 0.5}
     assert answered(rows(to=worse))["small objects"] == "not shown"
 
 
-@pytest.mark.parametrize(("question", "case", "value"), (
-    ("better pictures", ("sprites", "sbd", "reconstruction"), 10),
-    ("disentangled", ("sprites", "deconv", "MIG"), 0.7),
-    ("a plane of places", ("sprites", "sbd", "flat"), 0.85),  # above DeConv's
-    ("a plane of places", ("sprites", "deconv", "flat"), 0.995),
-    ("small objects", ("small", "deconv", "explained"), 0.985),
-    ("dependent factors", ("hue-of-place", "sbd", "flat"), 0.7),
-    ("dependent factors", ("triangle", "sbd", "flat"), 0.7),
-    ("unseen: drawing", ("quadrant", "sbd", "drawn_unseen"), 10),
-    ("unseen: encoding", ("quadrant", "sbd", "code_unseen"), 10),
-    ("unseen: both", ("quadrant", "sbd", "picture_unseen"), 10),
-))
+@pytest.mark.parametrize(
+    ("question", "case", "value"),
+    (
+        ("better pictures", ("sprites", "sbd", "reconstruction"), 10),
+        ("disentangled", ("sprites", "deconv", "MIG"), 0.7),
+        ("a plane of places", ("sprites", "sbd", "flat"), 0.85),  # above DeConv's
+        ("a plane of places", ("sprites", "deconv", "flat"), 0.995),
+        ("small objects", ("small", "deconv", "explained"), 0.985),
+        ("dependent factors", ("hue-of-place", "sbd", "flat"), 0.7),
+        ("dependent factors", ("triangle", "sbd", "flat"), 0.7),
+        ("unseen: drawing", ("quadrant", "sbd", "drawn_unseen"), 10),
+        ("unseen: encoding", ("quadrant", "sbd", "code_unseen"), 10),
+        ("unseen: both", ("quadrant", "sbd", "picture_unseen"), 10),
+    ),
+)
 def test_an_answer_can_be_no(question, case, value):
     found = answered(rows(to={case: value}))
     assert found.pop(question) == "not shown" and set(found.values()) == {"yes"}
@@ -343,8 +393,9 @@ def test_a_run_without_scores_leaves_the_others_their_answers():
     table.loc[one_run(table), ["reconstruction", "MIG", "flat", "precision"]] = np.nan
     for lost in (table, table[~one_run(table)]):
         found = answered(lost)
-        assert {found.pop(name) for name in ("better pictures", "disentangled",
-                                             "a plane of places")} == {"not shown"}
+        assert {
+            found.pop(name) for name in ("better pictures", "disentangled", "a plane of places")
+        } == {"not shown"}
         assert set(found.values()) == {"yes"}
 
 
@@ -364,6 +415,8 @@ def test_a_pair_of_two_precisions_is_refused():
 
 
 def test_small_objects_that_nobody_draws_answer_nothing():
-    to = {("small", decoder, "explained"): value for decoder, value in
-          (("sbd", 0.49), ("deconv", 0.1))}
+    to = {
+        ("small", decoder, "explained"): value
+        for decoder, value in (("sbd", 0.49), ("deconv", 0.1))
+    }
     assert answered(rows(to=to))["small objects"] == "cannot be answered"

@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pandas as pd
 import pytest
 
+from sbd_utils.experiments import circles, tables
 from sbd_utils.settings import RESULTS, TRAINING
-from sbd_utils.studies import circles, tables
 
 LATER = ["readout", "gray_levels"]  # scores that runs whose weights are gone do not have
 SCORED = ("reconstruction", "kl", "right_blob", "mixing", "additive", "readout_affine")
@@ -16,8 +16,11 @@ SCORED = ("reconstruction", "kl", "right_blob", "mixing", "additive", "readout_a
 def row(seed=0, decoder="sbd", preset="quick", loop="ours", **scores):
     kinds = {"preset": preset, "loop": loop, "seed": seed, "decoder": decoder}
     settings = {"decoder_variance": 0.3, "beta": 16.0, "epochs": 20, "cpu": "a"}
-    colors = {f"{name}_{color}": value + (color == "red")
-              for name, value in (("r2", 0.25), ("folded", 2)) for color in tables.COLORS}
+    colors = {
+        f"{name}_{color}": value + (color == "red")
+        for name, value in (("r2", 0.25), ("folded", 2))
+        for color in tables.COLORS
+    }
     return kinds | settings | {"reconstruction": 1 / 3, "kl": 12345.678} | colors | scores
 
 
@@ -29,8 +32,11 @@ def results(tmp_path, monkeypatch):
 
 
 def test_what_is_written_is_read_to_five_digits(results):
-    rows = [row(seed, decoder, cpu="Intel, of 2 cores", precision="bfloat16")
-            for seed in (0, 1) for decoder in ("deconv", "sbd")]
+    rows = [
+        row(seed, decoder, cpu="Intel, of 2 cores", precision="bfloat16")
+        for seed in (0, 1)
+        for decoder in ("deconv", "sbd")
+    ]
     tables.write("toy", rows)
     found = tables.read("toy", "quick")
     added = ["r2", "folded", "error", "weight"]
@@ -40,7 +46,8 @@ def test_what_is_written_is_read_to_five_digits(results):
             near = value if isinstance(value, str) else pytest.approx(value, rel=5e-5)
             assert read[name] == near, name
         assert {name: read[name] for name in added} == pytest.approx(
-            {"r2": 0.25 + 1 / 3, "folded": 2 + 1 / 3, "error": 0.2, "weight": 4.8}, rel=5e-5)
+            {"r2": 0.25 + 1 / 3, "folded": 2 + 1 / 3, "error": 0.2, "weight": 4.8}, rel=5e-5
+        )
         assert read["weight"] == 4.8, "exactly, for a label"
     assert found.seed.dtype == "int64"
     text = (results / "toy.csv").read_bytes()
@@ -53,15 +60,26 @@ def test_rows_of_other_jobs_and_processors_stay(results):
     tables.write("toy", [row(1, kl=4.0, cpu="b"), row(1, kl=5.0, cpu="c")])
     found = tables.read("toy", "quick")
     assert list(zip(found.cpu, found.seed, found.kl, strict=True)) == [
-        ("a", 0, 1.0), ("b", 2, 3.0), ("b", 1, 4.0), ("c", 1, 5.0)]
+        ("a", 0, 1.0),
+        ("b", 2, 3.0),
+        ("b", 1, 4.0),
+        ("c", 1, 5.0),
+    ]
 
 
-@pytest.mark.parametrize("damage", [
-    lambda text: "", lambda text: text.replace(",", ";"), lambda text: text.replace(",", "\t"),
-    lambda text: "<<<<<<< ours\n" + text, lambda text: text.rpartition("\"Intel")[0],
-    lambda text: text.replace("\n", "\n=======\n", 2),
-    lambda text: text.replace("\n", ",\n").replace(",\n", "\n", 1),
-], ids=["empty", "semicolons", "tabs", "conflict", "cut", "conflict inside", "commas"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: "",
+        lambda text: text.replace(",", ";"),
+        lambda text: text.replace(",", "\t"),
+        lambda text: "<<<<<<< ours\n" + text,
+        lambda text: text.rpartition('"Intel')[0],
+        lambda text: text.replace("\n", "\n=======\n", 2),
+        lambda text: text.replace("\n", ",\n").replace(",\n", "\n", 1),
+    ],
+    ids=["empty", "semicolons", "tabs", "conflict", "cut", "conflict inside", "commas"],
+)
 def test_a_damaged_table_is_told_and_nothing_is_merged_into_it(results, damage):
     tables.write("toy", [row(seed, cpu="Intel, of 2 cores") for seed in (0, 1)])
     path = results / "toy.csv"
@@ -109,13 +127,21 @@ def test_what_is_not_there_is_told(results):
 
 
 def frame(**kinds):
-    return pd.DataFrame([{"cpu": "a", "seed": seed, "decoder": decoder, "kl": value}
-                         for decoder, values in kinds.items() for seed, value in values.items()])
+    return pd.DataFrame(
+        [
+            {"cpu": "a", "seed": seed, "decoder": decoder, "kl": value}
+            for decoder, values in kinds.items()
+            for seed, value in values.items()
+        ]
+    )
 
 
 def test_by_seed_and_difference_pair_the_seeds():
-    rows = frame(sbd={2: 1.0, 0: 5.0, 1: 3.0}, deconv={0: 50.0, 1: 30.0, 2: 10.0},
-                 resize={0: 7.0, 1: 8.0, 2: 9.0})
+    rows = frame(
+        sbd={2: 1.0, 0: 5.0, 1: 3.0},
+        deconv={0: 50.0, 1: 30.0, 2: 10.0},
+        resize={0: 7.0, 1: 8.0, 2: 9.0},
+    )
     found = tables.by_seed(rows.sample(frac=1, random_state=0), "kl")
     assert list(found.index) == [("a", 0), ("a", 1), ("a", 2)]
     assert set(found) == {"sbd", "deconv", "resize"}
@@ -145,10 +171,14 @@ def test_a_missing_seed_is_refused_unless_its_decoder_is_not_asked_for():
     assert list(tables.difference(rows, "kl")) == [-45, -27]
 
 
-@pytest.mark.parametrize("rows", [
-    frame(sbd={0: 5.0, 1: math.nan}, deconv={0: 50.0, 1: 30.0}),
-    pd.concat([frame(sbd={0: 5.0}, deconv={0: 6.0}), frame(sbd={0: 4.0})]),
-], ids=["NaN", "twice"])
+@pytest.mark.parametrize(
+    "rows",
+    [
+        frame(sbd={0: 5.0, 1: math.nan}, deconv={0: 50.0, 1: 30.0}),
+        pd.concat([frame(sbd={0: 5.0}, deconv={0: 6.0}), frame(sbd={0: 4.0})]),
+    ],
+    ids=["NaN", "twice"],
+)
 def test_no_number_and_two_numbers_of_a_seed_are_refused(rows):
     with pytest.raises(ValueError):
         tables.difference(rows, "kl")

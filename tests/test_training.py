@@ -14,14 +14,14 @@ import torch
 from torch import nn
 
 from sbd_utils import files
-from sbd_utils.models.recipes import DECODERS
+from sbd_utils.data.circles import make_sprites
+from sbd_utils.models.decoders import DECODERS
 from sbd_utils.models.vae import VAE
 from sbd_utils.settings import ROOT
 from sbd_utils.training import machine
 from sbd_utils.training.config import TrainConfig
 from sbd_utils.training.loop import TrainingDivergedError, progress, train
 from sbd_utils.training.records import History, RecordError, Run, load_run, run_id
-from sbd_utils.worlds.circles import make_sprites
 from tests.conftest import COMPILES
 
 EXACT = {"rtol": 0, "atol": 0}
@@ -31,7 +31,7 @@ CONFIG = TrainConfig(epochs=4, precision="float32", compiled=False)
 SCRIPT = """
 import os, signal, sys, time, torch
 from pathlib import Path
-from sbd_utils.worlds.circles import make_sprites
+from sbd_utils.data.circles import make_sprites
 from sbd_utils.training.loop import TrainConfig, train
 torch.set_num_threads(1)
 images = make_sprites(image_size=32, sizes=(8,), positions=3).images
@@ -68,8 +68,13 @@ def record(runs, config=CONFIG, images=IMAGES):
 
 def python(code, *arguments):
     command = [sys.executable, "-W", "error", "-c", code, *map(str, arguments)]
-    return subprocess.Popen(command, cwd=ROOT, encoding="utf-8", stdout=subprocess.PIPE,
-                            env=os.environ | {"CUDA_VISIBLE_DEVICES": ""})
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        encoding="utf-8",
+        stdout=subprocess.PIPE,
+        env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
+    )
 
 
 def epochs(path):
@@ -100,14 +105,22 @@ def stop_after(epochs):
     def reporter(run):
         if len(run.history) == epochs:
             raise KeyboardInterrupt
+
     return reporter
 
 
-@pytest.mark.parametrize("changes", [
-    {}, {"gradient_accumulation_steps": 4}, {"beta": 4.0}, {"batch_size": 64},
-    pytest.param({"compiled": True}, marks=COMPILES),
-    pytest.param({"compiled": True, "precision": "bfloat16"}, marks=COMPILES),
-], ids=str)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"gradient_accumulation_steps": 4},
+        {"beta": 4.0},
+        {"batch_size": 64},
+        pytest.param({"compiled": True}, marks=COMPILES),
+        pytest.param({"compiled": True, "precision": "bfloat16"}, marks=COMPILES),
+    ],
+    ids=str,
+)
 def test_training_is_the_plain_loop(changes):
     """Adam on the mean of reconstruction + beta KL; curves are means over images, not batches."""
     run = train(replace(CONFIG, epochs=2, seed=3, **changes), IMAGES)
@@ -132,7 +145,8 @@ def test_training_is_the_plain_loop(changes):
     half = run.config.precision == "bfloat16"
     tolerance = 1e-2 if half else 1e-4
     torch.testing.assert_close(
-        torch.tensor(found), torch.tensor(expected), rtol=tolerance, atol=tolerance / 10)
+        torch.tensor(found), torch.tensor(expected), rtol=tolerance, atol=tolerance / 10
+    )
     # Where a gradient is all rounding, Adam still takes a whole step: four of 3e-4 at most, in few
     # places where the arithmetic is float32. In the end weights are rounded to 11 bits.
     torch.testing.assert_close(run.vae.state_dict(), vae.state_dict(), rtol=2**-11, atol=2.4e-3)
@@ -156,10 +170,14 @@ def test_seed_alone_decides_and_the_global_random_state_is_untouched(decoder):
     assert curves(other) != curves(first)
 
 
-@pytest.mark.parametrize("decoder, precision, compiled", [
-    ("sbd", "float32", False), ("deconv", "bfloat16", False),
-    pytest.param("sbd", "auto", "auto", marks=COMPILES),
-])
+@pytest.mark.parametrize(
+    "decoder, precision, compiled",
+    [
+        ("sbd", "float32", False),
+        ("deconv", "bfloat16", False),
+        pytest.param("sbd", "auto", "auto", marks=COMPILES),
+    ],
+)
 def test_resumed_run_is_the_uninterrupted_one(decoder, precision, compiled, whole, tmp_path):
     config = replace(CONFIG, decoder=decoder, precision=precision, compiled=compiled)
     once = train(config, IMAGES, tmp_path / "once", grid=GRID)
@@ -168,8 +186,9 @@ def test_resumed_run_is_the_uninterrupted_one(decoder, precision, compiled, whol
     path = record(tmp_path / "twice", config)
     assert epochs(path) == 2
     seen = []
-    resumed = train(config, IMAGES, tmp_path / "twice", lambda run: seen.append(len(run.history)),
-                    GRID)
+    resumed = train(
+        config, IMAGES, tmp_path / "twice", lambda run: seen.append(len(run.history)), GRID
+    )
     assert seen == [3, 4]
     assert_same(resumed, once)
     assert (curves(once) == curves(whole[0])) == (config == CONFIG), "precision is heeded"
@@ -211,8 +230,13 @@ def test_a_finished_run_is_read_with_all_that_it_was(whole, tmp_path, monkeypatc
 
 def test_weights_are_rounded_to_16_bits_in_the_end(whole):
     seen = {}
-    run = train(CONFIG, IMAGES, reporter=lambda run: seen.update(
-        {len(run.history): {k: v.clone() for k, v in run.vae.state_dict().items()}}))
+    run = train(
+        CONFIG,
+        IMAGES,
+        reporter=lambda run: seen.update(
+            {len(run.history): {k: v.clone() for k, v in run.vae.state_dict().items()}}
+        ),
+    )
     assert_same(run, whole[0])
     assert all(torch.equal(v, v.half().float()) for v in seen[4].values())
     assert not all(torch.equal(v, v.half().float()) for v in seen[3].values())
@@ -238,8 +262,11 @@ def refuses(path, config=CONFIG, images=IMAGES):
 def test_one_changed_bit_is_refused(which, whole, tmp_path):
     path, good = record(tmp_path), whole[which].read_bytes()
     header = 8 + int.from_bytes(good[:8], "little")
-    positions = [*range(8), *range(8, header, header // 60), *range(header, len(good),
-                                                                    len(good) // 30)]
+    positions = [
+        *range(8),
+        *range(8, header, header // 60),
+        *range(header, len(good), len(good) // 30),
+    ]
     refused = 0
     for count, position in enumerate(positions):
         bad = bytearray(good)
@@ -256,19 +283,28 @@ def test_one_changed_bit_is_refused(which, whole, tmp_path):
     assert refused > 0.9 * len(positions)
 
 
-@pytest.mark.parametrize("damage", [
-    lambda good: good[: len(good) // 2], lambda good: good[:-1], lambda good: b"",
-    lambda good: good + b"\0", lambda good: b"no record\n" * 99,
-], ids=["half", "a byte short", "empty", "a byte more", "garbage"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda good: good[: len(good) // 2],
+        lambda good: good[:-1],
+        lambda good: b"",
+        lambda good: good + b"\0",
+        lambda good: b"no record\n" * 99,
+    ],
+    ids=["half", "a byte short", "empty", "a byte more", "garbage"],
+)
 def test_damaged_record_is_refused(damage, whole, tmp_path):
     path = record(tmp_path)
     path.write_bytes(damage(whole[1].read_bytes()))
     assert "move it away or delete it" in refuses(path)
 
 
-@pytest.mark.parametrize("change, says", [
-    ({"format": 3}, "not a run record of format 4"), ({"run": "sbd-seed1-0"}, "belongs to"),
-], ids=["format", "run"])
+@pytest.mark.parametrize(
+    "change, says",
+    [({"format": 3}, "not a run record of format 4"), ({"run": "sbd-seed1-0"}, "belongs to")],
+    ids=["format", "run"],
+)
 def test_a_foreign_record_is_refused(change, says, whole, tmp_path):
     tensors, facts = files.read_tensors(whole[2])
     files.write_tensors(record(tmp_path), tensors, facts | change)
@@ -279,8 +315,9 @@ def test_a_foreign_record_is_refused(change, says, whole, tmp_path):
 
 def test_weights_of_another_model_are_refused(whole, tmp_path):
     tensors, facts = files.read_tensors(whole[2])
-    files.write_tensors(record(tmp_path), tensors | {
-        "encoder.mu.weight": torch.zeros(4, 256)}, facts)
+    files.write_tensors(
+        record(tmp_path), tensors | {"encoder.mu.weight": torch.zeros(4, 256)}, facts
+    )
     assert "its weights do not fit: " in refuses(record(tmp_path))
 
 
@@ -295,7 +332,9 @@ def test_a_link_that_leads_nowhere_is_not_trained_over(target, tmp_path):
 
 @pytest.mark.parametrize("where", ["os.fsync", "Path.replace"])
 def test_kill_in_the_middle_of_a_save_loses_one_epoch_only(where, whole, tmp_path):
-    kill = SCRIPT + """
+    kill = (
+        SCRIPT
+        + """
 module, name = sys.argv[2].split(".")
 calls, real = [], getattr(globals()[module], name)
 def torn(source, *target):
@@ -308,6 +347,7 @@ def torn(source, *target):
 setattr(globals()[module], name, torn)
 train(config, images, sys.argv[1])
 """
+    )
     process = python(kill, tmp_path, where)
     process.communicate()
     assert process.returncode == -signal.SIGKILL
@@ -319,12 +359,16 @@ train(config, images, sys.argv[1])
 
 
 def test_second_process_waits_and_then_loads(whole, tmp_path):
-    process = python(SCRIPT + """
+    process = python(
+        SCRIPT
+        + """
 def reporter(run):
     print(len(run.history), flush=True)
     time.sleep(0.3)
 train(config, images, sys.argv[1], reporter)
-""", tmp_path)
+""",
+        tmp_path,
+    )
     assert process.stdout.readline() == "1\n"
     assert_same(train(CONFIG, IMAGES, tmp_path, never), whole[0])
     assert process.communicate()[0] == "2\n3\n4\n"
@@ -366,6 +410,7 @@ def test_what_does_not_compile_is_trained_eagerly(monkeypatch, caplog, whole):
     def broken(loss_terms, **options):
         def compiled(x, noise):
             raise RuntimeError("no compiler\nand thousands of lines")
+
         return compiled
 
     monkeypatch.setattr(torch, "compile", broken)
@@ -376,11 +421,15 @@ def test_what_does_not_compile_is_trained_eagerly(monkeypatch, caplog, whole):
     assert line.getMessage() == "training runs eagerly, slower: RuntimeError: no compiler"
 
 
-@pytest.mark.parametrize("changes, message", [
-    ({"learning_rate": 1e30}, "epoch 1, step 2; nothing is kept .*learning_rate than 1e.30"),
-    # The only step's loss is finite, the weights that it leaves are not: 1e39 is inf as float32.
-    ({"learning_rate": 1e39, "batch_size": 27}, "epoch 1 left weights that are not finite"),
-], ids=["loss", "weights"])
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"learning_rate": 1e30}, "epoch 1, step 2; nothing is kept .*learning_rate than 1e.30"),
+        # The loss of the only step is finite, the weights are not: 1e39 is inf as float32.
+        ({"learning_rate": 1e39, "batch_size": 27}, "epoch 1 left weights that are not finite"),
+    ],
+    ids=["loss", "weights"],
+)
 def test_divergence_is_named_and_nothing_bad_is_saved(changes, message, tmp_path):
     with pytest.raises(TrainingDivergedError, match=message):
         train(replace(CONFIG, **changes), IMAGES, tmp_path)
@@ -407,8 +456,12 @@ class Mine(nn.Sequential):
     """A reader's decoder, with buffers that training changes."""
 
     def __init__(self, latent_dim, image_size):
-        super().__init__(nn.Linear(latent_dim, 8), nn.BatchNorm1d(8),
-                         nn.Linear(8, 3 * image_size**2), nn.Unflatten(1, (3, image_size, -1)))
+        super().__init__(
+            nn.Linear(latent_dim, 8),
+            nn.BatchNorm1d(8),
+            nn.Linear(8, 3 * image_size**2),
+            nn.Unflatten(1, (3, image_size, -1)),
+        )
 
 
 @pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=COMPILES)])
@@ -429,14 +482,34 @@ def test_a_decoder_of_the_readers_own_is_trained_stopped_and_loaded(
     assert_same(load_run(record(tmp_path, config)), once)
 
 
-@pytest.mark.parametrize("name, value", [
-    ("decoder", "conv"), ("decoder", None), ("precision", "float16"), ("seed", -1), ("seed", 0.5),
-    ("epochs", 0), ("epochs", "3"), ("batch_size", 0), ("batch_size", 16.0), ("latent_dim", 0),
-    ("learning_rate", 0), ("learning_rate", float("nan")), ("learning_rate", "3e-4"),
-    ("gradient_accumulation_steps", 0), ("gradient_accumulation_steps", 3), ("compiled", "yes"),
-    ("decoder_variance", 0.0), ("decoder_variance", float("inf")), ("decoder_variance", None),
-    ("beta", 0.0), ("epochs", True), ("beta", True), ("compiled", 1),
-])
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("decoder", "conv"),
+        ("decoder", None),
+        ("precision", "float16"),
+        ("seed", -1),
+        ("seed", 0.5),
+        ("epochs", 0),
+        ("epochs", "3"),
+        ("batch_size", 0),
+        ("batch_size", 16.0),
+        ("latent_dim", 0),
+        ("learning_rate", 0),
+        ("learning_rate", float("nan")),
+        ("learning_rate", "3e-4"),
+        ("gradient_accumulation_steps", 0),
+        ("gradient_accumulation_steps", 3),
+        ("compiled", "yes"),
+        ("decoder_variance", 0.0),
+        ("decoder_variance", float("inf")),
+        ("decoder_variance", None),
+        ("beta", 0.0),
+        ("epochs", True),
+        ("beta", True),
+        ("compiled", 1),
+    ],
+)
 def test_config_names_the_bad_argument(name, value):
     with pytest.raises(ValueError, match=f"^{name} must"):
         TrainConfig(**{name: value})
@@ -451,21 +524,32 @@ def test_config_defaults_are_the_posts_and_numpy_numbers_are_the_same_config():
     assert run_id(config, IMAGES) == run_id(CONFIG, IMAGES)
 
 
-@pytest.mark.parametrize("bad, named", [
-    (IMAGES[0], "images"), (IMAGES[:0], "images"), (IMAGES * 255, "images"),
-    (torch.tensor(0.5), "images"), (IMAGES.numpy(), "images"), (None, "images"),
-    (torch.zeros(1, 3, 48, 48), "image"),
-], ids=["rank", "empty", "255", "scalar", "array", "None", "48 pixels"])
+@pytest.mark.parametrize(
+    "bad, named",
+    [
+        (IMAGES[0], "images"),
+        (IMAGES[:0], "images"),
+        (IMAGES * 255, "images"),
+        (torch.tensor(0.5), "images"),
+        (IMAGES.numpy(), "images"),
+        (None, "images"),
+        (torch.zeros(1, 3, 48, 48), "image"),
+    ],
+    ids=["rank", "empty", "255", "scalar", "array", "None", "48 pixels"],
+)
 def test_bad_images_are_refused_and_leave_nothing(bad, named, tmp_path):
     with pytest.raises(ValueError, match=f"^{named}.* must"):
         train(CONFIG, bad, tmp_path / "here")
     assert not os.listdir(tmp_path)
 
 
-@pytest.mark.parametrize("seconds, expected", [
-    ([100.0] * 5 + [2.0] * 10, "sbd seed 7: epoch 15/150, 4:30 left"),
-    ([0.4], "sbd seed 7: epoch 1/150, 1:00 left"),
-])
+@pytest.mark.parametrize(
+    "seconds, expected",
+    [
+        ([100.0] * 5 + [2.0] * 10, "sbd seed 7: epoch 15/150, 4:30 left"),
+        ([0.4], "sbd seed 7: epoch 1/150, 1:00 left"),
+    ],
+)
 def test_progress_uses_the_last_ten_epochs(seconds, expected):
     history = History([0.0] * len(seconds), [0.0] * len(seconds), seconds)
     assert progress(Run(TrainConfig(seed=7), None, history)) == expected
@@ -473,9 +557,17 @@ def test_progress_uses_the_last_ten_epochs(seconds, expected):
 
 def test_run_id_changes_with_every_setting_the_decoder_and_the_images(monkeypatch):
     changes = {
-        "decoder": "deconv", "seed": 1, "epochs": 5, "batch_size": 18, "learning_rate": 3.1e-4,
-        "latent_dim": 6, "decoder_variance": 0.31, "gradient_accumulation_steps": 2,
-        "precision": "bfloat16", "compiled": True, "beta": 2.0,
+        "decoder": "deconv",
+        "seed": 1,
+        "epochs": 5,
+        "batch_size": 18,
+        "learning_rate": 3.1e-4,
+        "latent_dim": 6,
+        "decoder_variance": 0.31,
+        "gradient_accumulation_steps": 2,
+        "precision": "bfloat16",
+        "compiled": True,
+        "beta": 2.0,
     }
     assert set(changes) == {field.name for field in fields(TrainConfig)}
     pixel = IMAGES.clone()

@@ -29,21 +29,35 @@ from sbd_utils.settings import RESULTS, ROOT
 SOURCE = ROOT / "site_src"
 # The characters of a formula, for the font that all pages load: Latin, Greek, accents, operators,
 # and the letters that a browser takes for italic, script and double-struck ones.
-FORMULA = ((0x20, 0x7E), (0xA0, 0xF7), (0x300, 0x338), (0x391, 0x3F6), (0x2010, 0x2044),
-           (0x2061, 0x2064), (0x2100, 0x214F), (0x2190, 0x21D4), (0x2200, 0x22FF),
-           (0x1D434, 0x1D467), (0x1D49C, 0x1D4B5), (0x1D538, 0x1D56B), (0x1D6E2, 0x1D71B))
+FORMULA = (
+    (0x20, 0x7E),
+    (0xA0, 0xF7),
+    (0x300, 0x338),
+    (0x391, 0x3F6),
+    (0x2010, 0x2044),
+    (0x2061, 0x2064),
+    (0x2100, 0x214F),
+    (0x2190, 0x21D4),
+    (0x2200, 0x22FF),
+    (0x1D434, 0x1D467),
+    (0x1D49C, 0x1D4B5),
+    (0x1D538, 0x1D56B),
+    (0x1D6E2, 0x1D71B),
+)
 SLIDERS = """<p class="admonition">The sliders of this cell need a running notebook.
 <a href="../play.html">The page to play with</a> has sliders for all three decoders.</p>"""
 
-SCRIPTS = {"geometry_training": """<script src="../_static/geometry-data.js" defer></script>
-<script src="../_static/geometry.js" defer></script>"""}
+SCRIPTS = {
+    "geometry_training": """<script src="../_static/geometry-data.js" defer></script>
+<script src="../_static/geometry.js" defer></script>"""
+}
 
 # What the theme and myst-nb leave out, or say otherwise than it is written: for screen readers.
 NAMED = {
     'pst-js-only" title="Search" aria-label="Search"': 'pst-js-only"',
     '<summary aria-label="Toggle hidden content">': "<summary>",
-    '<summary><span class="toctree-toggle"':
-        '<summary aria-label="pages of this part"><span class="toctree-toggle"',
+    '<summary><span class="toctree-toggle"': '<summary aria-label="pages of this part">'
+    '<span class="toctree-toggle"',
 }
 
 
@@ -87,15 +101,21 @@ def api(folder: Path) -> None:
 
 def parts() -> str:
     """The side bar's lists of notebooks, those that there are."""
-    titles = (("Part I: the experiment", "0[1-5]"), ("Part II: why, and at what cost", "0[6-9]"),
-              ("", "10"), ("Part III: other worlds", "1[1-9]"))
+    titles = (
+        ("Part I: the experiment", "0[1-5]"),
+        ("Part II: why, and at what cost", "0[6-9]"),
+        ("", "10"),
+        ("Part III: other worlds", "1[1-9]"),
+    )
     lists = {}
     for title, numbers in titles:
         found = [f"notebooks/{path.stem}" for path in sorted(NOTEBOOKS.glob(f"{numbers}_*.ipynb"))]
         lists.setdefault(title or list(lists)[-1], []).extend(found)
     return "\n\n".join(
-        f"```{{toctree}}\n:hidden:\n:caption: \"{title}\"\n\n" + "\n".join(names) + "\n```"
-        for title, names in lists.items() if names)
+        f'```{{toctree}}\n:hidden:\n:caption: "{title}"\n\n' + "\n".join(names) + "\n```"
+        for title, names in lists.items()
+        if names
+    )
 
 
 def readme(folder: Path) -> None:
@@ -115,7 +135,9 @@ def readme(folder: Path) -> None:
 def launch() -> str:
     """How to open a notebook elsewhere, once the repository has a public address."""
     repository = runpy.run_path(str(SOURCE / "conf.py"))["REPOSITORY"]
-    return repository and f"""The rocket above each notebook opens it on Binder, where it runs as it
+    return (
+        repository
+        and f"""The rocket above each notebook opens it on Binder, where it runs as it
 is, or in Colab, where this cell must run before all others:
 
 ```ipython3
@@ -123,13 +145,14 @@ is, or in Colab, where this cell must run before all others:
 import sys; sys.path.insert(0, "/content/sbd")
 ```
 """
+    )
 
 
 def formula_font(path: Path) -> None:
     """STIX Two Math without what no formula here has: a seventh of its bytes."""
     options = subset.Options(
-        flavor="woff", layout_features=["math", "ssty", "kern", "dtls", "flac"],
-        name_IDs=["*"])  # its license is one of the names
+        flavor="woff", layout_features=["math", "ssty", "kern", "dtls", "flac"], name_IDs=["*"]
+    )  # its license is one of the names
     whole = Path(ziamath.__file__).parent / "fonts" / "STIXTwoMath-Regular.ttf"
     font = subset.load_font(str(whole), options)
     subsetter = subset.Subsetter(options)
@@ -143,8 +166,11 @@ def gather(tree: Path) -> None:
     shutil.copytree(SOURCE, tree, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("README.md", "LICENSE", "CITATION.cff"):
         shutil.copy(ROOT / name, tree)
-    shutil.copytree(RESULTS, tree / "results", ignore=shutil.ignore_patterns(
-        "blog", "quick", "published", "*.json", "*.safetensors"))
+    shutil.copytree(
+        RESULTS,
+        tree / "results",
+        ignore=shutil.ignore_patterns("blog", "quick", "published", "*.json", "*.safetensors"),
+    )
     figures = tree / "extra" / "results" / "figures"  # what raw HTML links to
     figures.mkdir(parents=True)
     for path in RESULTS.glob("figures/geometry_*"):
@@ -179,8 +205,23 @@ def build(target: Path) -> None:
         tree, out = Path(folder) / "source", Path(folder) / "site"
         gather(tree)
         done = subprocess.run(
-            [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-E", "-b", "html",
-             "-d", str(Path(folder) / "doctrees"), str(tree), str(out)], cwd=ROOT)
+            [
+                sys.executable,
+                "-m",
+                "sphinx",
+                "-W",
+                "--keep-going",
+                "-q",
+                "-E",
+                "-b",
+                "html",
+                "-d",
+                str(Path(folder) / "doctrees"),
+                str(tree),
+                str(out),
+            ],
+            cwd=ROOT,
+        )
         if done.returncode:
             sys.exit(done.returncode)
         for path in out.glob("_static/*-macros.html"):  # templates, which the theme leaves there

@@ -20,9 +20,11 @@ from pathlib import Path
 try:
     import fcntl
 except ImportError:
-    sys.exit(r"make does not work on Windows. Use WSL, or type: python -m venv .venv, then "
-             r".venv\Scripts\pip install -c constraints.txt -e ., then "
-             r".venv\Scripts\python -m pytest tests")
+    sys.exit(
+        r"make does not work on Windows. Use WSL, or type: python -m venv .venv, then "
+        r".venv\Scripts\pip install -c constraints.txt -e ., then "
+        r".venv\Scripts\python -m pytest tests"
+    )
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = ("python3.11", "python3.12", "python3.13", "python3.14", "python3")
@@ -33,9 +35,23 @@ print(json.dumps([list(sys.version_info[:3]), sys.implementation.name, sys.versi
                   bool(sysconfig.get_config_var("Py_GIL_DISABLED"))]))"""
 # What pip must know to reach its packages here. Any other setting of the user's, such as
 # `user`, `target` or `no-deps`, is for other environments than this one.
-NETWORK = ("index-url", "pypi-url", "extra-index-url", "no-index", "find-links", "trusted-host",
-           "proxy", "cert", "client-cert", "keyring-provider", "retries", "timeout",
-           "default-timeout", "cache-dir", "no-cache-dir")
+NETWORK = (
+    "index-url",
+    "pypi-url",
+    "extra-index-url",
+    "no-index",
+    "find-links",
+    "trusted-host",
+    "proxy",
+    "cert",
+    "client-cert",
+    "keyring-provider",
+    "retries",
+    "timeout",
+    "default-timeout",
+    "cache-dir",
+    "no-cache-dir",
+)
 # pip has no public way to ask for one merged setting; this one is in all of its releases.
 SETTINGS = """import json, sys
 from pip._internal.configuration import Configuration, ConfigurationError
@@ -59,8 +75,11 @@ def clean(prefixes=("PYTHON",)):
 def facts(python):
     """Version numbers, implementation, full version and freedom of threads, or None."""
     try:
-        return json.loads(subprocess.check_output([str(python), "-I", "-c", FACTS], env=clean(),
-                                                  stderr=subprocess.DEVNULL))
+        return json.loads(
+            subprocess.check_output(
+                [str(python), "-I", "-c", FACTS], env=clean(), stderr=subprocess.DEVNULL
+            )
+        )
     except (OSError, ValueError, subprocess.CalledProcessError):
         return None  # a dangling link, or pyenv's stand-in for a Python that is not chosen
 
@@ -68,8 +87,12 @@ def facts(python):
 def supported(python):
     """Whether the pins can be installed with this Python."""
     version, name, _, free_threads = facts(python) or ([0], "", "", False)
-    return (OLDEST <= version < TOO_NEW and version not in BROKEN
-            and name == "cpython" and not free_threads)
+    return (
+        OLDEST <= version < TOO_NEW
+        and version not in BROKEN
+        and name == "cpython"
+        and not free_threads
+    )
 
 
 def pick(chosen):
@@ -79,8 +102,9 @@ def pick(chosen):
         if python and supported(python):
             return python
     version = sys.version.split()[0]
-    sys.exit(f"{sys.executable} is Python {version}; {NEEDED}. "
-             "Type: make PYTHON=/path/to/python3.12")
+    sys.exit(
+        f"{sys.executable} is Python {version}; {NEEDED}. Type: make PYTHON=/path/to/python3.12"
+    )
 
 
 def stamped(venv):
@@ -114,10 +138,10 @@ def own(venv, chosen):
 
 def pip_environment(python):
     """The variables for pip: none of the user's settings but those of the network."""
-    found = subprocess.check_output(
-        [str(python), "-I", "-c", SETTINGS, *NETWORK], env=clean())
-    kept = {"PIP_" + key.upper().replace("-", "_"): value
-            for key, value in json.loads(found).items()}
+    found = subprocess.check_output([str(python), "-I", "-c", SETTINGS, *NETWORK], env=clean())
+    kept = {
+        "PIP_" + key.upper().replace("-", "_"): value for key, value in json.loads(found).items()
+    }
     return dict(clean(("PYTHON", "PIP_")), PIP_CONFIG_FILE=os.devnull, **kept)
 
 
@@ -139,10 +163,21 @@ def build(venv, chosen, extras):
         print("Building .venv with", base, flush=True)
         subprocess.check_call([base, "-I", "-m", "venv", "--clear", str(venv)], env=clean())
     subprocess.check_call(
-        [str(python), "-I", "-m", "pip", "install", "--disable-pip-version-check",
-         "--constraint", "constraints.txt",
-         "--editable", f".[{','.join(sorted(extras))}]" if extras else "."],
-        cwd=str(ROOT), env=pip_environment(python))
+        [
+            str(python),
+            "-I",
+            "-m",
+            "pip",
+            "install",
+            "--disable-pip-version-check",
+            "--constraint",
+            "constraints.txt",
+            "--editable",
+            f".[{','.join(sorted(extras))}]" if extras else ".",
+        ],
+        cwd=str(ROOT),
+        env=pip_environment(python),
+    )
     try:
         subprocess.check_call([str(python), "-I", "-c", "import torch, sbd_utils"], env=clean())
     except subprocess.CalledProcessError:

@@ -12,57 +12,70 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from sbd_utils import claims
-from sbd_utils.figures.style import DECODER_COLORS
-from sbd_utils.measures.axes import turned_axes, wanted_precision
-from sbd_utils.measures.codes import encode
-from sbd_utils.measures.geometry import (
-    compare,
-    informative_latents,
-    lattice_places,
-    principal_plane,
-)
-from sbd_utils.models.recipes import PAIR
+from sbd_utils.data.circles import COLORS, draw_sprite, make_sprites
+from sbd_utils.metrics.axes import turned_axes, wanted_precision
+from sbd_utils.metrics.codes import encode
+from sbd_utils.metrics.geometry import compare, informative_latents, lattice_places, principal_plane
+from sbd_utils.models.decoders import PAIR
+from sbd_utils.plots.style import DECODER_COLORS
 from sbd_utils.reproduce import NOTEBOOKS, claim_rows
 from sbd_utils.settings import RESULTS
 from sbd_utils.training.records import load_run
-from sbd_utils.worlds.circles import COLORS, draw_sprite, make_sprites
 
 PLACES = lattice_places(np.linspace(0.2, 0.8, 11))  # [11, 11, 2], as in the published files
 EPOCHS = (*range(1, 21), *range(22, 41, 2), *range(45, 101, 5), *range(110, 151, 10))
 # Real images to start from: column and row of 35, and color. The first one is the page's first.
-IMAGES = ((17, 17, "red"), (9, 10, "green"), (25, 9, "blue"), (8, 26, "red"), (26, 25, "green"),
-          (17, 5, "blue"))
+IMAGES = (
+    (17, 17, "red"),
+    (9, 10, "green"),
+    (25, 9, "blue"),
+    (8, 26, "red"),
+    (26, 25, "green"),
+    (17, 5, "blue"),
+)
 NINTHS = (("upper", "middle", "lower"), ("left", "center", "right"))
 
 
 def rows() -> list[dict]:
     """The claims, each with the notebook that judges it."""
-    judges = {row["claim"]: path.stem for path in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
-              for row in claim_rows(nbformat.read(path, as_version=4))}
+    judges = {
+        row["claim"]: path.stem
+        for path in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+        for row in claim_rows(nbformat.read(path, as_version=4))
+    }
     facts = json.loads((RESULTS / "claims.json").read_text(encoding="utf-8"))
     return [row | {"notebook": judges[row["claim"]]} for row in facts["claims"]]
 
 
 def claims_table() -> str:
     """The claims as a table whose columns a script sorts; a key where the text is not the order."""
-    head = "".join(f'<th scope="col">{name}</th>' for name in (
-        "Claim", "Result", "Verdict", "Threshold", "Who says so", "Judged in"))
+    head = "".join(
+        f'<th scope="col">{name}</th>'
+        for name in ("Claim", "Result", "Verdict", "Threshold", "Who says so", "Judged in")
+    )
     body = []
     for number, row in enumerate(rows()):
         verdict, page = row["verdict"], row["notebook"]
         cells = (
-            (number, f'{escape(row["says"])}<small>{escape(row["measure"])}</small>'),
+            (number, f"{escape(row['says'])}<small>{escape(row['measure'])}</small>"),
             (row["value"], escape(claims.measured(row, unit=True))),
-            (claims.VERDICTS.index(verdict),
-             f'<span class="verdict v{claims.VERDICTS.index(verdict)}">{verdict}</span>'),
+            (
+                claims.VERDICTS.index(verdict),
+                f'<span class="verdict v{claims.VERDICTS.index(verdict)}">{verdict}</span>',
+            ),
             (row["threshold"], escape(row["threshold"])),
             (row["source"], escape(row["source"])),
             (page, f'<a href="notebooks/{page}.html">{page[:2]}</a>'),
         )
-        body.append(f'<tr id="{row["claim"]}">' + "".join(
-            f'<td data-key="{escape(str(key))}">{cell}</td>' for key, cell in cells) + "</tr>")
-    return ('<div class="claims" tabindex="0" role="region" aria-label="All claims"><table>'
-            f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>")
+        body.append(
+            f'<tr id="{row["claim"]}">'
+            + "".join(f'<td data-key="{escape(str(key))}">{cell}</td>' for key, cell in cells)
+            + "</tr>"
+        )
+    return (
+        '<div class="claims" tabindex="0" role="region" aria-label="All claims"><table>'
+        f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
+    )
 
 
 def tally() -> str:
@@ -72,11 +85,13 @@ def tally() -> str:
     squares = "".join(
         f'<a class="v{claims.VERDICTS.index(row["verdict"])}" href="claims.html#{row["claim"]}" '
         f'title="{escape(row["says"])}: {row["verdict"]}"><span>{escape(row["says"])}: '
-        f'{row["verdict"]}</span></a>' for row in found)
-    counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in claims.VERDICTS
-                       if verdict in verdicts)
-    return (f'<p>Of {len(found)} claims: {counts}.</p>'
-            f'<p class="tally">{squares}</p>')
+        f"{row['verdict']}</span></a>"
+        for row in found
+    )
+    counts = ", ".join(
+        f"{verdicts.count(verdict)} {verdict}" for verdict in claims.VERDICTS if verdict in verdicts
+    )
+    return f'<p>Of {len(found)} claims: {counts}.</p><p class="tally">{squares}</p>'
 
 
 def geometry() -> dict:
@@ -84,12 +99,17 @@ def geometry() -> dict:
     found = {"epochs": EPOCHS, "truth": _rounded(PLACES), "decoders": {}}
     for name in PAIR:
         lattices = load_run(name).history.codes.double().numpy()
-        planes = [compare(principal_plane(lattices[epoch - 1], PLACES), PLACES)
-                  for epoch in EPOCHS if epoch <= len(lattices)]
+        planes = [
+            compare(principal_plane(lattices[epoch - 1], PLACES), PLACES)
+            for epoch in EPOCHS
+            if epoch <= len(lattices)
+        ]
         found["decoders"][name] = {
             "planes": [_rounded(plane.points) for plane in planes],
-            "captions": [f"affine R² {plane.fit.r2:.3f}, {plane.folded} of 25 cells folded"
-                         for plane in planes],
+            "captions": [
+                f"affine R² {plane.fit.r2:.3f}, {plane.folded} of 25 cells folded"
+                for plane in planes
+            ],
         }
     return found
 
@@ -97,11 +117,22 @@ def geometry() -> dict:
 def play() -> dict:
     """The three decoders with their weights, axes and lattices, and real images to start from."""
     sprites = make_sprites()
-    lattice = {color: torch.stack([draw_sprite(x, y, color=color) for x, y in
-                                   PLACES.reshape(-1, 2).tolist()]) for color in COLORS}
+    lattice = {
+        color: torch.stack(
+            [draw_sprite(x, y, color=color) for x, y in PLACES.reshape(-1, 2).tolist()]
+        )
+        for color in COLORS
+    }
     chosen = [(35 * x + y) * 3 + COLORS.index(color) for x, y, color in IMAGES]
-    images = [{"label": _label(*image), "picture": _png(sprites.images[i]), "color": image[2],
-               "codes": {}} for i, image in zip(chosen, IMAGES, strict=True)]
+    images = [
+        {
+            "label": _label(*image),
+            "picture": _png(sprites.images[i]),
+            "color": image[2],
+            "codes": {},
+        }
+        for i, image in zip(chosen, IMAGES, strict=True)
+    ]
     models = {}
     for name in (*PAIR, "sbd-mixing"):
         vae = load_run(name).vae
@@ -114,8 +145,10 @@ def play() -> dict:
             "weights": base64.b64encode(weights).decode(),
             "informative": informative_latents(log_var).tolist(),
             "axes": _rounded(turned_axes(wanted_precision(vae, mu[some], log_var[some])), 5),
-            "lattices": {color: _rounded(encode(vae, drawn)[0].reshape(11, 11, -1))
-                         for color, drawn in lattice.items()},
+            "lattices": {
+                color: _rounded(encode(vae, drawn)[0].reshape(11, 11, -1))
+                for color, drawn in lattice.items()
+            },
         }
         for i, image in zip(chosen, images, strict=True):
             image["codes"][name] = _rounded(mu[i], 4)
@@ -125,10 +158,16 @@ def play() -> dict:
 def card() -> Figure:
     """The picture that a chat shows beside a link, 1200 × 630 pixels: the two grids."""
     figure = Figure(figsize=(12, 6.3), facecolor="#14181e")
-    figure.text(0.05, 0.87, "The Spatial Broadcast decoder", color="white", fontsize=38,
-                weight="bold")
-    figure.text(0.05, 0.79, "reproduced, measured, and running in your browser", color="#c9d1d9",
-                fontsize=23)
+    figure.text(
+        0.05, 0.87, "The Spatial Broadcast decoder", color="white", fontsize=38, weight="bold"
+    )
+    figure.text(
+        0.05,
+        0.79,
+        "reproduced, measured, and running in your browser",
+        color="#c9d1d9",
+        fontsize=23,
+    )
     for i, (name, label) in enumerate((("deconv", "DeConv decoder"), ("sbd", "SB decoder"))):
         plane = principal_plane(load_run(name).history.codes[-1].double().numpy(), PLACES)
         axes = figure.add_axes((0.06 + 0.46 * i, 0.12, 0.42, 0.6))

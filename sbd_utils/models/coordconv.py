@@ -6,36 +6,39 @@ import torch
 from torch import nn
 
 from sbd_utils import checks
-from sbd_utils.models.decoders import AppendCoordinates
-from sbd_utils.models.recipes import DECONV, ComposedDecoder, Recipe
-from sbd_utils.worlds.not_so_clevr import CANVAS, TASKS, centers
+from sbd_utils.data.not_so_clevr import CANVAS, TASKS, centers
+from sbd_utils.models.decoders import DECONV, ComposedDecoder, DecoderConfig
+from sbd_utils.models.layers import AppendCoordinates
 
-PLAIN = replace(DECONV, width=32)
-COORDCONV = Recipe(start="broadcast", side=None, coordinates="first", kernel=1, depth=5, width=16)
+PLAIN = replace(DECONV, channels=32)
+COORDCONV = DecoderConfig(
+    start="broadcast", base_size=None, coordinates="first", kernel=1, depth=5, channels=16
+)
 ENDS = ("plain", "coordconv")
 # Each differs from one of the two ends in what its name says; xy stands for coordinates.
 DECODERS = {
     "plain": PLAIN,
     "plain-xy-every": replace(PLAIN, coordinates="every"),
     "plain-kernel2": replace(PLAIN, kernel=2),
-    "plain-width16": replace(PLAIN, width=16),
+    "plain-width16": replace(PLAIN, channels=16),
     "plain-broadcast": replace(PLAIN, start="broadcast"),
     "plain-broadcast-xy-every": replace(PLAIN, start="broadcast", coordinates="every"),
-    "plain-side8": replace(PLAIN, side=8),  # three doublings, not five: two layers less
-    "plain-side8-xy-first": replace(PLAIN, side=8, coordinates="first"),
-    "plain-side8-broadcast-xy-first":
-        replace(PLAIN, side=8, start="broadcast", coordinates="first"),
+    "plain-side8": replace(PLAIN, base_size=8),  # three doublings, not five: two layers less
+    "plain-side8-xy-first": replace(PLAIN, base_size=8, coordinates="first"),
+    "plain-side8-broadcast-xy-first": replace(
+        PLAIN, base_size=8, start="broadcast", coordinates="first"
+    ),
     "coordconv-linear": replace(COORDCONV, start="linear"),
     "coordconv-depth6": replace(COORDCONV, depth=6),
     "coordconv-kernel3": replace(COORDCONV, kernel=3),
-    "coordconv-width32": replace(COORDCONV, width=32),
-    "coordconv-width8": replace(COORDCONV, width=8),
+    "coordconv-width32": replace(COORDCONV, channels=32),
+    "coordconv-width8": replace(COORDCONV, channels=8),
     "coordconv": COORDCONV,
 }
 # What cannot tell enough pixels apart to be worth a training: see `distinct_pixels`.
 BLIND = {
     "plain-kernel1": replace(PLAIN, kernel=1),
-    "plain-side8-broadcast": replace(PLAIN, side=8, start="broadcast"),
+    "plain-side8-broadcast": replace(PLAIN, base_size=8, start="broadcast"),
     "coordconv-no-xy": replace(COORDCONV, coordinates="none"),
     "coordconv-kernel3-no-xy": replace(COORDCONV, coordinates="none", kernel=3),
 }
@@ -47,16 +50,20 @@ def new_network(task: str, network: str) -> nn.Module:
     What draws is a decoder of a "code" of two numbers, one of DECODERS; what reads is "plain" or
     "coordconv". ValueError for an unknown task or network.
     """
-    checks.one_of("task", task, TASKS)
+    checks.check_one_of("task", task, TASKS)
     names = ENDS if task == "regression" else tuple(DECODERS)
-    checks.one_of(f"network for {task}", network, names)
+    checks.check_one_of(f"network for {task}", network, names)
     if task != "regression":
-        return ComposedDecoder(2, CANVAS, DECODERS[network], channels=1)
+        return ComposedDecoder(2, CANVAS, DECODERS[network], out_channels=1)
     width = 16
     if network == "coordconv":
         return nn.Sequential(
-            AppendCoordinates(), nn.Conv2d(3, width, 1), nn.ReLU(), nn.AdaptiveMaxPool2d(1),
-            nn.Flatten(), nn.Linear(width, 2),
+            AppendCoordinates(),
+            nn.Conv2d(3, width, 1),
+            nn.ReLU(),
+            nn.AdaptiveMaxPool2d(1),
+            nn.Flatten(),
+            nn.Linear(width, 2),
         )
     layers = []
     for channels in (1, width, width, width):
@@ -65,7 +72,7 @@ def new_network(task: str, network: str) -> nn.Module:
 
 
 @torch.inference_mode()
-def distinct_pixels(recipe: Recipe) -> int:
+def distinct_pixels(config: DecoderConfig) -> int:
     """Of the 3136 pixels that can be a center, how many a decoder draws differently, at most.
 
     Whatever the weights, a pixel of the same kind is the same function of the code, so that of
@@ -73,7 +80,9 @@ def distinct_pixels(recipe: Recipe) -> int:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        drawn = [ComposedDecoder(2, CANVAS, recipe, channels=1).double()(torch.rand(8, 2).double())
-                 for _ in range(3)]
+        drawn = [
+            ComposedDecoder(2, CANVAS, config, out_channels=1).double()(torch.rand(8, 2).double())
+            for _ in range(3)
+        ]
     x, y = centers().T
     return len(torch.cat(drawn)[:, 0, y, x].T.mul(1e9).round().unique(dim=0))

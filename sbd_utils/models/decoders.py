@@ -1,189 +1,189 @@
-"""The parts of which a recipe composes a decoder."""
+"""DeConv, Spatial Broadcast and the decoders between and around them, by name."""
 
-import torch
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+
 from torch import nn
-from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from sbd_utils import checks
+from sbd_utils.models.layers import (
+    AppendCoordinates,
+    Broadcast,
+    BroadcastConv2d,
+    NearestUpsample,
+    TransposedConv2d,
+)
+
+CHOICES = {
+    "start": ("linear", "broadcast"),
+    "upsampling": ("deconv", "resize"),
+    "coordinates": ("none", "first", "every"),
+    "padded": (True, False),
+}
 
 
-class TransposedConv2d(nn.ConvTranspose2d):
-    """nn.ConvTranspose2d with the bias added after it: the gradient of its own bias is slow."""
+@dataclass(frozen=True)
+class DecoderConfig:
+    """How a decoder gets from a code to an image. The defaults are the post's DeConv decoder.
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = F.conv_transpose2d(x, self.weight, None, self.stride, self.padding, self.output_padding)
-        return y + self.bias.to(y.dtype)[:, None, None]
-
-
-def coordinate_grid(height: int, width: int, device: torch.device | None = None) -> torch.Tensor:
-    """x and y from -1 to 1 at every pixel, [2, height, width]."""
-    checks.whole("height", height), checks.whole("width", width)
-    rows, columns = (torch.linspace(-1, 1, side, device=device) for side in (height, width))
-    # indexing="xy": the first grid grows along the width, so it really is x.
-    return torch.stack(torch.meshgrid(columns, rows, indexing="xy"))
-
-
-class AppendCoordinates(nn.Module):
-    """[batch, channels, height, width] to [batch, channels + 2, height, width].
-
-    A convolution behind it is a CoordConv layer (Liu et al. 2018, arXiv 1807.03247).
+    Attributes:
+        start: the first feature map comes from a "linear" layer, or is the code, "broadcast".
+        base_size: height and width of the first map, a power of two; doublings lead from there to
+            the image's size. None: the image's own.
+        upsampling: a doubling is a transposed convolution of stride 2 ("deconv"), or
+            nearest-neighbor upsampling and a convolution ("resize").
+        depth: number of convolutions where nothing is doubled.
+        coordinates: x and y are appended to the "first" map, to "every" map, or to "none".
+        channels: of every hidden feature map.
+        kernel: of every convolution; odd where a convolution of stride 1 is padded.
+        padded: with zeros, so that a convolution keeps the size; else a broadcast map starts larger
+            by what the convolutions take off.
     """
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        grid = coordinate_grid(*x.shape[2:], x.device).to(x.dtype)
-        return torch.cat([x, grid.expand(len(x), -1, -1, -1)], dim=1)
+    start: str = "linear"
+    base_size: int | None = 2
+    upsampling: str = "deconv"
+    depth: int = 3
+    coordinates: str = "none"
+    channels: int = 64
+    kernel: int = 4
+    padded: bool = True
+
+    def __post_init__(self):
+        for name, allowed in CHOICES.items():
+            checks.check_one_of(name, getattr(self, name), allowed)
+        for name in ("depth", "channels", "kernel", *["base_size"] * (self.base_size is not None)):
+            object.__setattr__(self, name, checks.check_int(name, getattr(self, name)))
 
 
-class NearestUpsample(nn.Module):
-    """[batch, channels, height, width] to twice the sides, each pixel four times.
+class ComposedDecoder(nn.Sequential):
+    """The decoder of a config: [batch, latent_dim] to [batch, out_channels, size, size].
 
-    As nn.Upsample(scale_factor=2), whose compiled gradient adds up number by number: a step of
-    training takes half the time this way.
+    Raises:
+        ValueError: a kernel larger than the image, or a base_size that no doublings lead from.
     """
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
+    def __init__(
+        self,
+        latent_dim: int,
+        image_size: int = 64,
+        config: DecoderConfig = DecoderConfig(),
+        out_channels: int = 3,
+    ):
+        if config.kernel > image_size:
+            raise ValueError(f"kernel must fit into {image_size} pixels, got {config.kernel}")
+        base_size = config.base_size or image_size
+        ratio, rest = divmod(image_size, base_size)
+        if rest or ratio & (ratio - 1) or not ratio:
+            raise ValueError(f"base_size must lead to {image_size} by doublings, got {base_size}")
+        doublings = ratio.bit_length() - 1
+        keeps_size = not doublings or config.upsampling == "resize"
+        if keeps_size and config.padded and config.kernel % 2 == 0:
+            raise ValueError(f"a padded kernel must be odd to keep the size, got {config.kernel}")
+        if doublings and not config.padded:
+            raise ValueError(f"padded must be True where {doublings} doublings set the size")
+        super().__init__(*_layers(config, latent_dim, base_size, doublings, out_channels))
 
 
-class Broadcast(nn.Module):
-    """A code [batch, latent_dim] tiled to [batch, latent_dim, side, side]."""
-
-    def __init__(self, side: int):
-        super().__init__()
-        self.side = checks.whole("side", side)
-
-    def forward(self, z: torch.Tensor) -> torch.Tensor:
-        return z[:, :, None, None].expand(-1, -1, self.side, self.side)
-
-
-class BroadcastConv2d(nn.Conv2d):
-    """Tile a code, append coordinates, convolve with stride 1, ReLU (Watters et al. 2019).
-
-    Takes [batch, latent_dim], returns [batch, out_channels, height, width] of the size `side`, less
-    kernel - 1 without padding. Compiled, it goes by `broadcast_convolution`: the same up to
-    rounding, and the backward pass computes the output again instead of keeping it.
-    """
-
-    def __init__(self, latent_dim: int, out_channels: int, kernel: int, side: int,
-                 coordinates: bool = True, padding: int = 0):
-        checks.one_of("coordinates", coordinates, (True, False))
-        for name, value in (("latent_dim", latent_dim), ("out_channels", out_channels),
-                            ("side", side)):
-            checks.whole(name, value)
-        checks.whole("kernel", kernel, 1, side + 2 * checks.whole("padding", padding, 0))
-        super().__init__(latent_dim + 2 * coordinates, out_channels, kernel, padding=padding)
-        grid = coordinate_grid(side, side)[: 2 * coordinates]  # [2 or 0, side, side]
-        self.register_buffer("grid", grid, persistent=False)
-
-    def broadcast(self, z: torch.Tensor) -> torch.Tensor:
-        """z [batch, latent_dim] to what is convolved, [batch, latent_dim + 2, side, side]."""
-        tiled = z[:, :, None, None].expand(-1, -1, *self.grid.shape[1:])
-        return torch.cat([tiled, self.grid.to(z.dtype).expand(len(z), -1, -1, -1)], dim=1)
-
-    def forward(self, z: torch.Tensor) -> torch.Tensor:
-        if not torch.compiler.is_compiling():  # only compiled is the shortcut the faster way
-            return F.relu(super().forward(self.broadcast(z)))
-        return checkpoint(self.shortcut, z, use_reentrant=False, preserve_rng_state=False)
-
-    def shortcut(self, z: torch.Tensor) -> torch.Tensor:
-        """The layer with nothing tiled, shapes as in forward."""
-        x = broadcast_convolution(z, self.grid, self.weight, self.bias, self.padding[0])
-        return torch.where(x > 0, x, 0)  # nn.ReLU would keep its output for its backward
-
-
-def broadcast_convolution(
-    z: torch.Tensor, grid: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, padding: int
-) -> torch.Tensor:
-    """What a convolution makes of a broadcast code, exactly, with nothing tiled or concatenated.
-
-    z: [batch, latent_dim]; grid: [coordinates, height, width]; weight: [out, latent_dim +
-    coordinates, kernel, kernel], applied with stride 1 and zero padding. Returns [batch, out,
-    height + 2 padding - kernel + 1, the same of width].
-
-    Every pixel of the tiled code is the same, so an output can differ from its neighbor only
-    where the kernel hangs over the edge: z's part, on a picture no larger than the kernel, is all
-    there is to compute. The coordinates' part is the same for every image.
-    """
-    checks.shaped("z", z, None, None), checks.shaped("grid", grid, None, None, None)
-    checks.shaped("weight", weight, None, z.shape[1] + len(grid), None, None)
-    checks.shaped("bias", bias, len(weight))
-    if type(padding) is not int or padding < 0:
-        raise checks.refused("padding", "a whole number of at least 0", padding)
-    kernel, latent_dim, sides = weight.shape[-1], z.shape[1], grid.shape[1:]
-    tile = z[:, :, None, None].expand(-1, -1, *(min(kernel, side) for side in sides))
-    small = F.conv2d(tile, weight[:, :latent_dim], padding=padding)
-    # Channels last in memory: [batch, height, width, out], which the next layer takes as it is.
-    height, width = (side + 2 * padding - kernel + 1 for side in sides)
-    x = _Spread.apply(small.permute(0, 2, 3, 1), height, width)
-    if len(grid):
-        coordinates = F.conv2d(grid[None], weight[:, latent_dim:], bias, padding=padding)
-        x = x + coordinates.permute(0, 2, 3, 1)
-    else:
-        x = x + bias.to(x.dtype)
-    return x.permute(0, 3, 1, 2)
-
-
-class _Spread(torch.autograd.Function):
-    """[batch, rows, columns, channels] to [batch, height, width, channels]: repeat the middle.
-
-    With its own backward, since that of indexing scatters pixel by pixel.
-    """
-
-    @staticmethod
-    def forward(ctx, small: torch.Tensor, height: int, width: int) -> torch.Tensor:
-        _, rows, columns, _ = small.shape
-        ctx.sizes = (1, rows, height), (2, columns, width)
-        index = []
-        for _, few, many in ctx.sizes:
-            middle, i = (few - 1) // 2, torch.arange(many, device=small.device)
-            index.append(i.clamp(max=middle) + (i - (many - few + middle)).clamp(min=0))
-        return small[:, index[0][:, None], index[1]]
-
-    @staticmethod
-    def backward(ctx, gradient: torch.Tensor):
-        dtype = gradient.dtype
-        for dim, few, many in ctx.sizes:
-            middle = (few - 1) // 2
-            first, repeated, last = gradient.split(
-                [middle, many - few + 1, few - 1 - middle], dim
-            )
-            total = repeated.sum(dim, keepdim=True, dtype=torch.promote_types(dtype, torch.float32))
-            gradient = torch.cat([first, total, last], dim)
-        return gradient.to(dtype), None, None
-
-
-class FrugalConv2d(nn.Conv2d):
-    """nn.Conv2d of stride 1 that, compiled, holds one feature map less in its backward pass."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if not torch.compiler.is_compiling():
-            return super().forward(x)
-        return _Convolution.apply(x, self.weight.to(x.dtype), self.bias.to(x.dtype), self.padding)
-
-
-class _Convolution(torch.autograd.Function):
-    """A convolution of stride 1 with a backward in two steps.
-
-    x: [batch, in, height, width]; weight: [out, in, kernel, kernel]; bias: [out]. The weights'
-    gradient comes first, the last to need the input; then the input's gradient, which
-    torch.compile puts into its memory. nn.Conv2d holds both.
-    """
-
-    @staticmethod
-    def forward(
-        ctx, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, padding: tuple[int, int]
-    ) -> torch.Tensor:
-        ctx.save_for_backward(x, weight)
-        ctx.padding = padding
-        return F.conv2d(x, weight, bias, padding=padding)
-
-    @staticmethod
-    def backward(ctx, gradient: torch.Tensor):
-        x, weight = ctx.saved_tensors
-        _, of_weight, of_bias = torch.ops.aten.convolution_backward(
-            gradient, x, weight, [len(weight)], [1, 1], ctx.padding, [1, 1], False, [0, 0], 1,
-            [False, True, True],
+def _layers(
+    config: DecoderConfig, latent_dim: int, base_size: int, doublings: int, out_channels: int
+) -> Iterator[nn.Module]:
+    """The layers of a decoder, first to last."""
+    hidden, kernel, count = config.channels, config.kernel, doublings or config.depth
+    padding = kernel // 2 if config.padded else 0
+    # Without padding, the first map is larger by what the convolutions take off.
+    first_size = base_size if config.padded else base_size + count * (kernel - 1)
+    merged = config.start == "broadcast" and not doublings and count > 1
+    if merged:
+        yield BroadcastConv2d(
+            latent_dim, hidden, kernel, first_size, config.coordinates != "none", padding
         )
-        of_input = F.conv_transpose2d(gradient, weight, padding=ctx.padding)
-        return of_input, of_weight, of_bias, None
+    elif config.start == "broadcast":
+        yield Broadcast(first_size)
+    else:
+        yield from (
+            nn.Linear(latent_dim, hidden * base_size**2),
+            nn.ReLU(),
+            nn.Unflatten(1, (hidden, base_size, base_size)),
+        )
+    channels = hidden if merged or config.start == "linear" else latent_dim
+    for layer in range(int(merged), count):
+        if doublings and config.upsampling == "resize":
+            yield NearestUpsample()
+        if config.coordinates == "every" or (config.coordinates == "first" and layer == 0):
+            yield AppendCoordinates()
+            channels += 2
+        last = layer == count - 1
+        out = out_channels if last else hidden
+        if doublings and config.upsampling == "deconv":
+            yield TransposedConv2d(
+                channels,
+                out,
+                kernel,
+                stride=2,
+                padding=(kernel - 1) // 2,
+                output_padding=kernel % 2,
+            )
+        else:
+            yield nn.Conv2d(channels, out, kernel, padding=padding)
+        if not last:
+            yield nn.ReLU()
+        channels = out
+
+
+DECONV = DecoderConfig()
+# The paper's kernel is 4.
+SBD = DecoderConfig(start="broadcast", base_size=None, coordinates="first", kernel=3)
+# Small first maps with coordinates, or without (no-xy); transposed convolutions do the rest.
+PLACES = {
+    **{
+        f"{start}{side}-deconv": replace(DECONV, start=start, base_size=side, coordinates="first")
+        for start in CHOICES["start"]
+        for side in (2, 4, 8, 16)
+    },
+    **{
+        f"broadcast{side}-no-xy": replace(DECONV, start="broadcast", base_size=side)
+        for side in (4, 8)
+    },
+}
+# Each differs from one of the two in what its name says; xy stands for coordinates. What resizes
+# has a kernel of 3, and what broadcasts to 8×8 has coordinates, too.
+VARIANTS = {
+    "deconv": DECONV,
+    "deconv-xy-first": replace(DECONV, coordinates="first"),
+    "deconv-xy-every": replace(DECONV, coordinates="every"),
+    "deconv-width25": replace(DECONV, channels=25),
+    "resize": replace(DECONV, upsampling="resize", kernel=3),
+    "resize-xy-every": replace(DECONV, upsampling="resize", kernel=3, coordinates="every"),
+    "broadcast8-deconv": PLACES["broadcast8-deconv"],
+    "sbd": SBD,
+    "sbd-no-xy": replace(SBD, coordinates="none"),
+    "sbd-xy-every": replace(SBD, coordinates="every"),
+    "sbd-kernel5": replace(SBD, kernel=5),
+    "sbd-unpadded": replace(SBD, padded=False),
+    **{f"sbd-depth{depth}": replace(SBD, depth=depth) for depth in (2, 4, 5)},
+    **{f"sbd-width{width}": replace(SBD, channels=width) for width in (16, 22, 128)},
+}
+# What tells the post's two arguments apart, trained to the end.
+APART = {
+    "broadcast8-resize": replace(
+        DECONV, start="broadcast", base_size=8, upsampling="resize", kernel=3, coordinates="first"
+    ),
+    "linear64-width22": replace(SBD, start="linear", channels=22),
+    "deconv-kernel3": replace(DECONV, kernel=3),
+    "deconv-kernel5": replace(DECONV, kernel=5),
+}
+# The decoders by name. Add your own: a DecoderConfig, or a class or function that builds a module
+# from latent_dim and image_size.
+DECODERS: dict[str, DecoderConfig | Callable[[int, int], nn.Module]] = VARIANTS | PLACES | APART
+PAIR = ("deconv", "sbd")  # the two decoders that the post compares
+
+
+def builder(name: str) -> Callable[[int, int], nn.Module]:
+    """The function that builds a decoder, by its name in DECODERS."""
+    checks.check_one_of("decoder", name, DECODERS)
+    decoder = DECODERS[name]
+    return (
+        partial(ComposedDecoder, config=decoder) if isinstance(decoder, DecoderConfig) else decoder
+    )

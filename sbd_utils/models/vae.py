@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from sbd_utils import checks
-from sbd_utils.models.recipes import builder
+from sbd_utils.models.decoders import builder
 
 WIDTH = 64  # channels of every convolution of the encoder
 
@@ -20,7 +20,7 @@ class Encoder(nn.Module):
 
     def __init__(self, latent_dim: int, image_size: int = 64):
         super().__init__()
-        checks.whole("latent_dim", latent_dim), checks.whole("image_size", image_size, 16)
+        checks.check_int("latent_dim", latent_dim), checks.check_int("image_size", image_size, 16)
         layers = []
         for channels in (3, WIDTH, WIDTH, WIDTH):
             layers += [nn.Conv2d(channels, WIDTH, kernel_size=4, stride=2, padding=1), nn.ReLU()]
@@ -39,26 +39,29 @@ class Encoder(nn.Module):
 class VAE(nn.Module):
     """A VAE with q(z|x) diagonal Gaussian, prior N(0, I) and p(x|z) Gaussian of fixed variance.
 
-    decoder: "sbd", "deconv" or another of recipes.RECIPES, a module, which is used as it is, or a
+    decoder: "sbd", "deconv" or another name in DECODERS, a module, which is used as it is, or a
         class or function that builds one from latent_dim and image_size.
     image_size: a power of two from 32.
     Raises ValueError for anything else, and for a decoder that draws other pictures.
     """
 
     def __init__(
-        self, decoder: str | nn.Module | Callable[[int, int], nn.Module] = "sbd",
-        latent_dim: int = 5, decoder_variance: float = 0.3, image_size: int = 64,
+        self,
+        decoder: str | nn.Module | Callable[[int, int], nn.Module] = "sbd",
+        latent_dim: int = 5,
+        decoder_variance: float = 0.3,
+        image_size: int = 64,
     ):
         super().__init__()
         build = decoder if callable(decoder) else builder(decoder)
-        self.latent_dim = checks.whole("latent_dim", latent_dim)
-        self.decoder_variance = checks.positive("decoder_variance", decoder_variance)
-        self.image_size = checks.whole("image_size", image_size, 32)
+        self.latent_dim = checks.check_int("latent_dim", latent_dim)
+        self.decoder_variance = checks.check_positive("decoder_variance", decoder_variance)
+        self.image_size = checks.check_int("image_size", image_size, 32)
         if image_size & (image_size - 1):
-            raise checks.refused("image_size", "a power of two", image_size)
+            raise checks.argument_error("image_size", "a power of two", image_size)
         self.encoder = Encoder(latent_dim, image_size)
         self.decoder = decoder if isinstance(decoder, nn.Module) else build(latent_dim, image_size)
-        checks.kind("decoder", self.decoder, nn.Module)
+        checks.check_type("decoder", self.decoder, nn.Module)
         drawn = _try(self.decoder, latent_dim)
         checks.shaped("what decoder draws", drawn, 2, 3, image_size, image_size)
 
@@ -70,19 +73,17 @@ class VAE(nn.Module):
     def decode(self, z: torch.Tensor) -> torch.Tensor:
         """Codes [batch, latent_dim] to images [batch, 3, image_size, image_size], not clamped."""
         if not isinstance(z, torch.Tensor) or checks.odd_tensor(z) or z.dtype != torch.float32:
-            raise checks.refused("z", f"a float32 tensor, [batch, {self.latent_dim}]", z)
+            raise checks.argument_error("z", f"a float32 tensor, [batch, {self.latent_dim}]", z)
         checks.shaped("z", z, None, self.latent_dim)
         if not len(z) or not z.isfinite().all():
-            raise checks.refused("z", "codes, one at least, without NaN or infinity", z)
+            raise checks.argument_error("z", "codes, one at least, without NaN or infinity", z)
         return self.decoder(z)
 
     def reconstruct(self, x: torch.Tensor) -> torch.Tensor:
         """Decode mu, shapes as in encode and decode: nothing is sampled, so always the same."""
         return self.decode(self.encode(x)[0])
 
-    def loss_terms(
-        self, x: torch.Tensor, noise: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def loss_terms(self, x: torch.Tensor, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The two terms of the negative ELBO in nats, constants dropped: reconstruction and KL.
 
         x: [batch, 3, image_size, image_size], its values unchecked, for it runs once a step.

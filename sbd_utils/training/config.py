@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from sbd_utils import checks
-from sbd_utils.models.recipes import DECODERS
+from sbd_utils.models.decoders import DECODERS
 from sbd_utils.settings import TRAINING
 
 PRECISIONS = ("bfloat16", "float32")
@@ -36,16 +36,23 @@ class TrainConfig:
     compiled: bool | str = "auto"
 
     def __post_init__(self):
-        checks.one_of("decoder", self.decoder, DECODERS)
-        checks.one_of("precision", self.precision, (*PRECISIONS, "auto"))
-        checks.one_of("compiled", self.compiled, (True, False, "auto"))
-        for name, least in (("seed", 0), ("epochs", 1), ("batch_size", 1), ("latent_dim", 1),
-                            ("gradient_accumulation_steps", 1)):
+        checks.check_one_of("decoder", self.decoder, DECODERS)
+        checks.check_one_of("precision", self.precision, (*PRECISIONS, "auto"))
+        checks.check_one_of("compiled", self.compiled, (True, False, "auto"))
+        for name, least in (
+            ("seed", 0),
+            ("epochs", 1),
+            ("batch_size", 1),
+            ("latent_dim", 1),
+            ("gradient_accumulation_steps", 1),
+        ):
             # NumPy's numbers become Python's, which go into JSON.
-            object.__setattr__(self, name, checks.whole(name, getattr(self, name), least))
+            object.__setattr__(self, name, checks.check_int(name, getattr(self, name), least))
         if self.batch_size % self.gradient_accumulation_steps:
-            raise checks.refused(
-                "gradient_accumulation_steps", f"a divisor of batch_size = {self.batch_size}",
-                self.gradient_accumulation_steps)
+            raise checks.argument_error(
+                "gradient_accumulation_steps",
+                f"a divisor of batch_size = {self.batch_size}",
+                self.gradient_accumulation_steps,
+            )
         for name in ("learning_rate", "decoder_variance", "beta"):
-            object.__setattr__(self, name, checks.positive(name, getattr(self, name)))
+            object.__setattr__(self, name, checks.check_positive(name, getattr(self, name)))

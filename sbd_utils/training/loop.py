@@ -69,14 +69,26 @@ def train(
             if records.epochs_done(path, name) == config.epochs:
                 return records.load_run(path)
             records.resume(path, run, optimizer)
-        _train(run, optimizer, images.to(device), stream, reporter, grid,
-               lambda: path and records.save(path, name, run, optimizer))
+        _train(
+            run,
+            optimizer,
+            images.to(device),
+            stream,
+            reporter,
+            grid,
+            lambda: path and records.save(path, name, run, optimizer),
+        )
     return run
 
 
 def _train(
-    run: Run, optimizer: torch.optim.Optimizer, images: torch.Tensor, stream: Stream | None,
-    reporter: Reporter | None, grid: torch.Tensor | None, save: Callable[[], None],
+    run: Run,
+    optimizer: torch.optim.Optimizer,
+    images: torch.Tensor,
+    stream: Stream | None,
+    reporter: Reporter | None,
+    grid: torch.Tensor | None,
+    save: Callable[[], None],
 ) -> None:
     """The epochs that a run lacks."""
     config, vae, history, count = run.config, run.vae, run.history, len(images)
@@ -141,13 +153,13 @@ def new_step(
     The step takes rows of `images` [batch], noise [batch, latent_dim] and weights [batch], 0 where
     a row only fills the batch. It returns both loss terms, each summed over the batch, [2].
     """
+
     def gradients(
         loss_terms: Callable, rows: torch.Tensor, noise: torch.Tensor, weights: torch.Tensor
     ) -> torch.Tensor:
         optimizer.zero_grad()
         sums = []
-        pieces = (part.chunk(config.gradient_accumulation_steps)
-                  for part in (rows, noise, weights))
+        pieces = (part.chunk(config.gradient_accumulation_steps) for part in (rows, noise, weights))
         for piece_rows, piece_noise, piece_weights in zip(*pieces, strict=True):
             x = images[piece_rows].contiguous(memory_format=machine.LAYOUT)
             with torch.autocast(
@@ -165,8 +177,7 @@ def new_step(
     if config.compiled:  # everything is compiled here, forward and backward: all steps are alike
         first = next(batches(len(images), config, torch.Generator(), images.device))
         before = [buffer.clone() for buffer in vae.buffers()]
-        loss_terms = machine.compiled_or_eager(
-            eager, lambda compiled: gradients(compiled, *first))
+        loss_terms = machine.compiled_or_eager(eager, lambda compiled: gradients(compiled, *first))
         for buffer, value in zip(vae.buffers(), before, strict=True):
             buffer.copy_(value)  # as before this step that is none
 
@@ -182,8 +193,10 @@ def draw(
     count: int, config: TrainConfig, generator: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The random numbers of an epoch: the images' order [count], noise [count, latent_dim]."""
-    return (torch.randperm(count, generator=generator),
-            torch.randn(count, config.latent_dim, generator=generator))
+    return (
+        torch.randperm(count, generator=generator),
+        torch.randn(count, config.latent_dim, generator=generator),
+    )
 
 
 def batches(

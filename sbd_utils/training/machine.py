@@ -33,7 +33,7 @@ def describe() -> dict[str, str | int]:
 
 
 def pick_precision(device: torch.device) -> str:
-    """"bfloat16" where it makes our convolutions faster, else "float32".
+    """ "bfloat16" where it makes our convolutions faster, else "float32".
 
     Measured on CPUs: bfloat16 takes half the time with AMX and on AMD's processors with
     AVX512-BF16, but nearly twice the time on Intel's with AVX512-BF16 alone.
@@ -41,8 +41,10 @@ def pick_precision(device: torch.device) -> str:
     if device.type == "cuda":
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        fast = device.type == "cpu" and (torch.cpu._is_amx_tile_supported() or (
-            torch.cpu._is_avx512_bf16_supported() and "AMD" in cpu_name()))
+        fast = device.type == "cpu" and (
+            torch.cpu._is_amx_tile_supported()
+            or (torch.cpu._is_avx512_bf16_supported() and "AMD" in cpu_name())
+        )
     return "bfloat16" if fast else "float32"
 
 

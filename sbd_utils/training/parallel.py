@@ -33,7 +33,8 @@ def side_by_side(function: Callable, jobs: Iterable[Mapping]) -> Iterator:
     with parallel_config("loky", inner_max_num_threads=1):
         # One job a task: after quick ones, joblib would give a process two, and leave another idle.
         yield from Parallel(n_jobs=cpu_count(), batch_size=1, return_as="generator")(
-            delayed(function)(**job) for job in jobs)
+            delayed(function)(**job) for job in jobs
+        )
 
 
 def stop_on_sigterm() -> None:

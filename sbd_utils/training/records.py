@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from sbd_utils import checks, files
-from sbd_utils.models.recipes import DECODERS
+from sbd_utils.models.decoders import DECODERS
 from sbd_utils.models.vae import VAE
 from sbd_utils.settings import RESULTS
 from sbd_utils.training.config import TrainConfig
@@ -84,8 +84,9 @@ def load_run(source: str | Path) -> Run:
         path = PUBLISHED / f"{source}.safetensors"
         if not path.exists():
             found = ", ".join(sorted(p.stem for p in PUBLISHED.glob("*.safetensors")))
-            raise RecordError(f"source must be the path of a run record or one of {found}, "
-                              f"got {source!r}")
+            raise RecordError(
+                f"source must be the path of a run record or one of {found}, got {source!r}"
+            )
     tensors, facts = _read(path)
     config = _config(facts)
     with torch.random.fork_rng(devices=[]):  # first weights are drawn, and then replaced
@@ -110,9 +111,12 @@ def save(path: Path, name: str, run: Run, optimizer: torch.optim.Optimizer) -> N
     if run.history.codes is not None:
         tensors[GRID] = run.history.codes
     facts = {
-        "format": FORMAT, "run": name, "config": asdict(run.config),
+        "format": FORMAT,
+        "run": name,
+        "config": asdict(run.config),
         "history": {curve: getattr(run.history, curve) for curve in _CURVES},
-        "image_size": run.vae.image_size, "machines": run.machines,
+        "image_size": run.vae.image_size,
+        "machines": run.machines,
     }
     if unfinished:
         for weight, parameter in run.vae.named_parameters():
@@ -131,7 +135,8 @@ def resume(path: Path, run: Run, optimizer: torch.optim.Optimizer) -> None:
         # In the parameter's memory layout: the fused Adam takes both in the order of memory.
         optimizer.state[parameter] = {
             moment: torch.empty_like(parameter, requires_grad=False).copy_(
-                tensors[f"{moment}/{weight}"])
+                tensors[f"{moment}/{weight}"]
+            )
             for moment in MOMENTS
         } | {"step": torch.tensor(float(facts["step"]), device=parameter.device)}
 
@@ -172,14 +177,18 @@ def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict]:
     except files.DamagedFileError as error:
         raise _refusal(path, str(error).removeprefix(f"{path}: ")) from error
     if facts.get("format", FORMAT) != FORMAT or not {"config", "history", "image_size"} <= (
-            facts.keys()):  # published records of before name no format
+        facts.keys()
+    ):  # published records of before name no format
         raise _refusal(path, f"not a run record of format {FORMAT} of this package")
     return tensors, facts
 
 
 def _refusal(path: Path, why: str) -> RecordError:
-    remedy = ("take it from git again" if path.parent == PUBLISHED
-              else "move it away or delete it to train this run anew")
+    remedy = (
+        "take it from git again"
+        if path.parent == PUBLISHED
+        else "move it away or delete it to train this run anew"
+    )
     return RecordError(f"{path}: {why}; {remedy}")
 
 
@@ -198,7 +207,8 @@ def _fill(path: Path, run: Run, tensors: dict[str, torch.Tensor], facts: dict) -
         setattr(run.history, name, value)
     run.history.codes = tensors.get(GRID)
     run.machines = facts.get("machines") or [
-        {k: v for k, v in facts["provenance"].items() if k != "precision"}]
+        {k: v for k, v in facts["provenance"].items() if k != "precision"}
+    ]
 
 
 def run_id(config: TrainConfig, images: torch.Tensor | Stream) -> str:
@@ -207,8 +217,11 @@ def run_id(config: TrainConfig, images: torch.Tensor | Stream) -> str:
     Only settings that are not at their defaults enter the hash, by their names, so that a field
     that is added later renames no run.
     """
-    facts = {"format": FORMAT, "config": named_fields(config),
-             "decoder": named_fields(DECODERS[config.decoder])}
+    facts = {
+        "format": FORMAT,
+        "config": named_fields(config),
+        "decoder": named_fields(DECODERS[config.decoder]),
+    }
     if isinstance(images, Stream):  # whose pixels are rounded differently on every processor
         facts["images"] = named_fields(images)
     else:
@@ -226,14 +239,17 @@ def named_fields(value: object) -> object:
     if hasattr(value, "id_fields"):
         return value.id_fields()
     if is_dataclass(value):
-        given = {one.name: getattr(value, one.name) for one in fields(value)
-                 if one.compare and getattr(value, one.name) != one.default}
+        given = {
+            one.name: getattr(value, one.name)
+            for one in fields(value)
+            if one.compare and getattr(value, one.name) != one.default
+        }
         return {"class": type(value).__name__} | {k: named_fields(v) for k, v in given.items()}
     if isinstance(value, (tuple, list)):
         return [named_fields(item) for item in value]
     if callable(value):  # a decoder of the reader's own
         return f"{value.__module__}.{value.__qualname__}"
-    checks.kind("a field", value, (str, int, float, bool, type(None)))
+    checks.check_type("a field", value, (str, int, float, bool, type(None)))
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"a field must be finite, got {value}")
     return value

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 
 from sbd_utils import checks
-from sbd_utils.worlds.dsprites import DSprites
-from sbd_utils.worlds.sprites import World
+from sbd_utils.data.dsprites import DSprites
+from sbd_utils.data.sprites import World
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class Stream:
 
     def __post_init__(self):
         if not isinstance(self.world, (World, DSprites)):
-            raise checks.refused("world", "a World or DSprites", self.world)
-        object.__setattr__(self, "count", checks.whole("count", self.count))
+            raise checks.argument_error("world", "a World or DSprites", self.world)
+        object.__setattr__(self, "count", checks.check_int("count", self.count))
 
     def __len__(self) -> int:
         return self.count
@@ -40,5 +40,5 @@ def generator(*key: int) -> torch.Generator:
     ValueError for a part of 2**32 and above, which would count as two.
     """
     for part in key:
-        checks.whole("a seed of a stream", part, 0, 2**32 - 1)
+        checks.check_int("a seed of a stream", part, 0, 2**32 - 1)
     return torch.Generator().manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))

@@ -21,13 +21,13 @@ from multiprocessing.connection import Connection
 import pandas as pd
 import torch
 from torch import nn
-from torch.nn.functional import conv2d, relu
+from torch.nn.functional import conv2d
 from torch.utils.data import DataLoader, TensorDataset
 from torch.utils.flop_counter import FlopCounterMode
 
 from sbd_utils import files
-from sbd_utils.measures import cost
-from sbd_utils.models import decoders
+from sbd_utils.metrics import cost
+from sbd_utils.models import layers
 from sbd_utils.models.vae import VAE
 from sbd_utils.settings import RESULTS
 from sbd_utils.training import loop, machine
@@ -67,14 +67,9 @@ def our_steps(
     if without == "channels_last":
         machine.LAYOUT = torch.contiguous_format
     elif without == "bias apart":
-        decoders.TransposedConv2d.forward = nn.ConvTranspose2d.forward
+        layers.TransposedConv2d.forward = nn.ConvTranspose2d.forward
     elif without == "kept memory":
         machine.keep_freed_memory = lambda: None
-    elif without == "shortcut":
-        decoders.BroadcastConv2d.forward = lambda layer, z: relu(
-            nn.Conv2d.forward(layer, layer.broadcast(z)))
-    elif without == "recomputing":
-        decoders.checkpoint = lambda function, *inputs, **options: function(*inputs)
     vae, optimizer = loop.new_model(config, images.shape[-1], device)
     if without == "fused Adam":
         optimizer = torch.optim.Adam(vae.parameters(), lr=config.learning_rate)
@@ -108,8 +103,11 @@ def serve(pipe: Connection, name: str, config: TrainConfig, image_size: int, wit
         # At the post's size as many batches as the post's: an epoch has a cost of its own.
         batches = 230 if image_size == BASE["image_size"] else 4
         images = torch.rand(batches * config.batch_size, 3, image_size, image_size)
-        steps = (plain_steps(config, images, device) if name == "plain"
-                 else our_steps(config, images, device, without))
+        steps = (
+            plain_steps(config, images, device)
+            if name == "plain"
+            else our_steps(config, images, device, without)
+        )
     for _ in range(3):
         next(steps)
     if device.type == "cuda":
@@ -168,8 +166,8 @@ def race(entries: dict[str, tuple], rounds: int) -> tuple[dict, dict]:
 def pieces(decoder: str, native: TrainConfig) -> dict[str, TrainConfig]:
     """What makes a step of this decoder fast on this device, with the settings without it."""
     found = {"channels_last": native, "fused Adam": native}
-    names = ("bias apart",) if decoder == "deconv" else ("shortcut", "recomputing")
-    found |= dict.fromkeys(names, native)
+    if decoder == "deconv":
+        found["bias apart"] = native
     found["kept memory"] = native
     if native.compiled:
         found["torch.compile"] = replace(native, compiled=False)
@@ -193,8 +191,10 @@ def measure_steps() -> tuple[list[dict], list[dict]]:
         for p in precisions:
             entries[f"ceiling {p}"] = (CONVOLUTIONS, replace(native, precision=p), 64, "")
             entries[p] = ("ours", replace(native, precision=p), 64, "")
-        entries |= {f"without {piece}": ("ours", config, 64, piece)
-                    for piece, config in pieces(decoder, native).items()}
+        entries |= {
+            f"without {piece}": ("ours", config, 64, piece)
+            for piece, config in pieces(decoder, native).items()
+        }
         times, peaks = race(entries, ROUNDS)
         vae, _ = loop.new_model(native, 64, torch.device("cpu"))
         with FlopCounterMode(display=False) as counter:
@@ -203,14 +203,19 @@ def measure_steps() -> tuple[list[dict], list[dict]]:
         operations = counter.get_total_flops()
         wide = 2 * 16 * 64 * 64 * 9 * 64**2
         for p in precisions:
-            rows.append({
-                "decoder": decoder, "precision": p,
-                "plain_ms": statistics.median(times["plain"]),
-                "ours_ms": statistics.median(times[p]), **ratio(times["plain"], times[p]),
-                "tflops": operations / statistics.median(times[p]) / 1e9,
-                "ceiling_tflops": wide / statistics.median(times[f"ceiling {p}"]) / 1e9,
-                "plain_bytes": peaks["plain"], "ours_bytes": peaks[p],
-            })
+            rows.append(
+                {
+                    "decoder": decoder,
+                    "precision": p,
+                    "plain_ms": statistics.median(times["plain"]),
+                    "ours_ms": statistics.median(times[p]),
+                    **ratio(times["plain"], times[p]),
+                    "tflops": operations / statistics.median(times[p]) / 1e9,
+                    "ceiling_tflops": wide / statistics.median(times[f"ceiling {p}"]) / 1e9,
+                    "plain_bytes": peaks["plain"],
+                    "ours_bytes": peaks[p],
+                }
+            )
             if decoder in ("deconv", "sbd"):
                 for name, key in (("plain", "plain"), ("ours", p)):
                     both.setdefault((name, p), []).append(times[key])
@@ -218,15 +223,27 @@ def measure_steps() -> tuple[list[dict], list[dict]]:
         if native.precision != "float32":
             rivals[native.precision] = "float32"
         losses += [
-            {"decoder": decoder, "piece": piece, **ratio(times[key], times[native.precision]),
-             "bytes": peaks[key]}
+            {
+                "decoder": decoder,
+                "piece": piece,
+                **ratio(times[key], times[native.precision]),
+                "bytes": peaks[key],
+            }
             for piece, key in rivals.items()
         ]
     for p in precisions:  # the post's two trainings together, a step of each
-        plain, ours = ([sum(pair) for pair in zip(*both[name, p], strict=True)]
-                       for name in ("plain", "ours"))
-        rows.append({"decoder": "both", "precision": p, "plain_ms": statistics.median(plain),
-                     "ours_ms": statistics.median(ours), **ratio(plain, ours)})
+        plain, ours = (
+            [sum(pair) for pair in zip(*both[name, p], strict=True)] for name in ("plain", "ours")
+        )
+        rows.append(
+            {
+                "decoder": "both",
+                "precision": p,
+                "plain_ms": statistics.median(plain),
+                "ours_ms": statistics.median(ours),
+                **ratio(plain, ours),
+            }
+        )
     return rows, losses
 
 
@@ -237,18 +254,34 @@ def measure_growth() -> list[dict]:
         case = BASE | {what: value}
         image_size, batch_size, latent_dim = key = tuple(case.values())
         if key not in measured:  # the post's own case is part of every row of cases
-            measured[key] = race({
-                (decoder, way): (
-                    way, loop.resolve(TrainConfig(decoder, batch_size=batch_size,
-                                                  latent_dim=latent_dim), machine.pick_device()),
-                    image_size, "",
-                )
-                for decoder in DECODERS[:2] for way in ("plain", "ours")
-            }, GROWTH_ROUNDS)
+            measured[key] = race(
+                {
+                    (decoder, way): (
+                        way,
+                        loop.resolve(
+                            TrainConfig(decoder, batch_size=batch_size, latent_dim=latent_dim),
+                            machine.pick_device(),
+                        ),
+                        image_size,
+                        "",
+                    )
+                    for decoder in DECODERS[:2]
+                    for way in ("plain", "ours")
+                },
+                GROWTH_ROUNDS,
+            )
         times, peaks = measured[key]
-        rows += [{"what": what, "value": value, "decoder": decoder, "loop": way,
-                  "ms": statistics.median(times[decoder, way]), "bytes": peaks[decoder, way]}
-                 for decoder, way in times]
+        rows += [
+            {
+                "what": what,
+                "value": value,
+                "decoder": decoder,
+                "loop": way,
+                "ms": statistics.median(times[decoder, way]),
+                "bytes": peaks[decoder, way],
+            }
+            for decoder, way in times
+        ]
     return rows
 
 
@@ -260,9 +293,14 @@ def main() -> None:
     on_gpu = machine.pick_device().type == "cuda"
     facts = {
         "device": torch.cuda.get_device_name() if on_gpu else machine.cpu_name(),
-        "threads": torch.get_num_threads(), "torch": torch.__version__, "rounds": ROUNDS,
-        "seconds": SECONDS, "rows": rows, "without": losses,
-        "growth": measure_growth(), "drawing": drawing.measure(ratio),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "rounds": ROUNDS,
+        "seconds": SECONDS,
+        "rows": rows,
+        "without": losses,
+        "growth": measure_growth(),
+        "drawing": drawing.measure(ratio),
     }
     text = to_text(facts)
     files.write(RESULTS / "bench.json", (json.dumps(facts, indent=1) + "\n").encode())
@@ -272,6 +310,7 @@ def main() -> None:
 
 def to_text(facts: dict) -> str:
     """The tables as results/bench.md holds them; bytes in MB."""
+
     def table(name: str, drop: tuple[str, ...] = ()) -> str:
         rows = pd.DataFrame(facts[name]).drop(columns=list(drop))
         sizes = rows.columns[rows.columns.str.endswith("bytes")]

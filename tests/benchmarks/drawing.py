@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from sbd_utils.worlds.factors import Columns
-from sbd_utils.worlds.sprites import SHAPES, WORLDS, draw, rgb
+from sbd_utils.data.factors import Columns
+from sbd_utils.data.sprites import SHAPES, WORLDS, draw, rgb
 
 LANCZOS = Image.Resampling.LANCZOS  # Spriteworld's renderer: five times finer, then this
 COUNT, ROUNDS = 256, 40
@@ -31,11 +31,18 @@ def outlines(points: int) -> list[np.ndarray]:
     """Every shape as a polygon around (0, 0), x to the right, y down, in a circle of radius 1."""
     round_one = np.array(arc(0, 0, 1, 0, 2 * math.pi, points))
     lobe, turn, up = math.sqrt(2) / 4, math.pi / 4, 0.65665  # of a heart whose tip is (0, up)
-    heart = [(0, up), *arc(0.25, up - 0.75, lobe, turn, -3 * turn, points),
-             *arc(-0.25, up - 0.75, lobe, -turn, -5 * turn, points)]
-    corners = {"square": arc(0, 0, 1, math.pi / 4, 7 * math.pi / 4, 4),
-               "triangle": arc(0, 0, 1, math.pi / 6, 3 * math.pi / 2, 3),
-               "ellipse": round_one * [1, 0.5], "disc": round_one, "heart": np.array(heart) / up}
+    heart = [
+        (0, up),
+        *arc(0.25, up - 0.75, lobe, turn, -3 * turn, points),
+        *arc(-0.25, up - 0.75, lobe, -turn, -5 * turn, points),
+    ]
+    corners = {
+        "square": arc(0, 0, 1, math.pi / 4, 7 * math.pi / 4, 4),
+        "triangle": arc(0, 0, 1, math.pi / 6, 3 * math.pi / 2, 3),
+        "ellipse": round_one * [1, 0.5],
+        "disc": round_one,
+        "heart": np.array(heart) / up,
+    }
     return [np.array(corners[shape]) for shape in SHAPES]
 
 
@@ -44,8 +51,9 @@ def to_pillow(factors: Columns, size: int, points: int = 30) -> list[tuple[list,
     shapes, found = outlines(points), []
     rows = torch.stack([factors[name].double() for name in ("x", "y", "scale", "angle")]).T.tolist()
     colors = (rgb(factors["h"], factors["s"], factors["v"]) * 255).round().int().tolist()
-    for shape, (x, y, scale, angle), color in zip(factors["shape"].tolist(), rows, colors,
-                                                  strict=True):
+    for shape, (x, y, scale, angle), color in zip(
+        factors["shape"].tolist(), rows, colors, strict=True
+    ):
         cos, sin = math.cos(angle), math.sin(angle)
         corners = shapes[shape] @ [[cos, -sin], [sin, cos]] * scale / 2 + [x, y]
         # A pixel's middle has a whole number.
@@ -69,8 +77,11 @@ def measure(ratio: Callable[[list, list], dict]) -> list[dict]:
     """Images of the world "sprites" per second, all ways in turns; ratio: of times over ours."""
     factors = WORLDS["sprites"].train.sample(COUNT, torch.Generator().manual_seed(0))
     jagged, fine = to_pillow(factors, 64), to_pillow(factors, 64 * 5)
-    ways = {"draw": lambda: draw(factors), "Pillow, as Spriteworld": lambda: pillow(fine, 64, 5),
-            "Pillow, jagged": lambda: pillow(jagged, 64)}
+    ways = {
+        "draw": lambda: draw(factors),
+        "Pillow, as Spriteworld": lambda: pillow(fine, 64, 5),
+        "Pillow, jagged": lambda: pillow(jagged, 64),
+    }
     times = {way: [] for way in ways}
     for _ in range(ROUNDS + 1):
         for way, once in ways.items():
@@ -78,5 +89,11 @@ def measure(ratio: Callable[[list, list], dict]) -> list[dict]:
             once()
             times[way].append((time.perf_counter() - start) / COUNT)
     times = {way: spent[1:] for way, spent in times.items()}  # the first is to warm up
-    return [{"way": way, "images_per_second": 1 / statistics.median(spent),
-             **ratio(spent, times["draw"])} for way, spent in times.items()]
+    return [
+        {
+            "way": way,
+            "images_per_second": 1 / statistics.median(spent),
+            **ratio(spent, times["draw"]),
+        }
+        for way, spent in times.items()
+    ]

@@ -1,0 +1,113 @@
+"""The house style: one palette, and figures that know their file name and alt text."""
+
+from base64 import b64encode
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from html import escape
+from io import BytesIO
+from itertools import cycle
+
+from matplotlib.figure import Figure
+from PIL import Image
+
+from sbd_utils import checks
+
+# Okabe and Ito's palette, which color-blind readers can tell apart.
+DECODER_COLORS = {"deconv": "#D55E00", "sbd": "#0072B2"}
+NAMES = {
+    "deconv": "DeConv",
+    "sbd": "Spatial Broadcast",
+    "sbd-mixing": "Spatial Broadcast, a run that mixes",
+    "sbd-width22": "Spatial Broadcast, 22 channels",
+    "resize": "resize and convolve",
+    "broadcast8-deconv": "broadcast to 8×8, then DeConv",
+    "linear": "linear start",
+    "broadcast": "broadcast start",
+}
+FACTOR_COLORS = {"x": "#009E73", "y": "#CC79A7", "color": "#E69F00"}
+OTHER_COLORS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+
+
+def looks(
+    names: Iterable[str], known: Mapping[str, str] = DECODER_COLORS
+) -> dict[str, tuple[str, str]]:
+    """Color and label of each name: what is not known by its color gets a free one, and its name.
+
+    A name such as "sbd-width22" takes the color of what is before the hyphen, once.
+    """
+    listed = list(names) if isinstance(names, Iterable) and not isinstance(names, str) else []
+    if not listed or not all(isinstance(name, str) for name in listed):
+        raise checks.argument_error("names", "texts, one at least", names)
+    taken, free, found = set(), cycle(OTHER_COLORS), {}
+    for name in dict.fromkeys(listed):
+        color = known.get(name) or known.get(name.partition("-")[0])
+        color = color if color and color not in taken else next(free)
+        taken.add(color)
+        found[name] = color, NAMES.get(name, name)
+    return found
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure with the file name that `make reproduce` gives it and a text for who can't see.
+
+    chart: of lines, not pictures, so that 256 colors will do and make a third of the bytes.
+    """
+
+    figure: Figure
+    name: str
+    alt: str
+    chart: bool = False
+
+    def __post_init__(self):
+        checks.check_type("figure", self.figure, Figure)
+        checks.check_one_of("chart", self.chart, (True, False))
+        _check_name(self.name, self.alt)
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> tuple[dict, dict]:
+        buffer = BytesIO()
+        # Without the Software entry the file is the same under every matplotlib patch release.
+        self.figure.savefig(buffer, format="png", metadata={"Software": None})
+        if self.chart:
+            with Image.open(BytesIO(buffer.getvalue())) as image:
+                few = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+            few.save(buffer := BytesIO(), format="png", optimize=True)
+        data = {"image/png": b64encode(buffer.getvalue()).decode(), "text/plain": self.alt}
+        width = round(100 * self.figure.get_figwidth())  # two dots per pixel, for sharp screens
+        return data, {"image/png": {"name": self.name, "alt": self.alt, "width": width}}
+
+
+@dataclass(frozen=True)
+class Movie:
+    """An animated WebP with its file name and a text for who can't see, as of a Picture.
+
+    The page gets it as HTML, since notebook viewers know no other way to show what moves.
+    """
+
+    webp: bytes
+    name: str
+    alt: str
+    width: int
+
+    def __post_init__(self):
+        checks.check_type("webp", self.webp, bytes), checks.check_int("width", self.width)
+        _check_name(self.name, self.alt)
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> tuple[dict, dict]:
+        source = f"data:image/webp;base64,{b64encode(self.webp).decode()}"
+        html = f'<img src="{source}" alt="{escape(self.alt)}" width="{self.width}">'
+        return {"text/html": html, "text/plain": self.alt}, {"text/html": {"name": self.name}}
+
+
+def _check_name(name: str, alt: str) -> None:
+    checks.check_type("name", name, str), checks.check_type("alt", alt, str)
+    if not name.replace("_", "").isalnum():
+        raise checks.argument_error("name", "of letters, digits and _, for it names a file", name)
+    if not alt.strip():
+        raise checks.argument_error("alt", "a text that says what is seen", alt)
+
+
+def new_figure(width: float = 8, height: float = 3) -> Figure:
+    """An empty figure in the house style, as wide as a GitHub page shows without shrinking."""
+    checks.check_positive("width", width, 300), checks.check_positive("height", height, 300)
+    return Figure(figsize=(width, height), dpi=200, layout="constrained")
