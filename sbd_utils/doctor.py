@@ -1,21 +1,16 @@
 """`make doctor`: what this machine has and how long training takes, to paste into a bug report."""
 
-import locale
 import logging
 import os
-import platform
 import shutil
 import statistics
 import subprocess
 import sys
-import sysconfig
 import time
-from collections.abc import Iterable
-from importlib.metadata import Distribution, distributions
 
 import torch
 from joblib import cpu_count
-from packaging.requirements import Requirement
+from torch.utils.collect_env import get_pretty_env_info
 
 from sbd_utils.data.circles import make_sprites
 from sbd_utils.models.decoders import PAIR
@@ -24,38 +19,13 @@ from sbd_utils.training import loop, machine
 from sbd_utils.training.config import TrainConfig
 from sbd_utils.training.parallel import side_by_side
 
-
-def first_line(*command: str) -> str:
-    """What a command prints first."""
-    printed = subprocess.check_output(command, encoding="utf-8", errors="replace", cwd=ROOT)
-    return printed.partition("\n")[0]
+SETTINGS = ("SBD_", "OMP_", "MKL_", "TORCH", "CUDA_", "CC", "CXX")
 
 
-def installed() -> Iterable[Distribution]:
-    """The packages of this environment, without those that setuptools brings along in a folder."""
-    return distributions(path=[sysconfig.get_path("purelib")])
-
-
-def free_gigabytes() -> float:
+def free_space() -> str:
     """Free space where the runs are, or will be."""
     folder = next(path for path in (RUNS, *RUNS.parents) if path.exists())
-    return shutil.disk_usage(folder).free / 1e9
-
-
-def unlike_pins() -> str:
-    """The installed packages that have another version than constraints.txt wants."""
-    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
-    pins = {
-        pin.name.lower(): pin.specifier
-        for pin in map(Requirement, lines)
-        if not pin.marker or pin.marker.evaluate()
-    }
-    found = [
-        f"{package.name} {package.version}"
-        for package in installed()
-        if package.version not in pins.get(package.name.lower(), [package.version])
-    ]
-    return ", ".join(found) or "none"
+    return f"{shutil.disk_usage(folder).free / 1e9:.1f} GB at {RUNS}"
 
 
 def compiles() -> bool:
@@ -72,7 +42,7 @@ def compiles() -> bool:
 
 
 def step_milliseconds(decoder: str, seconds: float = 5) -> float:
-    """The median training step of the post's setting over so many seconds."""
+    """Median time of a training step at the post's settings, measured for so many seconds."""
     device = machine.pick_device()
     config = loop.resolve(TrainConfig(decoder), device)
     images, times = make_sprites().images.to(device), []
@@ -87,44 +57,32 @@ def step_milliseconds(decoder: str, seconds: float = 5) -> float:
 
 
 def reproduction() -> str:
-    """How long the trainings of `make reproduce` take: both at once where there are two cores."""
+    """Estimated training time of `make reproduce`, both runs at once on two cores or more."""
     times = list(side_by_side(step_milliseconds, [{"decoder": name} for name in PAIR]))
     at_once = machine.pick_device().type == "cpu" and cpu_count() > 1
     steps = TRAINING["blog"]["epochs"] * -(-len(make_sprites().images) // TrainConfig().batch_size)
-    return (
-        f"about {(max if at_once else sum)(times) * steps / 6e4:.0f} minutes of training, by "
-        f"an estimate: {' and '.join(f'{time:.0f}' for time in times)} milliseconds per step"
-    )
+    minutes = (max if at_once else sum)(times) * steps / 6e4
+    each = " and ".join(f"{time:.0f}" for time in times)
+    return f"about {minutes:.0f} minutes of training; {each} milliseconds per step"
 
 
 PARTS = {
-    "clone": lambda: first_line("git", "describe", "--always", "--dirty"),
-    "Python": lambda: f"{sys.version} in {sys.prefix}",
-    "platform": platform.platform,
-    "torch": lambda: torch.__version__,
-    "not as pinned": unlike_pins,
-    "locale": lambda: f"{locale.getlocale()}, terminal {sys.stdout.encoding}",
-    "settings": lambda: ", ".join(
-        f"{name}={value}"
-        for name, value in sorted(os.environ.items())
-        if name.startswith(("SBD_", "OMP_", "MKL_", "TORCH", "CUDA_")) or name in ("CC", "CXX")
-    ),
-    "processor": lambda: f"{machine.cpu_name()}, {cpu_count()} of {os.cpu_count()} cores",
-    "memory": lambda: f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 1e9:.1f} GB",
-    "disk": lambda: f"{free_gigabytes():.1f} GB free at {RUNS}",
-    "device": lambda: (
-        f"{machine.describe().get('device', 'cpu')}, the first there is of CUDA, MPS and CPU"
-    ),
-    "compiler": lambda: first_line(os.environ.get("CXX") or "g++", "--version"),
-    "torch.compile": compiles,
+    "torch and machine": get_pretty_env_info,
+    "clone": lambda: subprocess.check_output(
+        ["git", "describe", "--always", "--dirty"], cwd=ROOT, encoding="utf-8"
+    ).strip(),
+    "settings": lambda: {k: v for k, v in sorted(os.environ.items()) if k.startswith(SETTINGS)},
+    "free disk": free_space,
+    "cores": cpu_count,
     "precision": lambda: machine.pick_precision(machine.pick_device()),
+    "torch.compile": compiles,
     "make reproduce": reproduction,
 }
 
 
 def main() -> None:
-    """Print every part; whatever is wrong with a machine is what we want to read."""
-    sys.stdout.reconfigure(errors="replace")
+    """Print every part; a part that fails prints its error, and the others follow."""
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
     logging.basicConfig(stream=sys.stdout, format="%(message)s")
     for name, part in PARTS.items():
         try:
