@@ -8,8 +8,9 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tomllib
-from importlib.metadata import requires
+from importlib.metadata import distributions, requires
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from sbd_utils.settings import ROOT
 from sbd_utils.training import machine
 
 pytest.importorskip("fcntl", reason="make does not work on Windows")
+pytestmark = pytest.mark.slow
 SCRIPT = ROOT / "tools" / "environment.py"
 spec = importlib.util.spec_from_file_location("environment", SCRIPT)
 environment = importlib.util.module_from_spec(spec)
@@ -71,19 +73,7 @@ def calls(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "version",
-    [
-        "3.8.18",
-        "3.10.13",
-        "3.11.0",
-        "3.11.2",
-        "3.12.0",
-        "3.13.0",
-        "3.14.0",
-        "3.14.1",
-        "3.14.2",
-        "3.15.0",
-    ],
+    "version", ["3.8.18", "3.10.13", "3.11.0", "3.12.0", "3.14.0", "3.14.1", "3.14.2", "3.15.0"]
 )
 def test_the_pythons_that_are_taken_are_those_of_pyproject(version, tmp_path, monkeypatch):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -94,7 +84,7 @@ def test_the_pythons_that_are_taken_are_those_of_pyproject(version, tmp_path, mo
     if expected:
         assert environment.pick(True) == str(python)
     else:
-        with pytest.raises(SystemExit, match=r"^\S+ is Python \S+; .*3\.11 to 3\.14.*PYTHON=\S+$"):
+        with pytest.raises(SystemExit, match=r"is Python \S+; .*PYTHON=\S+$"):
             environment.pick(True)
 
 
@@ -246,7 +236,9 @@ def test_make_takes_a_path_with_a_space_and_no_python_setting(place, monkeypatch
         printed = subprocess.check_output(
             ["make", target, f"PYTHON={sys.executable}"], cwd=place, env=environ, encoding="utf-8"
         )
-        assert printed.startswith("['chosen']") and "SBD_PRESET" in printed or target == "lab"
+        extra = ["test"] if target == "test" else []
+        assert printed.startswith(str(["chosen", *extra]))
+        assert "SBD_PRESET" in printed or target == "lab"
         assert "\nPYTHONPATH=" not in printed and "\nPYTHONHOME=" not in printed
 
 
@@ -266,69 +258,14 @@ def test_every_python_has_one_exact_pin_of_each_package(version):
 
 
 @pytest.mark.skipif(Path(sys.prefix) != ROOT / ".venv", reason="not the environment of make")
-def test_every_installed_package_is_pinned():
-    pinned = {canonicalize_name(pin.name) for pin in PINS} | {"pip", "sbd-utils"}
-    exact = [Requirement(line) for line in requires("torch")]  # its CUDA libraries
-    pinned |= {canonicalize_name(pin.name) for pin in exact if "==" in str(pin.specifier)}
-    pinned |= {f"nvidia-{extra}" for pin in exact for extra in pin.extras}
-    names = {canonicalize_name(package.name) for package in doctor.installed()}
-    assert names and not names - pinned and doctor.unlike_pins() == "none"
-
-
-def without_encoding(source):
-    """The lines that read or write text in whatever encoding the machine has."""
-    for call in ast.walk(ast.parse(source)):
-        if not isinstance(call, ast.Call) or "encoding" in {word.arg for word in call.keywords}:
-            continue
-        of, name = getattr(call.func, "value", None), getattr(call.func, "attr", "")
-        name = name or getattr(call.func, "id", "")
-        modes = [getattr(node, "value", "") for node in call.args]
-        others = ("Image", "os", "archive", "window")  # a picture, a zip file's member, a page
-        opens = (
-            name == "open"
-            and getattr(of, "id", "") not in others
-            and not ({"rb", "wb", "r+b"} & set(map(str, modes)))
-        )
-        reads = (
-            name == "read_text" and not call.args or (name == "write_text" and len(call.args) < 2)
-        )
-        runs = "text" in {word.arg for word in call.keywords} and name in (
-            "run",
-            "Popen",
-            "check_output",
-        )
-        if opens or reads or runs:
-            yield call.lineno
-
-
-@pytest.mark.parametrize(
-    "code, lines",
-    [
-        ("p.read_text()", [1]),
-        ("p.write_text('a')", [1]),
-        ("\nopen(p)", [2]),
-        ("p.open('w')", [1]),
-        ("run(['a'], text=True)", [1]),
-        ("p.open('rb')", []),
-        ("p.read_text('utf-8')", []),
-        ("open(p, encoding='utf-8')", []),
-        ("run(['a'], encoding='utf-8')", []),
-        ("Image.open(p)", []),
-        ("p.write_text('a', 'utf-8')", []),
-    ],
-)
-def test_text_without_an_encoding_is_found(code, lines):
-    assert list(without_encoding(code)) == lines
-
-
-def test_every_file_is_read_and_written_in_a_named_encoding():
-    found = [
-        f"{path.relative_to(ROOT)}:{line}"
-        for folder in ("sbd_utils", "tests", "tools", "notebooks")
-        for path in sorted((ROOT / folder).rglob("*.py"))
-        for line in without_encoding(path.read_text(encoding="utf-8"))
-    ]
-    assert found == []
+def test_every_installed_package_is_as_pinned():
+    pins = {canonicalize_name(p.name): p for p in PINS if not p.marker or p.marker.evaluate()}
+    exact = [Requirement(line) for line in requires("torch") or []]  # its CUDA libraries
+    others = {canonicalize_name(p.name) for p in exact if "==" in str(p.specifier)}
+    others |= {f"nvidia-{extra}" for p in exact for extra in p.extras} | {"pip", "sbd-utils"}
+    for package in distributions(path=[sysconfig.get_path("purelib")]):
+        name = canonicalize_name(package.name)
+        assert name in others or pins[name].specifier.contains(package.version), name
 
 
 def test_a_terminal_that_cannot_show_the_table_gets_what_it_can(tmp_path, monkeypatch):
@@ -351,27 +288,10 @@ def test_a_checkout_has_the_committed_bytes_whatever_autocrlf_says(tmp_path):
     contents = {"run": b"set -e\nmake\n", "a.png": b"\x89PNG\r\n\n", "a.safetensors": b"{}\r\n\n"}
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
-    git = [
-        "git",
-        "-C",
-        str(tmp_path),
-        "-c",
-        "core.autocrlf=true",
-        "-c",
-        "user.name=a",
-        "-c",
-        "user.email=a",
-        "-c",
-        "init.defaultBranch=main",
-    ]
-    for words in (
-        ["init", "-q"],
-        ["add", "."],
-        ["commit", "-qm", "a"],
-        ["rm", "-qr", "."],
-        ["checkout", "-q", "HEAD", "."],
-    ):
-        subprocess.check_call(git + words)
+    settings = ("core.autocrlf=true", "user.name=a", "user.email=a", "init.defaultBranch=main")
+    git = ["git", "-C", str(tmp_path), *(word for one in settings for word in ("-c", one))]
+    for words in ("init -q", "add .", "commit -qm a", "rm -qr .", "checkout -q HEAD ."):
+        subprocess.check_call(git + words.split())
     assert {name: (tmp_path / name).read_bytes() for name in contents} == contents
 
 
@@ -380,25 +300,12 @@ def test_the_doctor_tells_every_part_and_goes_on_where_one_fails(monkeypatch, ca
         raise RuntimeError("no pulse")
 
     slow = ("torch.compile", "make reproduce")
-    monkeypatch.setattr(
-        doctor,
-        "PARTS",
-        {"heart": ill} | {name: part for name, part in doctor.PARTS.items() if name not in slow},
-    )
+    parts = {name: part for name, part in doctor.PARTS.items() if name not in slow}
+    monkeypatch.setattr(doctor, "PARTS", {"heart": ill} | parts)
     doctor.main()
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "heart: RuntimeError: no pulse"
-    assert [line.partition(":")[0] for line in lines] == list(doctor.PARTS)
-
-
-@pytest.mark.parametrize(
-    "cuda, mps, device", [(True, True, "H200"), (False, True, "mps"), (False, False, "cpu")]
-)
-def test_the_doctor_names_the_device(monkeypatch, cuda, mps, device):
-    monkeypatch.setattr("torch.cuda.is_available", lambda: cuda)
-    monkeypatch.setattr("torch.cuda.get_device_name", lambda: "H200")
-    monkeypatch.setattr("torch.backends.mps.is_available", lambda: mps)
-    assert doctor.PARTS["device"]() == f"{device}, the first there is of CUDA, MPS and CPU"
+    told = capsys.readouterr().out
+    assert told.startswith("heart: RuntimeError: no pulse\n") and told.count("Error: ") == 1
+    assert all(f"\n{name}: " in told for name in parts)
 
 
 def test_the_doctor_estimates_from_real_steps(monkeypatch):

@@ -1,9 +1,9 @@
 """Put the pinned packages into .venv, and leave it alone where they are: what `make` does first.
 
-    python3 -I tools/environment.py [chosen] [site] [cluster]
+    python3 -I tools/environment.py [chosen] [test] [site] [cluster]
 
-`chosen`: build with this very Python, not with another that is found. `site`, `cluster`: the
-packages of these extras, too, which then stay.
+`chosen`: build with this very Python, not with another that is found. `test`, `site`, `cluster`:
+the packages of these extras, too, which then stay.
 
 Any Python 3 can start it, if only to be told that it is too old.
 """
@@ -22,7 +22,7 @@ try:
 except ImportError:
     sys.exit(
         r"make does not work on Windows. Use WSL, or type: python -m venv .venv, then "
-        r".venv\Scripts\pip install -c constraints.txt -e ., then "
+        r".venv\Scripts\pip install -c constraints.txt -e .[test], then "
         r".venv\Scripts\python -m pytest tests"
     )
 
@@ -189,7 +189,7 @@ def build(venv, chosen, extras):
 
 def main(arguments):
     venv, chosen = ROOT / ".venv", "chosen" in arguments
-    extras = {"site", "cluster"} & set(arguments)
+    extras = {"test", "site", "cluster"} & set(arguments)
     folder = os.open(str(ROOT), os.O_RDONLY)
     try:
         with suppress(OSError):  # a file system without locks
