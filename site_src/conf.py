@@ -1,4 +1,4 @@
-"""What Sphinx is told. It builds the tree that tools/site.py puts together, not this folder."""
+"""Sphinx's settings, for the tree that tools/build_site.py puts together, not for this folder."""
 
 import os
 import sys
@@ -17,12 +17,12 @@ REPOSITORY = facts.get("urls", {}).get("Repository") or (
 
 project, author = "The Spatial Broadcast decoder", "the authors of the notebooks"
 release = facts["version"]
-extensions = ["myst_nb", "sphinx.ext.autodoc", "pages"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "pages", "sphinx.ext.napoleon"]
 exclude_patterns = ["README.md", "made", "results/claims.md"]  # parts of other pages
 
 nb_execution_mode = "off"
 nb_merge_streams = True
-nb_ipywidgets_js = {}  # by default from a CDN; tools/site.py puts a link in place of the sliders
+nb_ipywidgets_js = {}  # by default from a CDN; build_site.py puts a link in place of the sliders
 myst_enable_extensions = ["amsmath", "attrs_inline", "dollarmath"]
 myst_heading_anchors = 3
 # A claim's row has an anchor that Sphinx does not know: [...](claim:slower), from the top folder.
@@ -37,6 +37,8 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
 autodoc_inherit_docstrings = False  # torch has its own markup
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
 autodoc_mock_imports = ["dask", "distributed"]  # of another extra
 default_role = "code"
 

@@ -27,7 +27,7 @@ def setup(app: Sphinx) -> dict:
     app.add_html_math_renderer(
         "mathml", inline_renderers=(formula, None), block_renderers=(display, None)
     )
-    app.connect("autodoc-process-docstring", docstring)
+    app.connect("autodoc-process-docstring", escape_docstring)
     app.connect("doctree-resolved", link_terms)
     app.connect("html-page-context", describe)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
@@ -70,31 +70,10 @@ def display(translator, node: nodes.math_block) -> None:
     raise nodes.SkipNode
 
 
-def docstring(app, what, name, obj, options, lines: list[str]) -> None:
-    """Our docstrings are plain text: escape what Sphinx would read as markup, and list arguments.
-
-    An argument begins a line with its name and a colon, and goes on until the next one or the
-    paragraph's end.
-    """
-    names = set(getattr(obj, "__annotations__", {}))
-    if callable(getattr(obj, "__init__", None)):
-        names |= set(getattr(obj.__init__, "__annotations__", {}))
-    if hasattr(obj, "__code__"):
-        names |= set(obj.__code__.co_varnames[: obj.__code__.co_argcount])
-    text = re.sub(r"([*|_\\])", r"\\\1", "\n".join(lines))
-    text = re.sub(r"`([^`]+)`", lambda found: f"``{found[1].replace(chr(92), '')}``", text)
-    made = []
-    for paragraph in re.split(r"\n\s*\n", text):
-        for line in paragraph.split("\n"):
-            begins = re.match(r"\s*([\w\\]+)(?: \[[^]]*\])?: ", line)
-            if begins and begins[1].replace("\\", "") in names:
-                argument, _, rest = line.strip().partition(":")
-                made += ["", f"* **{argument}**: {rest.strip()}"]
-            else:
-                listed = made and made[-1].startswith(("* ", "  "))
-                made.append("  " * bool(listed) + line.strip())
-        made.append("")
-    lines[:] = made
+def escape_docstring(app, what, name, obj, options, lines: list[str]) -> None:
+    """Escape what is plain text in our docstrings and markup in Sphinx's: * and |, but in code."""
+    text = "\n".join(lines)
+    lines[:] = re.sub(r"(`[^`]*`)|([*|])", lambda m: m[1] or f"\\{m[2]}", text).split("\n")
 
 
 def glossary_entries(app: Sphinx) -> dict[str, tuple[str, str]]:
