@@ -221,6 +221,17 @@ def test_a_changed_number_of_the_readme_is_reported(old, new, problem):
     assert str(readme_problem(text, facts, {"0.998", "8 of 10"})).startswith(str(problem))
 
 
+@pytest.mark.parametrize("page, count", [("README.md", 1), ("CONTRIBUTING.md", 3)])
+def test_the_python_of_a_page_runs(page, count, tmp_path):
+    blocks = re.findall(r"^```python\n(.*?)^```", text_of(page), re.M | re.S)
+    assert len(blocks) == count
+    code = (
+        "\n".join(blocks).replace("epochs=50", "epochs=1").replace("300, 3, 64, 64", "9, 3, 32, 32")
+    )
+    env = os.environ | {"SBD_RUNS": str(tmp_path / "runs"), "TORCH_COMPILE_DISABLE": "1"}
+    subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=tmp_path, env=env, check=True)
+
+
 def test_no_large_file_is_tracked():
     done = subprocess.run(
         ["git", "-C", str(ROOT), "ls-files", "-z"], capture_output=True, encoding="utf-8"

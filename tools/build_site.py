@@ -164,7 +164,7 @@ def formula_font(path: Path) -> None:
 def gather(tree: Path) -> None:
     """All that Sphinx reads, in one folder that is laid out like the repository."""
     shutil.copytree(SOURCE, tree, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("README.md", "LICENSE", "CITATION.cff"):
+    for name in ("README.md", "CONTRIBUTING.md", "LICENSE", "CITATION.cff"):
         shutil.copy(ROOT / name, tree)
     shutil.copytree(
         RESULTS,
