@@ -1,4 +1,4 @@
-"""Where things lie, and the one setting that the notebooks read: SBD_PRESET."""
+"""Paths, training presets, and the environment variables SBD_RUNS and SBD_PRESET."""
 
 import os
 from pathlib import Path
