@@ -4,8 +4,7 @@ import os
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-# Checkpoints and histories, one folder a run; git ignores it. SBD_RUNS puts them elsewhere, a
-# relative one below ROOT wherever a notebook's kernel starts.
+# Run records; git ignores them. SBD_RUNS names another folder; a relative path is below ROOT.
 RUNS = ROOT / (os.environ.get("SBD_RUNS") or "runs")
 RESULTS = ROOT / "results"
 
