@@ -77,7 +77,7 @@ def check_one_of(name: str, value: object, allowed: Collection) -> None:
         raise argument_error(name, f"one of {', '.join(map(str, allowed))}", value)
 
 
-def check_type(name: str, value: object, wanted: type) -> None:
+def check_type(name: str, value: object, wanted: type | tuple) -> None:
     """ValueError unless the value is an instance of the class."""
     if not isinstance(value, wanted):
         what = "text" if wanted is str else wanted.__name__

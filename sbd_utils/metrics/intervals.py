@@ -1,6 +1,6 @@
 """Intervals over seeds."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,7 +38,7 @@ def exactly(value: float) -> Estimate:
     return Estimate(value, value, value)
 
 
-def mean(values: Sequence[float]) -> Estimate:
+def mean(values: Iterable[float]) -> Estimate:
     """The mean over runs and its 95% interval, by the bootstrap (BCa, 10,000 draws, seed 0).
 
     The bootstrap stays within the values' range, so that it suits shares and other bounded, skewed
