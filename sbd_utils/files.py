@@ -1,4 +1,4 @@
-"""Files that are whole or not there: an atomic write, and tensors with a digest of all they say."""
+"""Atomic writes, locks, and safetensors files with a digest of their contents."""
 
 import hashlib
 import json
@@ -18,9 +18,10 @@ class DamagedFileError(RuntimeError):
 
 
 def write(path: Path, content: bytes) -> None:
-    """Write a file and the folders above it: a kill leaves the old file whole, or the new one.
+    """Write a file and the folders above it, atomically: a kill leaves the old or the new file.
 
-    Where it fails, nothing but the old file is left, and the OSError says so.
+    Raises:
+        OSError: it failed; the old file, if any, is unchanged.
     """
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
@@ -61,7 +62,7 @@ def lock(path: Path) -> Iterator[None]:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], facts: Mapping) -> None:
-    """Write tensors and facts that JSON can hold to a safetensors file, as `write` does."""
+    """Write tensors, and facts that JSON can hold, to a safetensors file with a digest."""
     tensors = {name: value.detach().contiguous().cpu() for name, value in tensors.items()}
     metadata = {name: json.dumps(value) for name, value in facts.items()}
     metadata["digest"] = _digest(tensors, metadata)
@@ -69,9 +70,11 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], facts: Mappin
 
 
 def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict]:
-    """The tensors and facts of a file; DamagedFileError unless every byte read is as written.
+    """Read the tensors and facts of a file that `write_tensors` wrote.
 
-    The format has no checksum, so the file carries one of all that is read.
+    Raises:
+        DamagedFileError: a byte of what is read differs from what was written.
+        OSError: the file cannot be read, but may be whole.
     """
     try:
         with safe_open(path, framework="pt") as file:

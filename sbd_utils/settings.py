@@ -1,11 +1,10 @@
-"""Where things lie, and the one setting that the notebooks read: SBD_PRESET."""
+"""Paths, training presets, and the environment variables SBD_RUNS and SBD_PRESET."""
 
 import os
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-# Checkpoints and histories, one folder a run; git ignores it. SBD_RUNS puts them elsewhere, a
-# relative one below ROOT wherever a notebook's kernel starts.
+# Run records; git ignores them. SBD_RUNS names another folder; a relative path is below ROOT.
 RUNS = ROOT / (os.environ.get("SBD_RUNS") or "runs")
 RESULTS = ROOT / "results"
 

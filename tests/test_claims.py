@@ -95,18 +95,10 @@ def test_thresholds_are_said_in_words(changes, said):
     assert replace(TOY, **changes).threshold == said
 
 
-@pytest.mark.parametrize(
-    "id, measured, named",
-    [
-        ("no-such-id", exactly(1), "id must be one of images, .*, got 'no-such-id'"),
-        (["toy"], exactly(1), "id must be one of"),
-        ("toy", 1.0, "measured must be an Estimate, got 1.0"),
-        ("toy", "2", "measured must be"),
-    ],
-)
-def test_check_names_what_is_wrong(id, measured, named):
-    with pytest.raises(ValueError, match=f"^{named}"):
-        check(id, measured)
+@pytest.mark.parametrize("id", ["no-such-id", ["toy"]])
+def test_an_unknown_claim_is_told_which_there_are(id):
+    with pytest.raises(ValueError, match="^id must be one of images, "):
+        check(id, exactly(1))
 
 
 @pytest.mark.parametrize(
@@ -136,7 +128,7 @@ def test_report_marks_a_surprise_and_carries_its_rows():
     )
     lines = (
         "toy: larger than claimed, 9 (8.12 to 1,234, 10 seeds)\n"
-        "toy: reproduced, 2.5; recorded was larger than claimed\n"
+        "toy: reproduced, 2.5; expected was larger than claimed\n"
         "under-30-min: not testable here, it needs a K80 GPU"
     )
     assert report.verdicts() == lines
@@ -153,7 +145,7 @@ def test_report_marks_a_surprise_and_carries_its_rows():
         "count": 10,
         "threshold": "> 1; claimed 2 to 4",
         "verdict": "larger than claimed",
-        "recorded": "larger than claimed",
+        "expected_verdict": "larger than claimed",
     }
     table = claims.table(report.rows)
     assert table.iloc[0].to_dict() == {
@@ -177,15 +169,15 @@ def test_an_empty_report():
 @pytest.mark.parametrize("id", CLAIMS)
 def test_a_claim_could_come_out_otherwise(id):
     claim = CLAIMS[id]
-    assert claim.id == id and claim.recorded in VERDICTS and claim.side in claims.SIDES
-    assert bool(claim.untestable) == (claim.recorded == "not testable here")
+    assert claim.id == id and claim.expected_verdict in VERDICTS and claim.side in claims.SIDES
+    assert bool(claim.untestable) == (claim.expected_verdict == "not testable here")
     if claim.size:
         low, high = claim.size
         assert 0 < low <= high and claims.SIDES[claim.side](low, claim.bound)
         assert claims.SIDES[claim.side](high, claim.bound)
     verdicts = {claim.verdict(exactly(claim.bound + step)) for step in (-9e9, -1, 0, 1, 9e9)}
     assert len(verdicts) > 1 or claim.untestable
-    assert not claim.recorded.endswith("than claimed") or claim.size
+    assert not claim.expected_verdict.endswith("than claimed") or claim.size
 
 
 def test_every_claim_has_one_committed_row_whose_verdict_is_that_of_its_numbers():
@@ -194,4 +186,4 @@ def test_every_claim_has_one_committed_row_whose_verdict_is_that_of_its_numbers(
     for row in rows:
         measured = Estimate(*(row[name] for name in ("value", "low", "high", "count")))
         assert row == check(row["claim"], measured)
-        assert row["verdict"] == CLAIMS[row["claim"]].recorded, row["claim"]
+        assert row["verdict"] == CLAIMS[row["claim"]].expected_verdict, row["claim"]

@@ -110,7 +110,7 @@ def test_nbval_passes_what_was_recorded_and_fails_what_differs(tmp_path):
         ("PASSED", "test_settings"),
     ], done.stdout
     assert done.returncode == 1
-    assert "images: not reproduced, 3,674; recorded was reproduced" in done.stdout
+    assert "images: not reproduced, 3,674; expected was reproduced" in done.stdout
 
 
 def test_figures_and_claim_rows_are_found_among_other_outputs():

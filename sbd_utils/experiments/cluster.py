@@ -1,5 +1,6 @@
 """Jobs on a Dask cluster that runs already (`pip install .[cluster]`)."""
 
+import asyncio
 import hashlib
 import logging
 import pickle
@@ -39,13 +40,14 @@ def on_cluster(
     """
     from distributed import CancelledError, Client  # of the extra `cluster`
     from distributed.comm import CommClosedError
+    from distributed.utils import LoopRunner
 
-    if not address.startswith(("tcp://", "tls://")):
-        raise ClusterError(f"no scheduler answers at {address}: it must be tcp://HOST:PORT")
     try:
+        LoopRunner().run_sync(_identify, address)
         client = Client(address, timeout="10s")
-    except (OSError, TypeError, ValueError) as error:
-        raise ClusterError(f"no scheduler answers at {address}: {error}") from error
+    except (MemoryError, OSError, TypeError, ValueError) as error:
+        why = str(error) or "nothing that Dask would say comes within 10 s"
+        raise ClusterError(f"no scheduler answers at {address}: {why}") from error
     with client, _marker() as marker:
         try:
             payloads = [pickle.dumps((row_of, work, job)) for job in jobs]
@@ -54,6 +56,18 @@ def on_cluster(
             raise ClusterError(
                 f"the scheduler at {address} is gone; the same command goes on with what is done"
             ) from error
+
+
+async def _identify(address: str) -> None:
+    """Raise OSError unless a scheduler answers; a Client would wait forever for another server."""
+    from distributed import Security
+    from distributed.core import rpc
+
+    secured = Security().get_connection_args("client")
+    async with rpc(address, timeout=5, connection_args=secured) as server:
+        kind = (await asyncio.wait_for(server.identity(), 10))["type"]
+    if kind != "Scheduler":
+        raise OSError(f"a {kind} does")
 
 
 def facts(marker: str) -> dict:

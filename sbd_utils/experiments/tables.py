@@ -1,4 +1,4 @@
-"""The scores of many runs as one DataFrame: the only place that reads or writes results/*.csv."""
+"""Tables of scores, results/*.csv: read and written here only."""
 
 from collections.abc import Sequence
 from dataclasses import astuple, fields
@@ -10,7 +10,7 @@ from sbd_utils.data.circles import COLORS
 from sbd_utils.settings import RESULTS, RUNS
 
 DIGITS = "%.5g"
-# The columns that say what a run was asked to be. With its processor, they are what a row is of.
+# The columns that identify a row, together with its processor.
 JOB = (
     "preset",
     "loop",
@@ -25,7 +25,7 @@ JOB = (
     "beta",
     "epochs",
 )
-# What the claims on trained models rest on, with its label.
+# The scores that claims on trained models rest on, with their labels.
 SCORES = {
     "reconstruction": "reconstruction term, nats per image",
     "kl": "KL term, nats per image",
@@ -41,11 +41,14 @@ SCORES = {
 
 
 def read(study: str, preset: str, loop: str = "ours") -> pd.DataFrame:
-    """The committed scores of a study's runs under a preset and a loop, one row per run.
+    """The committed scores of a study, one row per run.
 
-    Added are r2 and folded, the means over the three colors; error, the squared error per image;
-    and weight, decoder_variance times beta (times 2 decoder_variance, the loss is error + 2 weight
-    KL). The published run sbd-mixing counts as what it is, an sbd. ValueError where there are none.
+    The published run sbd-mixing counts as an sbd. These columns are added: `r2` and `folded`, the
+    means over the three colors; `error`, the squared error per image; `weight`, decoder_variance
+    times beta (2 decoder_variance times the loss is error + 2 weight KL).
+
+    Raises:
+        ValueError: there are no rows of this preset and loop.
     """
     rows = read_all(study).replace({"decoder": {"sbd-mixing": "sbd"}})
     rows = rows[(rows.preset == preset) & (rows.loop == loop)].reset_index(drop=True)
@@ -62,20 +65,20 @@ def read(study: str, preset: str, loop: str = "ours") -> pd.DataFrame:
 
 
 def pair() -> pd.DataFrame:
-    """Every run of the two decoders at the post's settings, as read has them.
+    """All runs of the two decoders at the post's settings, as `read` gives them.
 
-    The seeds', and the SB runs of the followup, which have no DeConv run beside them: two of an
-    earlier version of the code, and the published one that mixes.
+    These are the runs of `seeds`, and the SB runs of `followup`, which have no DeConv counterpart:
+    two from an earlier version of the code, and the published one whose latents mix.
     """
     rows = pd.concat([read(study, "blog") for study in ("seeds", "followup")], ignore_index=True)
     return rows[rows.decoder.isin(("deconv", "sbd"))]
 
 
 def read_all(study: str) -> pd.DataFrame:
-    """The committed rows of a study as they stand.
+    """The rows of results/STUDY.csv, unchanged.
 
-    ValueError where there is no such study, or its file is no table of runs, as a merge or a
-    spreadsheet may leave it.
+    Raises:
+        ValueError: there is no such study, or its file was damaged, by a merge or a spreadsheet.
     """
     checks.check_one_of("study", study, studies())
     path = RESULTS / f"{study}.csv"
@@ -90,27 +93,28 @@ def read_all(study: str) -> pd.DataFrame:
 
 
 def _check(rows: pd.DataFrame, what: str) -> None:
-    """ValueError unless all rows say of what job they are, and on which processor."""
+    """Raise ValueError unless all rows identify their job and processor."""
     named = [name for name in ("cpu", *JOB) if name in rows]
     if len(named) < 2 or named[0] != "cpu" or rows[named].isna().any(axis=None):
         raise ValueError(f"{what}: every row must have cpu and the same of {', '.join(JOB)}")
 
 
 def studies() -> list[str]:
-    """The names that results/ has scores of."""
+    """The studies that have a table in results/."""
     return sorted(path.stem for path in RESULTS.glob("*.csv"))
 
 
 def rounded(row: dict[str, float]) -> dict[str, float]:
-    """Numbers as a table keeps them."""
+    """Numbers rounded as in a table."""
     return {name: float(DIGITS % value) for name, value in row.items()}
 
 
 def missing(study: str, jobs: Sequence, cpu: str = "") -> list:
-    """The jobs, each a dataclass, that a study's table has no row of.
+    """The jobs that have no row in a study's table.
 
     Args:
-        cpu: count only rows that were trained on this processor, or on it and another.
+        jobs: dataclasses whose fields are columns of the table.
+        cpu: count only rows of runs that were trained on this processor.
     """
     if study not in studies():
         return list(jobs)
@@ -126,14 +130,16 @@ def _as_kept(value: object) -> object:
 
 
 def write(study: str, rows: list[dict]) -> None:
-    """Put scores into a study's table, in place of those of the same job on the same processor.
+    """Add rows to a study's table; they replace those of the same job and processor.
 
-    rows: each with its cpu. All other rows stay. A kill leaves the old table whole. ValueError
-    where a row lacks a column that says what the others are of.
+    A kill leaves the old table whole.
+
+    Raises:
+        ValueError: a row lacks its cpu, or a column of JOB that others have.
     """
     table = pd.DataFrame(rows)
     RUNS.mkdir(parents=True, exist_ok=True)
-    with files.lock(RUNS / "tables.lock"):  # of two commands that end together, no row is lost
+    with files.lock(RUNS / "tables.lock"):  # two commands may end at once
         if study in studies():
             same = ["cpu", *(name for name in JOB if name in table)]
             table = pd.concat([read_all(study), table]).drop_duplicates(same, keep="last")
@@ -145,8 +151,10 @@ def write(study: str, rows: list[dict]) -> None:
 def by_seed(rows: pd.DataFrame, score: str) -> pd.DataFrame:
     """A score with one row per processor and seed, and one column per decoder.
 
-    Rows where the score was not measured are left out. ValueError where a decoder lacks a seed that
-    another has, or where there are none.
+    Rows where the score was not measured are left out.
+
+    Raises:
+        ValueError: there are none, or a decoder lacks a seed that another has.
     """
     table = rows.dropna(subset=score).pivot(index=["cpu", "seed"], columns="decoder", values=score)
     if table.empty or table.isna().any(axis=None):
@@ -157,7 +165,7 @@ def by_seed(rows: pd.DataFrame, score: str) -> pd.DataFrame:
 def difference(
     rows: pd.DataFrame, score: str, decoder: str = "sbd", base: str = "deconv"
 ) -> pd.Series:
-    """A score of one decoder less that of another, one value per processor and seed."""
+    """The score of one decoder minus that of another, by processor and seed."""
     table = by_seed(rows[rows.decoder.isin((decoder, base))], score)
     if table.shape[1] < 2:
         raise ValueError(f"rows must have {decoder} and {base}, got {', '.join(table.columns)}")

@@ -1,4 +1,4 @@
-"""Trainings side by side: each has a process and one thread of its own."""
+"""Jobs in parallel, each in a process of its own with one thread."""
 
 import logging
 import signal
@@ -11,11 +11,11 @@ from sbd_utils.training.machine import one_thread, pick_device
 
 
 def side_by_side(function: Callable, jobs: Iterable[Mapping]) -> Iterator:
-    """function(**job) of every job, in order; one job a core on a CPU, on a GPU one after another.
+    """`function(**job)` of every job, in order: one job per core on a CPU, one at a time on a GPU.
 
-    On a CPU that makes more steps per second than all cores on one job after another. Where no
-    process can be had (`/dev/shm` must be writable), or one core only, they take turns, with one
-    thread all the same.
+    Two trainings with a thread each make more steps per second than one with two threads. Jobs run
+    one after another, still with one thread, where there is only one core, or no process can be
+    started because `/dev/shm` is not writable.
     """
     if pick_device().type != "cpu":
         yield from (function(**job) for job in jobs)
@@ -38,5 +38,5 @@ def side_by_side(function: Callable, jobs: Iterable[Mapping]) -> Iterator:
 
 
 def stop_on_sigterm() -> None:
-    """Let `kill` end this process as Ctrl-C does, with the trainings that it has started."""
+    """Make SIGTERM end this process as Ctrl-C does, with the jobs that it has started."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
