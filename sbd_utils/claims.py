@@ -49,7 +49,7 @@ class Claim:
     side: str
     bound: float
     expected_verdict: str
-    size: tuple[float, float] | None = None
+    size: Sequence[float] | None = None
     untestable: str = ""
     over: str = "seeds"
 
