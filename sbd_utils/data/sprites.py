@@ -261,8 +261,7 @@ def discs(
     held_out: FactorSet | None = None,
 ) -> World:
     """A world of vivid discs of varying position and hue, `pixels` of 64 across."""
-    scale = checks.check_positive("pixels", pixels) / 64
-    fixed = {"shape": SHAPES.index("disc"), "scale": scale, "angle": 0.0, "s": 1.0, "v": 1.0}
+    fixed = {"shape": SHAPES.index("disc"), "scale": pixels / 64, "angle": 0.0, "s": 1.0, "v": 1.0}
     return World(name, train, held_out, tuple(fixed.items()))
 
 
