@@ -26,7 +26,7 @@ def centers() -> Pixels:
     return torch.stack([x.flatten(), y.flatten()], dim=1)
 
 
-def held_out(split: str, seed: int = 0) -> Bool[torch.Tensor, "3136"]:
+def held_out(split: str, seed: int = 0) -> Bool[torch.Tensor, " center"]:
     """Which centers are for the test: a random fifth ("uniform"), or the lower right "quadrant"."""
     checks.check_one_of("split", split, SPLITS)
     if split == "quadrant":

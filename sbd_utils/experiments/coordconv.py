@@ -96,7 +96,7 @@ class Fit:
     test: list[float]
     train: float
     train_loss: float
-    scores: Float[torch.Tensor, "3136"]
+    scores: Float[torch.Tensor, " center"]
 
     def first_reached(self, score: float) -> tuple[float, float]:
         """Steps and seconds until the test first reached a score; NaN if it never did."""
