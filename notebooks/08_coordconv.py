@@ -46,7 +46,7 @@ from sbd_utils.claims import Report, check, format_value
 from sbd_utils.data import not_so_clevr
 from sbd_utils.data.not_so_clevr import SPLITS, TASKS
 from sbd_utils.experiments import coordconv
-from sbd_utils.experiments.coordconv import DRAWN
+from sbd_utils.experiments.coordconv import DRAWN, NETWORKS
 from sbd_utils.metrics import intervals
 from sbd_utils.models.coordconv import BLIND, COORDCONV, DECODERS, ENDS, distinct_pixels
 from sbd_utils.models.decoders import SBD, ComposedDecoder
@@ -128,7 +128,7 @@ Code(inspect.getsource(AppendCoordinates), language="python")
 def describe(network: str) -> dict:
     """A decoder's choices, and how many layers with weights its decoder has."""
     config = asdict(ALL[network])
-    decoder = ComposedDecoder(2, 64, ALL[network], channels=1)
+    decoder = ComposedDecoder(2, 64, ALL[network], out_channels=1)
     layers = sum(isinstance(layer, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)) for layer in decoder)
     return {
         name: config[name] for name in ("start", "base_size", "coordinates", "kernel", "channels")
@@ -267,7 +267,7 @@ def changes(network: str) -> dict:
 
 parameters = RUNS.groupby("network").parameters.first()
 pd.DataFrame(
-    {network: describe(network) if network in ENDS else changes(network) for network in DECODERS},
+    {network: describe(network) if network in ENDS else changes(network) for network in NETWORKS},
     dtype=object,
 ).T.assign(parameters=parameters)
 
@@ -306,7 +306,7 @@ ladder = RUNS[(RUNS.split == "quadrant") & (RUNS.task != "regression")].pivot(
 )
 ladder = pd.DataFrame({(task, what): ladder[what, task] for task, what in PANELS})
 ladder.columns = list(PANELS)
-ladder = ladder.loc[list(DECODERS)].reset_index()
+ladder = ladder.loc[list(NETWORKS)].reset_index()
 ladder["hollow"] = [
     DECODERS[n].start != "broadcast"
     or DECODERS[n].coordinates == "none"
@@ -426,8 +426,8 @@ def is_coordconv(network: str) -> bool:
 
 
 SIDES = {
-    "without coordinates": [n for n in DECODERS if DECODERS[n].coordinates == "none"],
-    "CoordConv": [n for n in DECODERS if is_coordconv(n)],
+    "without coordinates": [n for n in NETWORKS if DECODERS[n].coordinates == "none"],
+    "CoordConv": [n for n in NETWORKS if is_coordconv(n)],
 }
 pd.DataFrame(SIDES)
 

@@ -44,16 +44,9 @@ from torch.nn import functional
 
 from sbd_utils.claims import CLAIMS, Report, check, format_value
 from sbd_utils.data.circles import COLORS
-from sbd_utils.experiments import tables
+from sbd_utils.experiments import circles, tables
 from sbd_utils.metrics import cost, intervals
-from sbd_utils.models.decoders import (
-    DECODERS,
-    DECONV,
-    SBD,
-    VARIANTS,
-    ComposedDecoder,
-    DecoderConfig,
-)
+from sbd_utils.models.decoders import DECODERS, DECONV, SBD, ComposedDecoder, DecoderConfig
 from sbd_utils.plots import charts
 from sbd_utils.plots.style import NAMES, Picture
 from sbd_utils.settings import TRAINING
@@ -168,7 +161,7 @@ TEN = [
     "sbd-width22",
     "sbd",
 ]
-configs = pd.DataFrame({name: asdict(config) for name, config in DECODERS.items()}).T
+configs = pd.DataFrame({name: asdict(DECODERS[name]) for name in (*TEN, *circles.VARIANTS)}).T
 differences = configs.mask(configs.eq(asdict(DECONV)), "")
 differences.loc["deconv"] = configs.loc["deconv"]
 differences.loc[TEN]
@@ -255,7 +248,8 @@ LONG[LONG.decoder == "broadcast8-deconv"].set_index(["decoder", "seed"])[shown].
 # multiply-adds. We compare the three after 150 epochs:
 
 # %% tags=["nbval-check-output"]
-decoders = {name: ComposedDecoder(5, 64, config) for name, config in DECODERS.items()}
+trained = (*TEN, *circles.VARIANTS, *circles.PLACES)
+decoders = {name: ComposedDecoder(5, 64, DECODERS[name]) for name in trained}
 COSTS = pd.DataFrame(
     {
         "parameters": {name: cost.count_parameters(d) for name, d in decoders.items()},
@@ -296,7 +290,7 @@ print(f"DeConv has {ratio:.0f} times its parameters")
 # differ from DeConv:
 
 # %% tags=["nbval-check-output"]
-differences.loc[[name for name in VARIANTS if name not in TEN]]
+differences.loc[[name for name in circles.VARIANTS if name not in TEN]]
 
 # %%
 SCAN = SHORT[(SHORT.decoder_variance == 0.3) & (SHORT.beta == 1)].reset_index(drop=True)

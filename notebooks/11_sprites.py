@@ -126,11 +126,11 @@ Picture(
 
 # %%
 shown = []
-for seed, name in enumerate(WORLDS):
+for seed, name in enumerate(sprites.STUDIED):
     images, _ = WORLDS[name].sample(8, torch.Generator().manual_seed(seed))
     shown.append(images)
 Picture(
-    image_grid(torch.stack(shown).numpy(), list(WORLDS), cell=0.8),
+    image_grid(torch.stack(shown).numpy(), list(sprites.STUDIED), cell=0.8),
     "worlds",
     "Six rows of eight pictures on black: colored squares, ellipses and hearts; discs; tiny discs; "
     "discs that are orange on the left and violet on the right; discs in the upper left half; "
@@ -246,7 +246,7 @@ print(f"we train for {steps:,} steps, and the paper, by the post, for 1.5 millio
 # take the smaller one. The next cell lists the settings:
 
 # %% tags=["nbval-check-output"]
-print(f"worlds: {', '.join(WORLDS)}; decoders: {', '.join(PAIR)}")
+print(f"worlds: {', '.join(sprites.STUDIED)}; decoders: {', '.join(PAIR)}")
 print(f"seeds: {sorted({job.seed for job in sprites.JOBS['sprites']})}")
 print(
     f"{sprites.EPOCHS} epochs of {sprites.EPOCH} new images, {sprites.LATENTS} latents; in "
@@ -286,7 +286,7 @@ print(
 #    explains by moves along axis $a$, and $R$ all that it leaves unexplained. *Flat* is the smaller
 #    of the two $V_a / (V_a + R)$. It is 1 where the codes follow the map, and near zero where one
 #    axis is lost. Yes if it is above 0.9 for SB in *sprites*, and SB minus DeConv is above zero.
-#    (`sprites.plane` measures it.)
+#    (`position_plane_scores` measures it.)
 # 4. **Is the gap larger for small objects?** This asks about pictures, not codes. We divide SB's
 #    unexplained share of the pictures' variance by DeConv's. Yes if the ratio is below one in
 #    *small*, and smaller than in *large* of the same seed. (We take a ratio, since an error of a
@@ -307,13 +307,15 @@ print(
 # %% [markdown]
 # ## What came out in the world of sprites
 #
-# Here are the answers to the first three questions, as `sprites.answers` gives them, one row per
+# Here are the answers to the first three questions, as `protocol_answers` gives them, one row per
 # condition: its mean, least and most over the five seeds, and what all five must be.
 
 # %% tags=["nbval-check-output"]
 EVERY = tables.read_all("sprites")
 ROWS = EVERY.query("world == 'sprites'")
-sprites.answers(ROWS).loc[["better pictures", "disentangled", "a plane of places"]].round(3)
+sprites.protocol_answers(ROWS).loc[["better pictures", "disentangled", "a plane of places"]].round(
+    3
+)
 
 # %% [markdown]
 # *Flat* is nearly 1 for the SB decoder with every seed, and below a tenth for DeConv, so places are
@@ -361,7 +363,7 @@ pairs.astype(float).T.round(2).rename(index=NAMES | {"active": "latents in use"}
 
 # %% tags=["nbval-check-output"]
 terms = EVERY.pivot(index=["world", "seed"], columns="decoder", values="reconstruction")
-(terms.sbd - terms.deconv).unstack().reindex([*WORLDS]).round(1)
+(terms.sbd - terms.deconv).unstack().reindex([*sprites.STUDIED]).round(1)
 
 # %% [markdown]
 # In *large*, *triangle* and *quadrant* SB has the lower term with every seed. So form, size and
@@ -435,8 +437,8 @@ Picture(
 # %%
 panels, captions = {}, {}
 for name, vae in vaes.items():
-    found, panels[name], captions[name] = sprites.moved(vae, world), {}, {}
-    truth = found.places.reshape(sprites.SIDE, sprites.SIDE, 2)
+    found, panels[name], captions[name] = sprites.encode_lattice(vae, world), {}, {}
+    truth = found.positions.reshape(sprites.SIDE, sprites.SIDE, 2)
     for shape, code in zip(SHAPES[:3], found.codes[:3], strict=True):
         plane = principal_plane(code.reshape(*truth.shape[:2], -1), truth)
         share = plane.var(axis=(0, 1)).sum() / code.var(axis=0).sum()
@@ -516,11 +518,11 @@ pd.DataFrame(of_place).loc[["MIG", "MCC", "InfoM", "InfoE", "InfoC", "affine rea
 # zero where the ratio is below one.)
 
 # %% tags=["nbval-check-output"]
-sprites.answers(EVERY).loc[["small objects"]].round(2)
+sprites.protocol_answers(EVERY).loc[["small objects"]].round(2)
 
 # %% [markdown]
 # It **cannot be answered**, since neither decoder explains half of what varies in *small*, in the
-# mean of its runs. (Question 4 does not say that the mean decides. `sprites.answers` does, which
+# mean of its runs. (Question 4 does not say that the mean decides. `protocol_answers` does, which
 # was committed before the seeds ran. Without it the answer would be *not shown*.) Here are these
 # runs, a column per seed:
 
@@ -608,7 +610,7 @@ Picture(
 # shows only the upper left half of the square. Here is the answer to question 5:
 
 # %% tags=["nbval-check-output"]
-sprites.answers(EVERY).loc[["dependent factors"]].round(3)
+sprites.protocol_answers(EVERY).loc[["dependent factors"]].round(3)
 
 # %% [markdown]
 # It is a **yes**. Here is *flat* of each run, one column per seed, beside that of *large*, where

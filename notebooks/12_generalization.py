@@ -62,9 +62,9 @@ from sbd_utils.training.records import load_run
 # ## Sets that compose
 #
 # A world says over which set its factors vary. You can compose such sets, since `*` makes a
-# product, `|` a union and `-` takes one set out of another. Our first world, *quadrant*, leaves out
-# the lower right quarter. The held-out places are those of the COBRA configuration of Spriteworld,
-# the tool that the paper's first author published.
+# product, and `-` takes one set out of another. Our first world, *quadrant*, leaves out the lower
+# right quarter. The held-out places are those of the COBRA configuration of Spriteworld, the tool
+# that the paper's first author published.
 
 # %% tags=["nbval-check-output"]
 square = Continuous("x", 0.1, 0.9) * Continuous("y", 0.1, 0.9)
@@ -123,10 +123,10 @@ Picture(
 # control we show the same split in *large*, where nothing was held out. The error of pixels
 # punishes a misplaced disc more than a missing one, so we also count the pictures with one blob
 # within two pixels of its place. None of these decides an answer, and neither does *triangle*,
-# which we show as well. `sprites.plane` measures it all on this lattice:
+# which we show as well. `position_plane_scores` measures it all on this lattice:
 
 # %% tags=["nbval-check-output"]
-places, discs = sprites.placed(world)
+places, discs = sprites.sprites_on_lattice(world)
 print(f"{sprites.SPRITES_PER_POSITION} discs on {len(places)} places")
 black = float(discs.square().sum(dim=(1, 2, 3)).mean()) ** 0.5
 print(f"error of a picture without a disc: {black:.1f}")
@@ -139,7 +139,9 @@ print(f"error of a picture without a disc: {black:.1f}")
 
 # %% tags=["nbval-check-output"]
 ROWS = tables.read_all("sprites").query("world in ['quadrant', 'large', 'triangle']")
-answers = sprites.answers(ROWS).reset_index("measure", drop=True).drop(columns="holds").round(2)
+answers = (
+    sprites.protocol_answers(ROWS).reset_index("measure", drop=True).drop(columns="holds").round(2)
+)
 answers[answers.index.str.startswith("unseen")]
 
 # %% [markdown]
@@ -264,8 +266,8 @@ ROWS.groupby(["world", "decoder"])[[*right]].agg(["min", "mean", "max"]).rename(
 
 # %%
 vaes = {name: load_run(f"quadrant-{name}").vae for name in PAIR}
-found = {name: sprites.moved(vae, world) for name, vae in vaes.items()}
-lattice, unseen = found["sbd"].places, ~found["sbd"].seen
+found = {name: sprites.encode_lattice(vae, world) for name, vae in vaes.items()}
+lattice, unseen = found["sbd"].positions, ~found["sbd"].seen
 sides = (sprites.SIDE, sprites.SIDE)
 points = {"true places": lattice.reshape(*sides, 2)}
 for name, one in found.items():

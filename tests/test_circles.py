@@ -7,7 +7,17 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from sbd_utils.data.circles import draw_sprite, make_sprites
+from sbd_utils.data.circles import Sprites, draw_sprite, make_sprites
+
+BAD = [
+    *[("x", value) for value in (-0.01, 1.01, float("nan"))],
+    ("y", 2),
+    ("shape", "triangle"),
+    ("size", 0),
+    ("size", 63),
+    ("color", "#ff000080"),
+    ("image_size", 3),
+]
 
 
 def test_defaults_are_the_posts_3675_images_in_order():
@@ -67,51 +77,27 @@ def test_one_position_is_the_upper_left_and_the_largest_size_fits():
 
 
 @pytest.mark.parametrize(
-    "name, value",
+    "make, arguments, name",
     [
-        ("x", -0.01),
-        ("x", 1.01),
-        ("x", float("nan")),
-        ("x", "0"),
-        ("y", 2),
-        ("y", None),
-        ("shape", "triangle"),
-        ("shape", None),
-        ("size", 63),
-        ("size", 0),
-        ("size", 16.0),
-        ("color", "no such color"),
-        ("color", 7),
-        ("color", "#ff000080"),
-        ("image_size", 3),
-        ("image_size", 64.0),
-        ("image_size", "64"),
+        *((draw_sprite, {"x": 0.5, "y": 0.5, name: value}, name) for name, value in BAD),
+        (make_sprites, {"positions": 0}, "positions"),
+        (make_sprites, {"sizes": (16, 63)}, "size"),
+        (make_sprites, {"image_size": 17}, "size"),
     ],
 )
-def test_draw_sprite_names_the_bad_argument(name, value):
+def test_the_message_names_the_bad_argument(make, arguments, name):
     with pytest.raises(ValueError, match=f"^{name} must"):
-        draw_sprite(**{"x": 0.5, "y": 0.5, name: value})
+        make(**arguments)
 
 
-@pytest.mark.parametrize(
-    "name, value, named",
-    [
-        ("positions", 0, "positions"),
-        ("positions", 2.5, "positions"),
-        ("sizes", (), "sizes"),
-        ("sizes", 16, "sizes"),
-        ("sizes", (16, 63), "size"),
-        ("shapes", [], "shapes"),
-        ("shapes", "circle", "shapes"),
-        ("shapes", ["circle", "?"], "shape"),
-        ("colors", [], "colors"),
-        ("colors", "red", "colors"),
-        ("colors", ["red", "#0f08"], "color"),
-        ("colors", None, "colors"),
-        ("image_size", 17, "size"),
-        ("image_size", 0, "image_size"),
-    ],
-)
-def test_make_sprites_names_the_bad_argument(name, value, named):
-    with pytest.raises(ValueError, match=f"^{named} must"):
-        make_sprites(**{name: value})
+def test_a_color_that_pillow_does_not_know_is_refused():
+    with pytest.raises(ValueError, match="no such color"):
+        draw_sprite(0.5, 0.5, color="no such color")
+
+
+def test_factors_that_are_missing_or_of_another_length_are_refused():
+    sprites = make_sprites(positions=2)
+    for name, column in (("y", None), ("size", sprites.factors["size"][1:])):
+        factors = {k: v for k, v in {**sprites.factors, name: column}.items() if v is not None}
+        with pytest.raises(ValueError, match=rf"^factors\['{name}'\] must be an array \[12\]"):
+            Sprites(sprites.images, factors)

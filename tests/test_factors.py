@@ -1,6 +1,5 @@
 """Sets of factors against counts made by hand, laws of sets and the chi-square test."""
 
-import math
 import pickle
 
 import numpy as np
@@ -8,7 +7,7 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from sbd_utils.data.factors import Continuous, Discrete, Product, SetMinus, Union
+from sbd_utils.data.factors import Continuous, Discrete, Product
 from sbd_utils.data.rules import Dependent, Rule, Where
 
 X, Y = Continuous("x", 0, 1), Continuous("y", 0, 1)
@@ -35,13 +34,11 @@ SETS = [
     SQUARE * SHAPE,
     SQUARE - CORNER,
     SQUARE - X,
-    SQUARE | CORNER,
-    Continuous("x", 0, 0.6) * Y | Continuous("x", 0.4, 1) * Y,
     TRIANGLE,
     TRIANGLE * SHAPE,
     HUED,
     HUED - CORNER,
-    (SQUARE - CORNER) & TRIANGLE,
+    TRIANGLE - CORNER,
     SHAPE - Discrete("shape", (1,)),
     HUED * SHAPE,
 ]
@@ -70,28 +67,18 @@ def test_draws_are_inside_of_the_told_kind_and_repeat_on_reseeding(factors):
 
 
 @pytest.mark.parametrize("factors", SETS, ids=repr)
-def test_a_set_is_a_value_that_its_repr_tells(factors):
-    assert (
-        eval(
-            repr(factors),
-            {
-                **globals(),
-                "Rule": lambda text, names: {rule.text: rule for rule in (BELOW, HALF)}[text],
-            },
-        )
-        == factors
-    )
+def test_a_set_is_a_value_in_every_process(factors):
     copy = pickle.loads(pickle.dumps(factors))
     assert copy == factors and hash(copy) == hash(factors) and repr(copy) == repr(factors)
 
 
+@pytest.mark.usefixtures("unenforced_annotations")
 def test_equal_sets_have_equal_reprs():
     assert repr(Continuous("x", 0, 1)) == repr(Continuous("x", np.float64(0), np.float32(1.0)))
     assert repr(Discrete("a", (1, 2.0))) == repr(Discrete("a", (np.int64(1), 2)))
     assert Discrete("a", (1, 2.5)).values == (1.0, 2.5)
     assert repr(Continuous("x", -0.0, 1)) == repr(X)
     assert X * (Y * SHAPE) == (X * Y) * SHAPE == Product((X, Y, SHAPE))
-    assert SQUARE | (CORNER | SQUARE) == (SQUARE | CORNER) | SQUARE
 
 
 def test_contains_by_hand():
@@ -101,8 +88,7 @@ def test_contains_by_hand():
         (CORNER, "101000"),
         (SQUARE - CORNER, "010011"),
         (TRIANGLE, "000010"),
-        (SQUARE | CORNER, "111011"),
-        (SQUARE & CORNER, "101000"),
+        (SQUARE - (SQUARE - CORNER), "101000"),
     ):
         assert factors.contains(given).tolist() == [mark == "1" for mark in wanted], factors
     assert SHAPE.contains({"shape": torch.tensor([0, 1, 2, 4])}).tolist() == [1, 1, 0, 1]
@@ -135,10 +121,8 @@ def test_laws_of_sets():
     def same(one, other):
         return torch.equal(one.contains(given), other.contains(given))
 
-    assert same(a | b, b | a) and same(a & b, b & a) and same((a - b) | (a & b), a)
-    assert same(SQUARE - (a | b), (SQUARE - a) & (SQUARE - b))
-    assert same(SQUARE - (SQUARE - a), a) and same((a | b) - b, a - b)
-    assert same((a - b) | (b - a), (a | b) - (a & b))
+    assert same(SQUARE - (SQUARE - a), a) and same(a - b - b, a - b)
+    assert same(a - (SQUARE - b), b - (SQUARE - a))  # both are the intersection
     assert not same(a, b)
 
 
@@ -153,12 +137,7 @@ def cells(found, side=8):
     [
         (SQUARE, lambda i, j: True),
         (SQUARE - CORNER, lambda i, j: i < 4 or j < 4),
-        # The parts overlap in a quarter of each: counted twice, their middle would be too full.
-        (
-            Continuous("x", 0, 0.75) * Continuous("y", 0, 0.75) | CORNER,
-            lambda i, j: i < 6 and j < 6 or i > 3 and j > 3,
-        ),
-        (SQUARE & CORNER, lambda i, j: i > 3 and j > 3),
+        (SQUARE - (SQUARE - CORNER), lambda i, j: i > 3 and j > 3),
         (HUED, lambda i, j: True),
     ],
 )
@@ -175,29 +154,22 @@ def test_a_restricted_part_is_uniform_and_so_are_choices():
     expected = 20_000 * area[area > 0] / area.sum()
     assert chisquare(found[area > 0], expected).pvalue > 0.01
     assert chisquare(np.bincount(draw(SHAPE, 20_000)["shape"])[[0, 1, 4]]).pvalue > 0.01
-    rounded = tuple(torch.tensor([0.1, 0.3]).tolist())  # which are not the 0.1 and 0.3 of float64
-    assert len((Discrete("a", (0.1, 0.2)) | Discrete("a", rounded)).grid(1)["a"]) == 3
-    both = SHAPE | Discrete("shape", (4, 2))
-    assert chisquare(np.bincount(draw(both, 20_000)["shape"])[[0, 1, 2, 4]]).pvalue > 0.01
+    rounded = torch.tensor([0.1, 0.2, 0.3], dtype=torch.float32)  # not the 0.1 of float64
+    assert Discrete("a", (0.1, 0.2)).contains({"a": rounded}).tolist() == [True, True, False]
 
 
-def test_a_dependent_factor_follows_and_is_not_free():
+def test_a_dependent_factor_follows_its_rule():
     found = draw(HUED * SHAPE)
     assert torch.equal(found["h"], found["x"] / 2)
-    assert [factor.name for factor in (HUED * SHAPE).free] == ["x", "y", "shape"]
-    assert [factor.name for factor in (HUED * SHAPE).factors] == ["x", "y", "h", "shape"]
+    assert (HUED * SHAPE).names == ("x", "y", "h", "shape")
     assert HUED.contains({**found, "h": found["h"] + 0.8e-5}).all()
     assert not HUED.contains({**found, "h": found["h"] + 1.2e-5}).any()
-    grid = HUED.grid({"x": 3, "y": 2})
-    assert grid["h"].tolist() == [0, 0, 0.25, 0.25, 0.5, 0.5]
 
 
 def test_a_rule_may_round_out_of_its_range_and_spoils_no_other_column():
-    falling = Dependent(
-        Continuous("x", 0, 0.6), Continuous("h", 0.4, 1), Rule("h = 1 - x", ("x",), lambda x: 1 - x)
-    )
-    assert falling.grid(3)["h"].tolist() == pytest.approx([1, 0.7, 0.4])
-    assert falling.factor.contains(falling.grid(3)).all()
+    tenth = Rule("h = x + 0.1", ("x",), lambda x: x + 0.1)  # up to 1.0000001 in float32
+    rounded = draw(Dependent(Continuous("x", 0.5, 0.9), Continuous("h", 0.6, 1 - 4e-8), tenth))
+    assert rounded["h"].max() <= 1
     in_place = Where(X, Rule("x < 1/2", ("x",), lambda x: x.mul_(2) < 1))
     assert 0.4 < draw(in_place)["x"].max() < 0.5
     same = Dependent(X, Continuous("h", 0, 1), Rule("h = x", ("x",), lambda x: x))
@@ -206,46 +178,21 @@ def test_a_rule_may_round_out_of_its_range_and_spoils_no_other_column():
     assert found["x"].max() < 1
 
 
-def test_grids_by_hand():
-    grid = (SQUARE * SHAPE).grid({"x": 3, "y": 2})
-    assert list(zip(*(column.tolist() for column in grid.values()), strict=True)) == [
-        (x, y, shape) for x in (0, 0.5, 1) for y in (0, 1) for shape in (0, 1, 4)
-    ]
-    assert grid["shape"].dtype == torch.int64
-    angle = Continuous("angle", 0, 2 * math.pi, periodic=True)
-    torch.testing.assert_close(angle.grid(4)["angle"], torch.arange(4) * torch.pi / 2)
-    counts = [
-        (SQUARE, 25),
-        (SQUARE - CORNER, 16),
-        (TRIANGLE, 10),
-        (SQUARE & CORNER, 9),
-        (TRIANGLE * SHAPE, 30),
-        (SQUARE - CORNER | CORNER, 25),
-        (HUED - CORNER, 16),
-        (angle - Discrete("angle", (0,)), 4),
-    ]
-    for factors, count in counts:
-        grid = factors.grid(5)
-        assert {len(column) for column in grid.values()} == {count}, factors
-        assert factors.contains(grid).all()
-        assert len(set(zip(*(column.tolist() for column in grid.values()), strict=True))) == count
-
-
 @pytest.mark.parametrize(
     "factors",
     [
         SQUARE - SQUARE,
         SQUARE - X,
         SHAPE - SHAPE,
-        (SQUARE - CORNER) & CORNER,
+        TRIANGLE - TRIANGLE,
         Where(X, Rule("x > 2", ("x",), lambda x: x > 2)),
         (X - X) * SHAPE,
-        X - (Continuous("x", 0, 0.499999) | Continuous("x", 0.5, 1)),
+        X - Continuous("x", 0, 0.499999) - Continuous("x", 0.5, 1),
         RARE - RARE,
     ],
 )
 def test_empty_and_nearly_empty_sets_are_refused(factors):
-    with pytest.raises(ValueError, match="^a set must have something in it, got . of 1"):
+    with pytest.raises(ValueError, match="^a set must not be empty, got . of 1"):
         draw(factors)
 
 
@@ -257,80 +204,34 @@ def test_a_small_part_is_found():
         draw(X - Continuous("x", 4.5e-5, 1), 100)
 
 
+H = Continuous("h", 0, 1, periodic=True)
+LOG = Rule("log", ("x",), lambda x: (-x).log())
+
+
 @pytest.mark.parametrize(
-    "call, says",
+    "make, says",
     [
-        (lambda: Continuous("x", 1, 1), "high must be above low = 1, got 1"),
-        (lambda: Continuous("t", 1.7e9, 1.7e9 + 60), "high must be as far above low = 1.7e+09"),
-        (lambda: Continuous("x", 0, 1e39), "high must be as far above low = 0 as"),
-        (
-            lambda: Continuous("x", -3e38, 3e38),
-            "high must be as far above low = -3e+38 as float32 can",
-        ),
+        (lambda: Continuous("x", 1, 1), "high must be above low = 1 in float32, got 1"),
+        (lambda: Continuous("t", 1.7e9, 1.7e9 + 60), "high must be above low = 1.7e+09 in"),
+        (lambda: Continuous("x", 0, 1e39), "high must be above low = 0 in float32"),
+        (lambda: Continuous("x", -3e38, 3e38), "high must be above low = -3e+38 in float32"),
         (lambda: Discrete("a", (1, 1.0)), "values must be different numbers"),
         (lambda: Discrete("a", (0.1, 0.1 + 1e-10)), "values must be different numbers"),
-        (lambda: Discrete("a", (2**25,)), "values must be a number in"),
-        (lambda: Discrete("a", [1]), "values must be a tuple of numbers"),
+        (lambda: Discrete("a", ()), "values must be a tuple of numbers"),
         (lambda: X * X, "parts must be sets of different factors, got ('x', 'x')"),
-        (lambda: X * 3, "parts must be a FactorSet, got 3"),
-        (lambda: X | Y, "parts must be sets of the same factors, got (('x',), ('y',))"),
-        (lambda: X | Discrete("x", (1,)), "parts must be sets of factors of the same kind"),
-        (
-            lambda: X | Continuous("x", 0, 1, periodic=True),
-            "parts must be sets of factors of the same",
-        ),
-        (lambda: HUED | HUED, "parts must be sets without a dependent factor"),
         (lambda: X - SQUARE, "hole must be a set of factors among x, got ('x', 'y')"),
-        (
-            lambda: Continuous("h", 0, 1, True) - Continuous("h", 0.9, 1.1, True),
-            "hole must be within the range of h, which goes around",
-        ),
-        *(
-            (
-                lambda part=part: Continuous("h", 0, 1, True) - part,
-                "hole must be within the range of h, which goes around",
-            )
-            for part in (Continuous("h", 0.9, 1.1), Discrete("h", (0, 1.5)))
-        ),
+        (lambda: H - Continuous("h", 0.9, 1.1), "hole must be within the range of the periodic h"),
+        (lambda: H - Discrete("h", (0, 1.5)), "hole must be within the range of the periodic h"),
         (lambda: Where(X, BELOW), "rule must be one of factors among x, got Rule("),
         (lambda: Dependent(SQUARE, X, HALF), "factor must be a new one, got 'x'"),
         (
-            lambda: draw(Where(SQUARE, Rule("x", ("x",), lambda x: x))),
-            "what 'x' gives must be bool [",
-        ),
-        (
             lambda: draw(Dependent(X, Continuous("h", 0, 0.1), HALF)),
-            "what 'h = x / 2' gives must be inside Continuous(name='h', low=0.0, high=0.1, "
-            "periodic=False)",
+            "the rule 'h = x / 2' must be in Continuous(name='h', low=0.0, high=0.1, periodic=",
         ),
-        (
-            lambda: draw(
-                Dependent(X, Continuous("h", 0, 1), Rule("log", ("x",), lambda x: (-x).log()))
-            ),
-            "what 'log' gives must be inside Continuous",
-        ),
-        (
-            lambda: draw(Dependent(X, Continuous("h", 0, 1), Rule("no", ("x",), lambda x: 3))),
-            "what 'no' gives must be numbers [1000], got 3",
-        ),
-        (lambda: SQUARE.grid({"x": 3}), "steps must be a mapping of x, y, got ['x']"),
-        (lambda: SQUARE.grid({"x": 3, "y": 0}), "steps must be a whole number of at least 1"),
-        (lambda: HUED.grid({"x": 3, "y": 3, "h": 3}), "steps must be a mapping of x, y, got"),
-        (
-            lambda: (X - Continuous("x", 0, 0.4) - Continuous("x", 0.6, 1)).grid(2),
-            "steps must be fine enough for the grid to meet the set",
-        ),
-        (lambda: SQUARE.contains({"x": torch.zeros(2)}), "factors must be a mapping of x, y, got"),
-        (
-            lambda: SQUARE.contains({"x": torch.zeros(2), "y": torch.zeros(3)}),
-            "factors['y'] must be a tensor of numbers [2], got Tensor of torch.float32, shape [3]",
-        ),
-        (lambda: X.contains({"x": torch.tensor([math.nan])}), "factors['x'] must be finite"),
-        (lambda: SetMinus(X, 3), "hole must be a FactorSet, got 3"),
-        (lambda: Union(()), "parts must be a tuple of FactorSets, got ()"),
+        (lambda: draw(Dependent(X, Continuous("h", 0, 1), LOG)), "the rule 'log' must be in"),
     ],
 )
-def test_doors(call, says):
+def test_impossible_sets_are_refused(make, says):
     with pytest.raises(ValueError) as caught:
-        call()
+        make()
     assert str(caught.value).startswith(says)

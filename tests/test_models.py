@@ -2,6 +2,7 @@
 
 import math
 
+import jaxtyping
 import pytest
 import torch
 from torch import nn
@@ -142,23 +143,18 @@ def test_reconstruct_decodes_mu_and_draws_nothing(decoder):
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.usefixtures("unenforced_annotations")
 @pytest.mark.parametrize(
     "name, value",
     [
         ("decoder", "conv"),
         ("decoder", None),
         ("latent_dim", 0),
-        ("latent_dim", 2.5),
-        ("latent_dim", "5"),
         ("latent_dim", True),
-        ("decoder_variance", True),
         ("decoder_variance", 0),
-        ("decoder_variance", float("nan")),
         ("decoder_variance", float("inf")),
-        ("decoder_variance", "0.3"),
         ("image_size", 48),
         ("image_size", 16),
-        ("image_size", 0),
         ("image_size", 64.0),
     ],
 )
@@ -214,37 +210,26 @@ def test_images_of_a_size_that_no_vae_has_are_refused_before_training(size):
         step_bytes(config, torch.rand(2, 3, size, size))
 
 
-images, z = torch.full((2, 3, 32, 32), 0.5), torch.zeros(2, 5)
-speck = images.clone()
-speck[1, 2, 31, 31] = float("nan")
-BAD_IMAGES = (
-    images[0],
-    torch.tensor(0.5),
-    images[:, :1],
-    images[:, :, :16],
-    images[:0],
-    images.double(),
-    torch.zeros(1, 3, 64, 64),
-    speck,
-    images - 0.6,
-    images * 2.1,
-    images.numpy(),
-    None,
-)
-BAD_CODES = (z[0], z[:, :4], z[:, :, None], z[:0], z.double(), z + float("nan"), z.numpy(), None)
+IMAGES = torch.full((2, 3, 32, 32), 0.5)
+NAN = IMAGES.clone()
+NAN[1, 2, 31, 31] = float("nan")
 
 
+@pytest.mark.usefixtures("unenforced_annotations")
+@pytest.mark.parametrize("door", ["encode", "reconstruct"])
 @pytest.mark.parametrize(
-    "door, name, bad",
-    [
-        *(("encode", "x", bad) for bad in BAD_IMAGES),
-        *(("decode", "z", bad) for bad in BAD_CODES),
-        ("reconstruct", "x", speck),
-    ],
+    "bad",
+    [IMAGES[:, :1], torch.zeros(1, 3, 64, 64), IMAGES.double(), NAN, IMAGES * 2.1, IMAGES.numpy()],
 )
-def test_inputs_are_checked_at_every_door(door, name, bad):
-    with pytest.raises(ValueError, match=f"^{name} must"):
+def test_images_of_another_kind_are_refused(door, bad):
+    with pytest.raises(ValueError, match="^x must"):
         getattr(VAE(image_size=32), door)(bad)
+
+
+def test_annotated_shapes_are_enforced_here():
+    for bad in (torch.zeros(2), torch.zeros(2, 5, dtype=torch.int64), torch.zeros(2, 5).numpy()):
+        with pytest.raises(jaxtyping.TypeCheckError, match="parameter 'z'"):
+            VAE(image_size=32).decode(bad)
 
 
 def test_coordinate_grid_of_an_oblong_picture():

@@ -8,6 +8,7 @@ import torch
 
 from sbd_utils.data import dsprites
 from sbd_utils.data.sprites import WORLDS
+from sbd_utils.experiments.sprites import STUDIED
 from sbd_utils.training.config import TrainConfig
 from sbd_utils.training.loop import train
 from sbd_utils.training.records import run_id
@@ -62,31 +63,29 @@ def test_a_stopped_run_goes_on_with_the_images_that_it_would_have_seen(tmp_path)
 
 
 def test_a_run_is_named_by_its_world_and_the_length_of_its_epochs():
-    streams = [
-        STREAM,
-        Stream(WORLD, 21),
-        Stream(replace(WORLDS["small"], image_size=32), 20),
-        Stream(WORLDS["large"], 20),
-    ]
+    worlds = [WORLDS["large"], *(replace(WORLDS[name], image_size=32) for name in STUDIED)]
+    streams = [Stream(WORLD, 21), *(Stream(world, 20) for world in worlds)]
     names = {run_id(CONFIG, stream) for stream in streams}
-    assert len(names) == len(streams) and run_id(CONFIG, Stream(WORLD, 20)) in names
+    assert len(names) == len(streams) and run_id(CONFIG, STREAM) in names
 
 
 def test_the_real_dsprites_stream_as_well_and_are_named_by_their_pixels():
     packed = np.random.default_rng(0).integers(0, 256, (6, 512), dtype=np.uint8)
-    factors = {name: np.zeros(6) for name in dsprites.NAMES[1:]}
+    factors = {name: np.zeros(6) for name in dsprites.NAMES}
     stream = Stream(dsprites.DSprites(packed, factors), 8)
     assert len(train(replace(CONFIG, epochs=1), stream).history) == 1
     other = Stream(dsprites.DSprites(packed ^ np.uint8(1), factors), 8)
     assert len({run_id(CONFIG, some) for some in (stream, stream, other)}) == 2
 
 
+@pytest.mark.usefixtures("unenforced_annotations")
 def test_equal_streams_have_one_name_and_large_seeds_are_refused():
     assert run_id(CONFIG, Stream(WORLD, np.int64(20))) == run_id(CONFIG, STREAM)
     with pytest.raises(ValueError, match="^a seed of a stream must be a whole number from 0"):
         STREAM.draw(2**32, 0)
 
 
+@pytest.mark.usefixtures("unenforced_annotations")
 @pytest.mark.parametrize("wrong", [("large", 20), (WORLD, 0), (WORLD, 2.0)])
 def test_what_is_no_world_and_no_number_of_images_is_refused(wrong):
     with pytest.raises(ValueError, match="^(world|count) must be"):

@@ -1,4 +1,4 @@
-"""The plane of places and the row of a run, on codes that are known."""
+"""The scores of the plane of positions and the row of a run, on codes that are known."""
 
 from dataclasses import asdict, replace
 from functools import partial
@@ -6,9 +6,11 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from sbd_utils.data.sprites import WORLDS, World
 from sbd_utils.experiments import sprites, tables
+from sbd_utils.models.vae import VAE
 from sbd_utils.training.config import TrainConfig
 from sbd_utils.training.records import load_run
 
@@ -23,10 +25,11 @@ def centers(images):
     return np.stack([(light.sum(axis=1) * pixels).sum(1), (light.sum(axis=2) * pixels).sum(1)], 1)
 
 
-class Known:
-    """A VAE of one's own: its code of the places [N, 2], and what it adds to a pixel [N]."""
+class Known(VAE):
+    """A known code of the positions [N, 2], and what a decoder adds to a pixel [N]."""
 
     def __init__(self, code, wrong=lambda code: np.full(len(code), 0.2)):
+        torch.nn.Module.__init__(self)
         self.code, self.wrong, self.images = code, wrong, []
 
     def encode(self, images):
@@ -41,19 +44,22 @@ class Known:
 
 @pytest.fixture
 def plane(monkeypatch):
-    """`sprites.plane` of a Known VAE, in a world."""
+    """`position_plane_scores` of a Known VAE in a world."""
+    monkeypatch.setattr(sprites, "SPRITES_PER_POSITION", 4)
     monkeypatch.setattr(sprites, "encode", lambda vae, images: vae.encode(images))
     monkeypatch.setattr(sprites, "decode", lambda vae, codes: vae.decode(codes))
-    return lambda vae, world="quadrant": sprites.plane(vae, WORLDS[world])
+    return lambda vae, world="quadrant": sprites.position_plane_scores(vae, WORLDS[world])
 
 
 def test_sprites_stand_at_their_places(plane):
     vae = Known(lambda places: places)
-    found = sprites.moved(vae, WORLDS["triangle"])
-    assert centers(found.images.numpy()) == pytest.approx(np.tile(found.places, (8, 1)), abs=1e-3)
-    assert found.codes == pytest.approx(np.tile(found.places, (8, 1, 1)), abs=1e-3)
+    found = sprites.encode_lattice(vae, WORLDS["triangle"])
+    assert centers(found.images.numpy()) == pytest.approx(
+        np.tile(found.positions, (4, 1)), abs=1e-3
+    )
+    assert found.codes == pytest.approx(np.tile(found.positions, (4, 1, 1)), abs=1e-3)
     assert found.affine == pytest.approx(found.codes, abs=1e-3)
-    assert (found.seen == (found.places.sum(axis=1) < 1.001)).all()
+    assert (found.seen == (found.positions.sum(axis=1) < 1.001)).all()
 
 
 def affine(places):
@@ -126,7 +132,9 @@ def test_what_is_drawn_of_the_planes_code_and_of_the_encoders(plane):
 
 
 def test_a_place_is_seen_within_0_03_of_a_draw():
-    found = sprites.seen_places(np.array([[0.52, 0.7], [0.535, 0.7]]), WORLDS["quadrant"].train)
+    found = sprites.seen_in_training(
+        np.array([[0.52, 0.7], [0.535, 0.7]]), WORLDS["quadrant"].train
+    )
     assert found.tolist() == [True, False]
 
 
@@ -150,8 +158,8 @@ def test_shapes_take_turns(plane, monkeypatch):
         World, "draw", lambda world, factors: drawn.append(factors) or draw(world, factors)
     )
     for name in ("sprites", "large"):
-        sprites.moved(Known(lambda places: places), WORLDS[name])
-    assert drawn[0]["shape"].reshape(8, -1).unique(dim=1)[:, 0].tolist() == [0, 1, 2] * 2 + [0, 1]
+        sprites.encode_lattice(Known(lambda places: places), WORLDS[name])
+    assert drawn[0]["shape"].reshape(4, -1).unique(dim=1)[:, 0].tolist() == [0, 1, 2, 0]
     assert "shape" not in drawn[1]
 
 
@@ -188,12 +196,13 @@ def reported(monkeypatch):
 def test_scores_are_of_the_same_new_images_for_all_runs(monkeypatch, reported):
     drawn = []
     monkeypatch.setattr(sprites, "SCORED", 2100)  # of which 2000 are drawn
-    monkeypatch.setattr(sprites, "plane", lambda vae, world: {"flat": 0.9})
+    monkeypatch.setattr(sprites, "position_plane_scores", lambda vae, world: {"flat": 0.9})
     monkeypatch.setattr(
         sprites,
         "encode",
         lambda vae, images: (drawn.append(images.numpy()) or centers(images.numpy()), None),
     )
+    vae = Known(lambda positions: positions)
     for share, expected in ((0, 1.0), (1, 0.0), (0.5, 0.75)):
         monkeypatch.setattr(
             sprites,
@@ -202,7 +211,7 @@ def test_scores_are_of_the_same_new_images_for_all_runs(monkeypatch, reported):
                 share * drawn[-1][:2000].mean(axis=0) + (1 - share) * drawn[-1]
             )[: len(codes)],
         )
-        found = sprites.score(None, WORLDS["large"])
+        found = sprites.score(vae, WORLDS["large"])
         assert found == {
             "explained": pytest.approx(expected, abs=1e-5),
             "active": 2,
@@ -218,7 +227,7 @@ def test_scores_are_of_the_same_new_images_for_all_runs(monkeypatch, reported):
 @pytest.mark.parametrize("spread, active", [((1, 1, 0), 2), ((1, 0, 1), 2), ((1, 0.1, 0.1), 1)])
 def test_dead_latents_are_not_scored(monkeypatch, plane, reported, spread, active):
     """0.1 of a place has a variance of 0.0005, in which all of the place can be read."""
-    monkeypatch.setattr(sprites, "plane", lambda vae, world: {"flat": 0.9})
+    monkeypatch.setattr(sprites, "position_plane_scores", lambda vae, world: {"flat": 0.9})
     vae = Known(lambda places: places[:, [0, 1, 1]] * spread)
     found = sprites.score(vae, WORLDS["large"])
     assert found["active"] == active
@@ -244,7 +253,10 @@ def test_a_row_is_of_its_world_decoder_and_seed(monkeypatch, tmp_path, reported)
         sprites, "TrainConfig", partial(TrainConfig, compiled=False, precision="float32")
     )
     monkeypatch.setattr("sbd_utils.metrics.information.ACTIVE", 0)
-    for name, value in (("EPOCH", 64), ("BEFORE", 1), ("SPRITES_PER_POSITION", 2), ("SIDE", 7)):
+    worlds = {name: replace(world, image_size=32) for name, world in WORLDS.items()}
+    monkeypatch.setattr(sprites, "WORLDS", worlds)
+    small = {"EPOCH": 16, "SCORED": 20, "BEFORE": 1, "SPRITES_PER_POSITION": 2, "SIDE": 6}
+    for name, value in small.items():
         monkeypatch.setattr(sprites, name, value)
     job = sprites.Job("quadrant", "deconv", 3, decoder_variance=0.5, epochs=2)
     row = sprites.train_and_score(job)
@@ -257,7 +269,7 @@ def test_a_row_is_of_its_world_decoder_and_seed(monkeypatch, tmp_path, reported)
     assert [row["reconstruction_before"], row["reconstruction"]] == history.reconstruction
     assert row["kl"] == history.kl[-1]
     assert sprites.train_and_score(job) == row  # the run is loaded, not trained anew
-    assert reported[0][0].shape == (300, 10) and len(reported) == 2
+    assert reported[0][0].shape == (20, 10) and len(reported) == 2
     other = sprites.train_and_score(replace(job, world="large"))
     assert other["reconstruction"] != row["reconstruction"] and other["unseen"] == 0
 
@@ -265,14 +277,15 @@ def test_a_row_is_of_its_world_decoder_and_seed(monkeypatch, tmp_path, reported)
 def test_jobs_are_the_protocols():
     jobs, pilot = sprites.JOBS["sprites"], sprites.JOBS["pilot"]
     assert len(jobs) == 6 * 2 * 5 and {job.seed for job in jobs} == set(range(5))
-    assert {job.world for job in jobs} == set(WORLDS)
+    assert {job.world for job in jobs} == set(sprites.STUDIED) and len(sprites.STUDIED) == 6
     assert len(pilot) == 6 and {job.seed for job in pilot} == {100, 101}
     assert {job.decoder_variance for job in jobs} == {sprites.VARIANCE}
     epochs = {(job.world, job.epochs) for job in jobs}
-    assert epochs == {(world, 30 if world == "hue-of-place" else 150) for world in WORLDS}
+    assert epochs == {(world, 30 if world == "hue-of-place" else 150) for world in sprites.STUDIED}
     assert {job.epochs for job in pilot} == {100}
     fixed = sprites.EPOCH, sprites.LATENTS, sprites.SCORED, sprites.BEFORE  # for committed scores
     assert fixed == (4096, 10, 10_000, 10)
+    assert (sprites.SPRITES_PER_POSITION, sprites.SIDE) == (8, 16)
 
 
 @pytest.mark.parametrize("study", sprites.JOBS)
@@ -282,41 +295,16 @@ def test_committed_scores_are_whole(study):
     assert (found.unseen.between(0, 1) == (found.active > 1)).all()
 
 
+SCORES = ["reconstruction", "MIG", "flat", "explained", "drawn_unseen", "code_unseen"]
+GOOD = {"sbd": [5, 0.6, 0.99, 0.98, 2, 2, 2], "deconv": [9, 0.2, 0.8, 0.96, 9, 9, 9]}
+
+
 def rows(to=()):
     """Rows in which every answer is a yes, but for scores set to others, by world and decoder."""
-    good = {
-        "sbd": {
-            "reconstruction": 5,
-            "MIG": 0.6,
-            "flat": 0.99,
-            "explained": 0.98,
-            "drawn_unseen": 2,
-            "code_unseen": 2,
-            "picture_unseen": 2,
-        },
-        "deconv": {
-            "reconstruction": 9,
-            "MIG": 0.2,
-            "flat": 0.8,
-            "explained": 0.96,
-            "drawn_unseen": 9,
-            "code_unseen": 9,
-            "picture_unseen": 9,
-        },
-    }
-    table = pd.DataFrame(
-        [
-            {
-                **asdict(job),
-                "precision": "float32",
-                **{
-                    name: value * (1 + 0.001 * job.seed)
-                    for name, value in good[job.decoder].items()
-                },
-            }
-            for job in sprites.JOBS["sprites"]
-        ]
-    )
+    jobs = sprites.JOBS["sprites"]
+    scores = [np.multiply(GOOD[job.decoder], 1 + 0.001 * job.seed) for job in jobs]
+    table = pd.DataFrame(map(asdict, jobs)).assign(precision="float32")
+    table[[*SCORES, "picture_unseen"]] = scores
     table.loc[(table.world == "small") & (table.decoder == "deconv"), "explained"] = 0.6
     for (world, decoder, score), value in dict(to).items():
         table.loc[(table.world == world) & (table.decoder == decoder), score] = value
@@ -324,12 +312,12 @@ def rows(to=()):
 
 
 def answered(table):
-    return sprites.answers(table).answer.groupby(level="question").first().to_dict()
+    return sprites.protocol_answers(table).answer.groupby(level="question").first().to_dict()
 
 
 def test_protocol_is_answered():
     assert set(answered(rows()).values()) == {"yes"} and len(answered(rows())) == 8
-    table = sprites.answers(rows())
+    table = sprites.protocol_answers(rows())
     gap = table.loc[("better pictures", "reconstruction, SB minus DeConv")]
     assert gap["must be"] == "< 0" and gap["mean"] == pytest.approx(-4 * 1.002)
     assert gap[["least", "most"]].tolist() == pytest.approx([-4 * 1.004, -4])
@@ -340,18 +328,13 @@ def test_protocol_is_answered():
 
 def test_small_objects_are_judged_by_shares():
     """What is left unexplained: 40% and 10% of small ones, 4% and 2% of large ones."""
-    to = {
-        ("small", "sbd", "explained"): 0.9,
-        ("large", "sbd", "explained"): 0.98,
-        ("large", "deconv", "explained"): 0.96,
-    }
-    gap = sprites.answers(rows(to=to)).xs("small objects").iloc[0]
+    large = {("large", "sbd", "explained"): 0.98, ("large", "deconv", "explained"): 0.96}
+    to = large | {("small", "sbd", "explained"): 0.9}
+    gap = sprites.protocol_answers(rows(to=to)).xs("small objects").iloc[0]
     assert gap["mean"] == pytest.approx(np.log(10 / 40) - np.log(2 / 4)) and gap.answer == "yes"
     # Nearly half of it again: a gap that is ten times as large, and no larger as a share.
-    assert (
-        answered(rows(to=to | {("small", "sbd", "explained"): 0.79}))["small objects"]
-        == "not shown"
-    )
+    found = answered(rows(to=large | {("small", "sbd", "explained"): 0.79}))
+    assert found["small objects"] == "not shown"
     # Worse by a tenth, which is less than in the large ones.
     worse = {("small", "sbd", "explained"): 0.56, ("large", "sbd", "explained"): 0.5}
     assert answered(rows(to=worse))["small objects"] == "not shown"
@@ -391,18 +374,16 @@ def test_one_seed_that_disagrees_is_not_shown(score):
 def test_a_run_without_scores_leaves_the_others_their_answers():
     table = rows()
     table.loc[one_run(table), ["reconstruction", "MIG", "flat", "precision"]] = np.nan
-    for lost in (table, table[~one_run(table)]):
-        found = answered(lost)
-        assert {
-            found.pop(name) for name in ("better pictures", "disentangled", "a plane of places")
-        } == {"not shown"}
-        assert set(found.values()) == {"yes"}
+    for some in (table, table[~one_run(table)]):
+        found = answered(some)
+        lost = {"better pictures", "disentangled", "a plane of places"}
+        assert {name for name, answer in found.items() if answer != "yes"} == lost
 
 
 def test_a_seed_of_two_processors_is_one_seed():
     table = rows()
     again = table[one_run(table)].assign(MIG=0.05)
-    found = sprites.answers(pd.concat([table, again])).xs("disentangled").iloc[0]
+    found = sprites.protocol_answers(pd.concat([table, again])).xs("disentangled").iloc[0]
     assert found["least"] == pytest.approx((0.6 + 0.05) / 2 - 0.2) and found.answer == "yes"
     assert answered(pd.concat([table, again.assign(MIG=np.nan)]))["disentangled"] == "not shown"
 
@@ -411,12 +392,9 @@ def test_a_pair_of_two_precisions_is_refused():
     table = rows()
     table.loc[one_run(table), "precision"] = "bfloat16"
     with pytest.raises(ValueError, match="^rows must be of one precision"):
-        sprites.answers(table)
+        sprites.protocol_answers(table)
 
 
 def test_small_objects_that_nobody_draws_answer_nothing():
-    to = {
-        ("small", decoder, "explained"): value
-        for decoder, value in (("sbd", 0.49), ("deconv", 0.1))
-    }
+    to = {("small", "sbd", "explained"): 0.49, ("small", "deconv", "explained"): 0.1}
     assert answered(rows(to=to))["small objects"] == "cannot be answered"

@@ -6,6 +6,7 @@ from itertools import product
 
 import numpy as np
 import torch
+from jaxtyping import Float32
 from PIL import Image, ImageColor, ImageDraw
 
 from sbd_utils import checks
@@ -19,39 +20,36 @@ FACTORS = ("x", "y", "shape", "size", "color")
 class Sprites:
     """Images with the factors of variation that made them.
 
-    images: float32 in [0, 1], [N, 3, image_size, image_size].
-    factors: x and y (position as a fraction of the free way, 0 to 1), shape, size (pixels) and
-        color (Pillow's name of it), each an array of length N.
-    Raises ValueError for images or factors of another kind.
+    Attributes:
+        images: in [0, 1].
+        factors: columns [N]: x and y (position as a fraction of the free way, 0 to 1), shape, size
+            (pixels) and color (a name that Pillow knows).
+
+    Raises:
+        ValueError: images of another kind, or factors that are missing or not [N].
     """
 
-    images: torch.Tensor
+    images: Float32[torch.Tensor, "N 3 image_size image_size"]
     factors: Mapping[str, np.ndarray]
 
     def __post_init__(self):
-        image_size = checks.images("images", self.images)
-        checks.mapping("factors", self.factors, FACTORS)
-        columns = {
-            name: checks.labels(f"factors[{name!r}]", values, len(self.images))
-            for name, values in self.factors.items()
-        }
-        for x, y in set(zip(columns["x"].tolist(), columns["y"].tolist(), strict=True)):
-            _check_place(x, y)
-        kinds = (columns[name].tolist() for name in ("shape", "size", "color"))
-        for shape, size, color in set(zip(*kinds, strict=True)):
-            _check_sprite(shape, size, color, image_size)
+        checks.images("images", self.images)
+        for name in FACTORS:
+            column = self.factors.get(name)
+            if np.shape(column) != (len(self.images),):
+                raise checks.argument_error(
+                    f"factors[{name!r}]", f"an array [{len(self.images)}]", column
+                )
 
     def only(self, factor: str) -> object:
         """The value that a factor has in all images; ValueError where it has more than one."""
-        checks.check_one_of("factor", factor, FACTORS)
         values = np.unique(self.factors[factor]).tolist()
         if len(values) > 1:
             raise ValueError(f"sprites must be of one {factor}, got {', '.join(map(str, values))}")
         return values[0]
 
     def span(self, factor: str) -> tuple[float, float]:
-        """From where to where a position goes, "x" or "y"; ValueError where it stays."""
-        checks.check_one_of("factor", factor, ("x", "y"))
+        """Least and greatest "x" or "y"; ValueError where they are equal."""
         low, high = float(np.min(self.factors[factor])), float(np.max(self.factors[factor]))
         if low == high:
             raise ValueError(f"sprites must be of more than one {factor}, got {low:g} for all")
@@ -65,15 +63,25 @@ def draw_sprite(
     size: int = 16,
     color: str = "red",
     image_size: int = 64,
-) -> torch.Tensor:
-    """Draw one sprite; float32 in [0, 1], [3, image_size, image_size].
+) -> Float32[torch.Tensor, "3 {image_size} {image_size}"]:
+    """Draw one sprite, in [0, 1].
 
-    The box's upper left corner is (image_size - 2 - size) * (x, y), given to Pillow unrounded.
-    Pillow's boxes include their last row and column, so a size of 16 is 17 pixels across.
+    Args:
+        x, y: position in [0, 1]: the box's upper left corner is (image_size - 2 - size) * (x, y),
+            given to Pillow unrounded.
+        shape: a key of `SHAPES`.
+        size: in pixels. Pillow's boxes include their last row and column, so 16 is 17 across.
+        color: a name that Pillow knows.
+
+    Raises:
+        ValueError: an argument out of its range.
     """
-    _check_sprite(shape, size, color, image_size)
-    _check_place(x, y)
-    left, top = (image_size - 2 - size) * x, (image_size - 2 - size) * y
+    checks.check_one_of("shape", shape, SHAPES)
+    checks.check_int("size", size, 1, checks.check_int("image_size", image_size, 4) - 2)
+    if len(ImageColor.getrgb(color)) != 3:  # raises where Pillow does not know it
+        raise checks.argument_error("color", "opaque", color)
+    free = image_size - 2 - size
+    left, top = free * checks.check_float("x", x, 0, 1), free * checks.check_float("y", y, 0, 1)
     image = Image.new("RGB", (image_size, image_size))
     SHAPES[shape](ImageDraw.Draw(image), (left, top, left + size, top + size), fill=color)
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255  # [3, height, width]
@@ -88,36 +96,17 @@ def make_sprites(
 ) -> Sprites:
     """Draw every combination of the factors once; the defaults are the post's 3675 circles.
 
-    positions: how many equispaced values in [0, 1] each of x and y takes.
-    Order: x outermost, then y, shape, size, and color innermost.
-    """
-    checks.check_int("positions", positions)
-    for name, values in (("sizes", sizes), ("shapes", shapes), ("colors", colors)):
-        if isinstance(values, str) or not isinstance(values, Sequence) or len(values) == 0:
-            raise checks.argument_error(name, "a list with at least one entry", values)
-        if any(values.count(value) > 1 for value in values):
-            raise checks.argument_error(name, "a list of different entries", values)
-    for shape, size, color in product(shapes, sizes, colors):
-        _check_sprite(shape, size, color, image_size)
+    Args:
+        positions: number of equispaced values in [0, 1] that each of x and y takes.
 
-    steps = np.linspace(0, 1, positions)
+    Returns:
+        The sprites, with x outermost, then y, shape, size, and color innermost.
+
+    Raises:
+        ValueError: an argument that `draw_sprite` refuses, or positions below 1.
+    """
+    steps = np.linspace(0, 1, checks.check_int("positions", positions))
     rows = list(product(steps, steps, shapes, sizes, colors))
     images = torch.stack([draw_sprite(*row, image_size=image_size) for row in rows])
     columns = zip(FACTORS, zip(*rows, strict=True), strict=True)
     return Sprites(images, {name: np.array(column) for name, column in columns})
-
-
-def _check_place(x: float, y: float) -> None:
-    checks.check_float("x", x, 0, 1)
-    checks.check_float("y", y, 0, 1)
-
-
-def _check_sprite(shape: str, size: int, color: str, image_size: int) -> None:
-    checks.check_one_of("shape", shape, SHAPES)
-    checks.check_int("size", size, 1, checks.check_int("image_size", image_size, 4) - 2)
-    try:
-        channels = len(ImageColor.getrgb(color))
-    except (ValueError, AttributeError, TypeError) as error:
-        raise checks.argument_error("color", "a color that Pillow knows", color) from error
-    if channels != 3:
-        raise checks.argument_error("color", "opaque, with no alpha channel", color)

@@ -1,10 +1,10 @@
 """Sets of factor values that compose: what a world shows, and what it holds out.
 
-    place = Continuous("x", 0.1, 0.9) * Continuous("y", 0.1, 0.9)
+    position = Continuous("x", 0.1, 0.9) * Continuous("y", 0.1, 0.9)
     corner = Continuous("x", 0.5, 0.9) * Continuous("y", 0.5, 0.9)
-    (place - corner).sample(3, torch.Generator().manual_seed(0))  # {"x": [3], "y": [3]}
+    (position - corner).sample(3, torch.Generator().manual_seed(0))  # {"x": [3], "y": [3]}
 
-The operations are those of Spriteworld's factor distributions (Watters et al. 2019), as sets.
+Modeled on Spriteworld's factor distributions (Watters et al. 2019).
 """
 
 from collections.abc import Mapping
@@ -12,29 +12,25 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Num
 
 from sbd_utils import checks
 
-TRIES, RARE = 2**20, 2**14  # a set is refused if so many draws hit it less often than one in RARE
+TRIES, RARE = 2**20, 2**14  # give up if of so many draws fewer than one in RARE is accepted
 
-Columns = dict[str, torch.Tensor]
+Columns = Mapping[str, Num[torch.Tensor, " N"]]  # one column of values for each factor
 
 
 class FactorSet:
-    """Values of named factors: `*` product, `|` union, `-` difference, `&` intersection.
+    """A set of values of named factors. `a * b` is a product, `a - b` a difference.
 
-    A set is a value: sets that are written alike are equal, and the repr says all of a set.
-    Subclasses have `factors` and say how to draw, test and enumerate.
+    Sets are values: those that are written alike are equal and have the same repr.
+
+    Attributes:
+        factors: the single factors, with their ranges.
     """
 
-    factors: tuple[
-        "Continuous | Discrete", ...
-    ]  # names and ranges; which are periodic, which discrete
-
-    @property
-    def free(self) -> tuple["Continuous | Discrete", ...]:
-        """The factors but for those that the others give."""
-        return self.factors
+    factors: tuple["Continuous | Discrete", ...]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -43,75 +39,39 @@ class FactorSet:
 
     @property
     def periods(self) -> dict[str, float]:
-        """The periodic factors with their periods, as the measures take them."""
+        """The period of each periodic factor, by name."""
         return {one.name: one.high - one.low for one in self.factors if one.periodic}
 
-    def sample(self, count: int, generator: torch.Generator) -> Columns:
-        """So many draws, uniform on the set, each factor [count] on the CPU.
+    def sample(self, count: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
+        """Draw values, uniform on the set.
 
-        The generator is the CPU's, so that every device sees the same draws. ValueError for a set
-        that is empty, or nearly (by 2**20 draws).
+        Args:
+            generator: of the CPU, so that every device sees the same draws.
+
+        Returns:
+            Each factor's values, [count], on the CPU.
+
+        Raises:
+            ValueError: the set is empty, or so small that rejection sampling does not find it.
         """
-        checks.check_int("count", count)
-        checks.check_type("generator", generator, torch.Generator)
-        if generator.device.type != "cpu":
-            raise checks.argument_error("generator", "one of the CPU", generator.device.type)
-        return self._draw(count, generator)
+        raise NotImplementedError
 
-    def contains(self, factors: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Which rows of factors [N] are in the set, bool [N]; other factors do not matter."""
-        return self._contains(checks.columns("factors", factors, self.names))
-
-    def grid(self, steps: int | Mapping[str, int]) -> Columns:
-        """Every combination on a grid that the set contains, the first factor outermost.
-
-        steps: how many values, ends included, an interval takes (of a periodic one the end is its
-        start, so only that), one number for all or each by name. A choice takes all its values.
-        ValueError where nothing of the grid is in the set.
-        """
-        intervals = [factor.name for factor in self.free if isinstance(factor, Continuous)]
-        if isinstance(steps, Mapping):
-            if set(steps) != set(intervals):
-                raise checks.argument_error(
-                    "steps", f"a mapping of {', '.join(intervals)}", list(steps)
-                )
-        else:
-            steps = dict.fromkeys(intervals, checks.check_int("steps", steps))
-        found = self._grid(
-            {name: checks.check_int("steps", count) for name, count in steps.items()}
-        )
-        if not len(found[self.names[0]]):
-            raise checks.argument_error("steps", "fine enough for the grid to meet the set", steps)
-        return found
+    def contains(self, factors: Columns) -> Bool[torch.Tensor, " N"]:
+        """Which rows are in the set; factors that are not the set's do not matter."""
+        raise NotImplementedError
 
     def __mul__(self, other: "FactorSet") -> "Product":
-        return Product((*_parts(self, Product), *_parts(other, Product)))
-
-    def __or__(self, other: "FactorSet") -> "Union":
-        return Union((*_parts(self, Union), *_parts(other, Union)))
+        # (a * b) * c and a * (b * c) are one value.
+        parts = [one.parts if isinstance(one, Product) else (one,) for one in (self, other)]
+        return Product((*parts[0], *parts[1]))
 
     def __sub__(self, other: "FactorSet") -> "SetMinus":
         return SetMinus(self, other)
 
-    def __and__(self, other: "FactorSet") -> "SetMinus":
-        return self - (self - other)
-
-
-def _parts(factors: FactorSet, kind: type) -> tuple[FactorSet, ...]:
-    """So that (a * b) * c and a * (b * c) are one value."""
-    return factors.parts if isinstance(factors, kind) else (factors,)
-
-
-def _check_parts(parts: object) -> None:
-    if not isinstance(parts, tuple) or not parts:
-        raise checks.argument_error("parts", "a tuple of FactorSets", parts)
-    for part in parts:
-        checks.check_type("parts", part, FactorSet)
-
 
 @dataclass(frozen=True)
 class Continuous(FactorSet):
-    """One factor, a number from low to high; of a periodic one, both ends are the same."""
+    """One factor, uniform from low to high; both ends of a periodic one are the same."""
 
     name: str
     low: float
@@ -119,49 +79,36 @@ class Continuous(FactorSet):
     periodic: bool = False
 
     def __post_init__(self):
-        checks.check_type("name", self.name, str)
-        checks.check_type("periodic", self.periodic, bool)
         for end in ("low", "high"):  # 0, 0.0 and -0.0 are one value
             object.__setattr__(self, end, checks.check_float(end, getattr(self, end)) + 0.0)
-        if not self.low < self.high:
-            raise checks.argument_error("high", f"above low = {self.low:g}", self.high)
         low, high = torch.tensor([self.low, self.high], dtype=torch.float32)
         if not 0 < high - low < torch.inf:
-            raise checks.argument_error(
-                "high", f"as far above low = {self.low:g} as float32 can tell", self.high
-            )
+            raise checks.argument_error("high", f"above low = {self.low:g} in float32", self.high)
 
     @property
     def factors(self):
         return (self,)
 
-    def _draw(self, count, generator):
+    def sample(self, count, generator):
         drawn = self.low + (self.high - self.low) * torch.rand(count, generator=generator)
         return {self.name: drawn.clamp(self.low, self.high)}  # rounding may leave the interval
 
-    def _contains(self, given):
-        return (given[self.name] >= self.low) & (given[self.name] <= self.high)
-
-    def _grid(self, steps):
-        count = steps[self.name]
-        line = torch.linspace(self.low, self.high, count + self.periodic, dtype=torch.float64)
-        return {self.name: line[:count].float()}
+    def contains(self, factors):
+        return (factors[self.name] >= self.low) & (factors[self.name] <= self.high)
 
 
 @dataclass(frozen=True)
 class Discrete(FactorSet):
-    """One factor, any of some numbers: whole ones (int64) are labels, others (float32) sizes."""
+    """One factor that takes any of some numbers: int64 if all are whole, else float32."""
 
     name: str
     values: tuple[float, ...]
-    periodic = False  # of all choices
+    periodic = False
 
     def __post_init__(self):
-        checks.check_type("name", self.name, str)
         if not isinstance(self.values, tuple) or not self.values:
             raise checks.argument_error("values", "a tuple of numbers", self.values)
-        # float32, in which a set compares, has every whole number up to 2**24.
-        values = [checks.check_float("values", value, -(2**24), 2**24) for value in self.values]
+        values = [checks.check_float("values", value) for value in self.values]
         if len(set(map(np.float32, values))) < len(values):
             raise checks.argument_error("values", "different numbers", self.values)
         if all(value.is_integer() for value in values):
@@ -172,26 +119,22 @@ class Discrete(FactorSet):
     def factors(self):
         return (self,)
 
-    def _draw(self, count, generator):
+    def sample(self, count, generator):
         chosen = torch.randint(len(self.values), (count,), generator=generator)
         return {self.name: torch.tensor(self.values)[chosen]}
 
-    def _contains(self, given):
-        value = given[self.name]
+    def contains(self, factors):
+        value = factors[self.name].float()
         return torch.isin(value, torch.tensor(self.values, dtype=value.dtype, device=value.device))
-
-    def _grid(self, steps):
-        return {self.name: torch.tensor(self.values)}
 
 
 @dataclass(frozen=True)
 class Product(FactorSet):
-    """Each of the parts, which share no factor, drawn on its own: written a * b."""
+    """Parts that share no factor, each sampled independently: `a * b`."""
 
     parts: tuple[FactorSet, ...]
 
     def __post_init__(self):
-        _check_parts(self.parts)
         if len(set(self.names)) < len(self.names):
             raise checks.argument_error("parts", "sets of different factors", self.names)
 
@@ -199,144 +142,60 @@ class Product(FactorSet):
     def factors(self):
         return tuple(factor for part in self.parts for factor in part.factors)
 
-    @property
-    def free(self):
-        return tuple(factor for part in self.parts for factor in part.free)
+    def sample(self, count, generator):
+        samples = [part.sample(count, generator) for part in self.parts]
+        return {name: column for sample in samples for name, column in sample.items()}
 
-    def _draw(self, count, generator):
-        return {
-            name: column
-            for part in self.parts
-            for name, column in part._draw(count, generator).items()
-        }
-
-    def _contains(self, given):
-        return torch.stack([part._contains(given) for part in self.parts]).all(dim=0)
-
-    def _grid(self, steps):
-        grids = [part._grid(steps) for part in self.parts]
-        rows = [torch.arange(len(next(iter(grid.values())))) for grid in grids]
-        picks = torch.stack(torch.meshgrid(*rows, indexing="ij")).flatten(1)  # [parts, N]
-        return {
-            name: column[pick]
-            for grid, pick in zip(grids, picks, strict=True)
-            for name, column in grid.items()
-        }
+    def contains(self, factors):
+        return torch.stack([part.contains(factors) for part in self.parts]).all(dim=0)
 
 
-class Part(FactorSet):
-    """A part of the set `around`: of what is drawn there, that which the part contains.
+class Subset(FactorSet):
+    """Subset of `base`, sampled by rejection; subclasses say what it `contains`."""
 
-    Of their own, parts have `_contains`, which asks `around`, too.
-    """
-
-    around: FactorSet
+    base: FactorSet
 
     @property
     def factors(self):
-        return self.around.factors
+        return self.base.factors
 
-    @property
-    def free(self):
-        return self.around.free
-
-    def _draw(self, count, generator):
-        found, tried, kept, box = [], 0, 0, self.around
-        while isinstance(box, Part):  # whose draws would be tried, too, again and again
-            box = box.around
+    def sample(self, count, generator):
+        base, found, tried, kept = self.base, [], 0, 0
+        while isinstance(base, Subset):  # `contains` rejects for all nested subsets at once
+            base = base.base
         while kept < count:
             if tried >= TRIES and kept < tried / RARE:
                 raise ValueError(
-                    f"a set must have something in it, got {kept} of {tried} draws "
-                    f"inside {checks.describe(self)}"
+                    f"a set must not be empty, got {kept} of {tried} draws in "
+                    f"{checks.describe(self)}"
                 )
-            drawn = box._draw(max(count, 1024), generator)
-            inside = self._contains({name: column.float() for name, column in drawn.items()})
+            drawn = base.sample(max(count, 1024), generator)
+            inside = self.contains(drawn)
             found.append({name: column[inside] for name, column in drawn.items()})
             tried, kept = tried + len(inside), kept + int(inside.sum())
-        return {name: torch.cat([part[name] for part in found])[:count] for name in self.names}
-
-    def _grid(self, steps):
-        found = self.around._grid(steps)
-        inside = self._contains({name: column.float() for name, column in found.items()})
-        return {name: column[inside] for name, column in found.items()}
+        return {name: torch.cat([some[name] for some in found])[:count] for name in self.names}
 
 
 @dataclass(frozen=True)
-class Union(Part):
-    """What any of the parts contains, all of the same factors: written a | b.
+class SetMinus(Subset):
+    """What is in `base` and not in `hole`, a set of some of its factors: `a - b`."""
 
-    Drawn from the smallest box around all parts, so that where they overlap counts once. A
-    dependent factor fills no part of a box: join the sets that it depends on instead.
-    """
-
-    parts: tuple[FactorSet, ...]
-
-    def __post_init__(self):
-        _check_parts(self.parts)
-        if any(set(part.names) != set(self.parts[0].names) for part in self.parts):
-            raise checks.argument_error(
-                "parts", "sets of the same factors", tuple(part.names for part in self.parts)
-            )
-        if any(part.free != part.factors for part in self.parts):
-            raise checks.argument_error("parts", "sets without a dependent factor", self.parts)
-        for same in self._alike():
-            if len({(type(one), one.periodic and (one.low, one.high)) for one in same}) > 1:
-                raise checks.argument_error("parts", "sets of factors of the same kind", same)
-
-    def _alike(self):
-        """For every factor, what it is in each of the parts."""
-        found = [{factor.name: factor for factor in part.factors} for part in self.parts]
-        return [[part[name] for part in found] for name in found[0]]
-
-    @property
-    def around(self):
-        box = []
-        for same in self._alike():
-            if isinstance(same[0], Discrete):
-                values = {np.float32(value): value for one in same for value in one.values}
-                box.append(Discrete(same[0].name, tuple(values.values())))
-            else:
-                box.append(
-                    Continuous(
-                        same[0].name,
-                        min(one.low for one in same),
-                        max(one.high for one in same),
-                        same[0].periodic,
-                    )
-                )
-        return Product(tuple(box))
-
-    def _contains(self, given):
-        return torch.stack([part._contains(given) for part in self.parts]).any(dim=0)
-
-
-@dataclass(frozen=True)
-class SetMinus(Part):
-    """What is in `around` and not in the hole, which has some of its factors: written a - b."""
-
-    around: FactorSet
+    base: FactorSet
     hole: FactorSet
 
     def __post_init__(self):
-        checks.check_type("around", self.around, FactorSet)
-        checks.check_type("hole", self.hole, FactorSet)
-        if not set(self.hole.names) <= set(self.around.names):
+        if not set(self.hole.names) <= set(self.base.names):
             raise checks.argument_error(
-                "hole", f"a set of factors among {', '.join(self.around.names)}", self.hole.names
+                "hole", f"a set of factors among {', '.join(self.base.names)}", self.hole.names
             )
-        whole = {factor.name: factor for factor in self.around.factors}
+        whole = {factor.name: factor for factor in self.base.factors}
         for part in self.hole.factors:
+            one = whole[part.name]
             ends = part.values if isinstance(part, Discrete) else (part.low, part.high)
-            if whole[part.name].periodic and not (
-                whole[part.name].low <= min(ends) and max(ends) <= whole[part.name].high
-            ):
+            if one.periodic and not one.low <= min(ends) <= max(ends) <= one.high:
                 raise checks.argument_error(
-                    "hole",
-                    f"within the range of {part.name}, which goes around: a part across "
-                    "its ends is a union of two that do not",
-                    part,
+                    "hole", f"within the range of the periodic {part.name} (take out two)", part
                 )
 
-    def _contains(self, given):
-        return self.around._contains(given) & ~self.hole._contains(given)
+    def contains(self, factors):
+        return self.base.contains(factors) & ~self.hole.contains(factors)

@@ -1,4 +1,4 @@
-"""CoordConv's toy world (Liu et al. 2018, arXiv 1807.03247): one square on a canvas, three tasks.
+"""CoordConv's Not-so-Clevr (Liu et al. 2018, arXiv 1807.03247): a square on a canvas, three tasks.
 
 A center is a pixel (x, y); networks see it as coordinates in [-1, 1], those of `coordinate_grid`.
 """
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Bool, Float, Int64, Num
 from torch.nn import functional as F
 
 from sbd_utils import checks
@@ -15,64 +16,58 @@ CANVAS, SQUARE = 64, 9
 SPLITS = ("uniform", "quadrant")
 
 
-def centers() -> torch.Tensor:
-    """Every (x, y) at which the square fits, [3136, 2] of int64, row by row."""
+Pixels = Int64[torch.Tensor, "N 2"]  # x and y
+
+
+def centers() -> Pixels:
+    """Every (x, y) at which the square fits, [3136, 2], row by row."""
     line = torch.arange(SQUARE // 2, CANVAS - SQUARE // 2)
     y, x = torch.meshgrid(line, line, indexing="ij")
     return torch.stack([x.flatten(), y.flatten()], dim=1)
 
 
-def held_out(split: str, seed: int = 0) -> torch.Tensor:
-    """Which centers are for the test, [3136] of bool.
-
-    "uniform": a random fifth. "quadrant": the lower right quarter.
-    """
+def held_out(split: str, seed: int = 0) -> Bool[torch.Tensor, " center"]:
+    """Which centers are for the test: a random fifth ("uniform"), or the lower right "quadrant"."""
     checks.check_one_of("split", split, SPLITS)
-    checks.check_int("seed", seed, 0)
     if split == "quadrant":
         return (centers() >= CANVAS // 2).all(dim=1)
-    places = centers()
-    order = torch.randperm(len(places), generator=torch.Generator().manual_seed(seed))
-    return order < len(places) // 5
+    count = len(centers())
+    return torch.randperm(count, generator=torch.Generator().manual_seed(seed)) < count // 5
 
 
-def coordinates(places: torch.Tensor) -> torch.Tensor:
-    """Pixels [N, 2] as coordinates in [-1, 1], [N, 2]."""
-    _check_places(places)
-    return places * 2 / (CANVAS - 1) - 1
+def coordinates(pixels: Num[torch.Tensor, "N 2"]) -> Float[torch.Tensor, "N 2"]:
+    """Pixels as coordinates in [-1, 1]."""
+    return pixels * 2 / (CANVAS - 1) - 1
 
 
-def one_hot(places: torch.Tensor) -> torch.Tensor:
-    """A canvas with one bright pixel, [N, 1, 64, 64]."""
-    numbers = pixel_numbers(places)
-    canvas = torch.zeros(len(places), CANVAS**2)
-    return canvas.scatter_(1, numbers[:, None], 1).view(-1, 1, CANVAS, CANVAS)
+def one_hot(pixels: Pixels) -> Float[torch.Tensor, "N 1 64 64"]:
+    """A canvas with one bright pixel."""
+    canvas = torch.zeros(len(pixels), CANVAS**2)
+    return canvas.scatter_(1, pixel_numbers(pixels)[:, None], 1).view(-1, 1, CANVAS, CANVAS)
 
 
-def pixel_numbers(places: torch.Tensor) -> torch.Tensor:
-    """Pixels [N, 2], whole numbers, numbered row by row, [N]."""
-    _check_places(places)
-    if places.dtype != torch.int64 or not ((places >= 0) & (places < CANVAS)).all():
-        raise checks.argument_error("places", f"pixels of int64 from 0 to {CANVAS - 1}", places)
-    return places[:, 1] * CANVAS + places[:, 0]
+def pixel_numbers(pixels: Pixels) -> Int64[torch.Tensor, " N"]:
+    """Pixels numbered row by row."""
+    return pixels[:, 1] * CANVAS + pixels[:, 0]
 
 
-def squares(places: torch.Tensor) -> torch.Tensor:
-    """The 9x9 squares around pixels [N, 2], 1 on 0, [N, 1, 64, 64]."""
-    _check_places(places)
+def squares(pixels: Pixels) -> Float[torch.Tensor, "N 1 64 64"]:
+    """The 9×9 squares around pixels, 1 on 0."""
     line = torch.arange(CANVAS)
-    x, y = ((line - place[:, None]).abs() <= SQUARE // 2 for place in places.T)
+    x, y = ((line - center[:, None]).abs() <= SQUARE // 2 for center in pixels.T)
     return (x[:, None, :] & y[:, :, None]).float()[:, None]
-
-
-def _check_places(places: torch.Tensor) -> None:
-    checks.check_type("places", places, torch.Tensor)
-    checks.arrays(places=(places, "N 2"))
 
 
 @dataclass(frozen=True)
 class Task:
-    """What goes in, what should come out, the loss, and a score from 0 to 1 for each example."""
+    """What a network learns.
+
+    Attributes:
+        given: from pixels [N, 2] to a network's input.
+        wanted: from pixels [N, 2] to the targets.
+        loss: of outputs and targets, a scalar.
+        score: of outputs and targets, from 0 to 1 for each example, [N].
+    """
 
     given: Callable
     wanted: Callable
@@ -80,8 +75,9 @@ class Task:
     score: Callable
 
 
-def _overlap(drawn: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-    """Intersection over union of what is drawn, [N]."""
+def _intersection_over_union(
+    drawn: torch.Tensor, wanted: torch.Tensor
+) -> Float[torch.Tensor, " N"]:
     drawn, wanted = drawn.flatten(1) > 0, wanted.flatten(1) > 0
     return (drawn & wanted).sum(dim=1) / (drawn | wanted).sum(dim=1)
 
@@ -99,8 +95,10 @@ TASKS = {
         one_hot,
         coordinates,
         F.mse_loss,
-        lambda told, wanted: ((told - wanted).abs() < 1 / (CANVAS - 1)).all(dim=1).float(),
+        lambda output, wanted: ((output - wanted).abs() < 1 / (CANVAS - 1)).all(dim=1).float(),
     ),
     # Draw the square. The score is the intersection over the union.
-    "rendering": Task(coordinates, squares, F.binary_cross_entropy_with_logits, _overlap),
+    "rendering": Task(
+        coordinates, squares, F.binary_cross_entropy_with_logits, _intersection_over_union
+    ),
 }

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from jaxtyping import Float, Num
 from torch import nn
 
-from sbd_utils import checks, files
+from sbd_utils import files
 from sbd_utils.data.not_so_clevr import TASKS, centers, coordinates, held_out
 from sbd_utils.experiments import tables
 from sbd_utils.models.coordconv import DECODERS, ENDS, new_network
@@ -29,8 +30,26 @@ from sbd_utils.training.machine import (
 from sbd_utils.training.records import named_fields
 
 VERSION = 1  # raise it when a change in the code makes earlier trainings incomparable
-# What is timed on the uniform split. The first seed alone trains what is too slow for more, what it
-# left short of 95% there, and most of what draws.
+# Every network, from "plain" to "coordconv", in the order of the tables.
+NETWORKS = (
+    "plain",
+    "plain-xy-every",
+    "plain-kernel2",
+    "plain-width16",
+    "plain-broadcast",
+    "plain-broadcast-xy-every",
+    "plain-side8",
+    "plain-side8-xy-first",
+    "plain-side8-broadcast-xy-first",
+    "coordconv-linear",
+    "coordconv-depth6",
+    "coordconv-kernel3",
+    "coordconv-width32",
+    "coordconv-width8",
+    "coordconv",
+)
+# Timed on the uniform split by the first seed, and by the others what had reached 95% there and is
+# not too slow. Most of what draws, and SLOW, is trained with the first seed alone, too.
 TIMED = (
     "plain",
     "plain-kernel2",
@@ -46,8 +65,8 @@ TIMED_AGAIN = ("plain", "plain-kernel2", "coordconv-depth6", "coordconv-width8",
 SLOW = ("coordconv-width32",)
 DRAWING = ("plain", "plain-side8-broadcast-xy-first", "coordconv")
 STEPS = {"classification": 2000, "regression": 4000, "rendering": 2000}
-# For each end, whichever of TRIED left the least training loss on the uniform split of one seed
-# that is not used again; what differs from an end in one thing takes that end's rate.
+# Learning rates. For both ends, whichever of TRIED left the least training loss on the uniform
+# split of one seed that is not used again; the other networks take the rate of their end.
 TRIED, PILOT_SEED = (1e-3, 2e-3, 5e-3, 1e-2), 100
 RATES = {
     "classification": {"plain": 1e-2, "coordconv": 1e-2},
@@ -55,15 +74,20 @@ RATES = {
     "rendering": {"plain": 1e-2, "coordconv": 1e-2},
 }
 SEEDS = (0, 1, 2)
-DRAWN = ((20, 44), (38, 38), (52, 52))  # centers that are drawn after training: one seen, two not
+DRAWN = ((20, 44), (38, 38), (52, 52))  # centers to draw after training: one seen, two held out
 
 
 @dataclass(frozen=True)
 class Fit:
-    """A training: the seconds and the mean score in the test after some steps, the last included.
+    """A trained network and how it got there.
 
-    seconds: of the processor, not of the clock. scores: of each center, as the network was left,
-    [3136]; train: their mean over those shown; train_loss: the loss there.
+    Attributes:
+        steps: at which the test was looked at, the last included.
+        seconds: of the processor, not of the clock, until then.
+        test: the mean score in the test then.
+        train: the mean score over the centers shown, at the end.
+        train_loss: the loss there.
+        scores: of every center, at the end.
     """
 
     network: nn.Module
@@ -72,12 +96,12 @@ class Fit:
     test: list[float]
     train: float
     train_loss: float
-    scores: torch.Tensor
+    scores: Float[torch.Tensor, " center"]
 
-    def until(self, share: float) -> tuple[float, float]:
-        """Steps and seconds until the test score first reached a share; nan if it never did."""
-        for steps, seconds, score in zip(self.steps, self.seconds, self.test, strict=True):
-            if score >= share:
+    def first_reached(self, score: float) -> tuple[float, float]:
+        """Steps and seconds until the test first reached a score; NaN if it never did."""
+        for steps, seconds, reached in zip(self.steps, self.seconds, self.test, strict=True):
+            if reached >= score:
                 return steps, seconds
         return float("nan"), float("nan")
 
@@ -92,23 +116,23 @@ def fit(
     batch_size: int = 16,
     first_look: int = 25,
 ) -> Fit:
-    """Train a network with Adam for so many steps, whatever the test says.
+    """Train a network with Adam, whatever the test says.
 
-    The learning rate falls to 0 by the last step: held up, it keeps plain networks from settling.
-    Looks at the test come after first_look steps and then a fifth later each time, so that the step
-    at which a score is reached is found late by a fifth at most. They count no seconds. Raises
-    ValueError for an unknown task, network or split, and TrainingDivergedError for a loss at the
-    end that is not finite.
+    The learning rate falls linearly to 0: at a constant one, plain networks do not settle.
+
+    Args:
+        first_look: step of the first look at the test. Each next one is a fifth later, so the step
+            at which a score is reached is too late by a fifth at most. Looks count no seconds.
+
+    Raises:
+        TrainingDivergedError: the loss at the end is not finite.
     """
-    checks.check_int("steps", steps)
-    checks.check_int("first_look", first_look)
-    checks.check_positive("learning_rate", learning_rate)
     keep_freed_memory()
-    places, test = centers(), held_out(split, seed)
+    pixels, test = centers(), held_out(split, seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = new_network(task, network).to(memory_format=LAYOUT)
-    given, wanted = TASKS[task].given(places), TASKS[task].wanted(places)
+    given, wanted = TASKS[task].given(pixels), TASKS[task].wanted(pixels)
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1, 0, total_iters=steps)
@@ -127,31 +151,31 @@ def fit(
             if step >= look or step == steps:
                 at_steps.append(step)
                 at_seconds.append(seconds)
-                tested, _ = _judge(task, model, given[test], wanted[test])
+                tested, _ = _evaluate(task, model, given[test], wanted[test])
                 test_scores.append(tested.mean().item())
                 look *= 1.2
-        trained, train_loss = _judge(task, model, given[~test], wanted[~test])
+        trained, train_loss = _evaluate(task, model, given[~test], wanted[~test])
     if not math.isfinite(train_loss):
         raise TrainingDivergedError(
             f"the loss of {network} is {train_loss} after {steps} steps; a lower learning_rate "
             f"than {learning_rate} may help"
         )
-    scores = torch.empty(len(places))
+    scores = torch.empty(len(pixels))
     scores[test], scores[~test] = tested, trained
     release_memory()
     return Fit(model, at_steps, at_seconds, test_scores, trained.mean().item(), train_loss, scores)
 
 
 @torch.inference_mode()
-def _judge(
+def _evaluate(
     task: str, model: nn.Module, given: torch.Tensor, wanted: torch.Tensor
-) -> tuple[torch.Tensor, float]:
-    """The score of each example, [N], and the mean loss."""
+) -> tuple[Float[torch.Tensor, " N"], float]:
+    """The score of each example, and the mean loss."""
     scores, losses = [], []
     for x, y in zip(given.split(32), wanted.split(32), strict=True):
-        told = model(x)
-        scores.append(TASKS[task].score(told, y))
-        losses.append(TASKS[task].loss(told, y).item() * len(x))
+        output = model(x)
+        scores.append(TASKS[task].score(output, y))
+        losses.append(TASKS[task].loss(output, y).item() * len(x))
     return torch.cat(scores), sum(losses) / len(given)
 
 
@@ -167,25 +191,25 @@ class Case:
 
     @property
     def end(self) -> str:
-        """The network that this one is, or differs from."""
+        """The network, "plain" or "coordconv", that this one is or differs from."""
         return self.network.partition("-")[0]
 
 
 def _cases() -> list[Case]:
-    """The pilots, then seed by seed what is trained under each task and split."""
+    """The pilots, then seed by seed the trainings of each task and split."""
     cases = [
         Case(task, "uniform", end, PILOT_SEED, rate)
-        for task in TASKS
+        for task in RATES
         for end in ENDS
         for rate in TRIED
     ]
     for seed in SEEDS:
         trained = {
-            ("classification", "quadrant"): [n for n in DECODERS if not (seed and n in SLOW)],
+            ("classification", "quadrant"): [n for n in NETWORKS if not (seed and n in SLOW)],
             ("classification", "uniform"): TIMED_AGAIN if seed else TIMED,
             ("regression", "quadrant"): ENDS,
             ("regression", "uniform"): ENDS,
-            ("rendering", "quadrant"): DRAWING if seed else DECODERS,
+            ("rendering", "quadrant"): DRAWING if seed else NETWORKS,
             ("rendering", "uniform"): () if seed else ENDS,
         }
         cases += [
@@ -200,7 +224,7 @@ CASES = _cases()
 
 
 def _record(case: Case) -> Path:
-    """The path of what is kept of a training, by all that it depends on."""
+    """The path of a training's record, named by all that it depends on."""
     facts = [
         VERSION,
         named_fields(case),
@@ -212,10 +236,9 @@ def _record(case: Case) -> Path:
 
 
 def train_and_score(case: Case) -> dict:
-    """The row of a training that is kept, else done now.
+    """Train a case, or read its record, and return its row.
 
-    It says when the test score first reached 95% and 100%, in steps and seconds; NaN where it
-    never did.
+    `steps_to_95` and the like say when the test first reached that score; NaN where it never did.
     """
     path = _record(case)
     if not path.exists():
@@ -241,7 +264,7 @@ def train_and_score(case: Case) -> dict:
         }
         for share in (95, 100):
             row[f"steps_to_{share}"], row[f"seconds_to_{share}"] = (
-                fitted.until(share / 100) if timed else (float("nan"), float("nan"))
+                fitted.first_reached(share / 100) if timed else (float("nan"), float("nan"))
             )
         row |= {"torch": torch.__version__, "cpu": cpu_name()}
         kept = {
@@ -264,11 +287,12 @@ MAPS = RESULTS / "coordconv_maps.safetensors"
 
 
 def write_maps() -> None:
-    """Put what the figures show of seed 0 into one small file, out of what is kept of trainings.
+    """Collect what the figures show of seed 0 from the records into one small file.
 
-    By "task/split/network/what": "scores" [56, 56] of all that were shown no quadrant, and of the
-    ends; "drawn" [3, 64, 64] of the centers DRAWN, by what was shown no quadrant; both in bytes.
-    "curve" [2, looks], steps and the score in the test, of classification.
+    Its tensors are named "task/split/network/what", where what is one of:
+        scores: [56, 56] in bytes, for the quadrant split, and for both ends;
+        drawn: [3, 64, 64] in bytes, images of the centers DRAWN, for the quadrant split;
+        curve: [2, looks], steps and test score, for classification.
     """
     found = {}
     for case in CASES:
@@ -285,8 +309,8 @@ def write_maps() -> None:
     files.write_tensors(MAPS, found, {})
 
 
-def read_maps() -> dict[str, np.ndarray]:
-    """What write_maps wrote, bytes from 0 to 1."""
+def read_maps() -> dict[str, Num[np.ndarray, "..."]]:
+    """Read what `write_maps` wrote, bytes scaled to [0, 1]."""
     return {
         name: values.numpy() / 255 if values.dtype == torch.uint8 else values.numpy()
         for name, values in files.read_tensors(MAPS)[0].items()
@@ -294,9 +318,9 @@ def read_maps() -> dict[str, np.ndarray]:
 
 
 def read_rows() -> pd.DataFrame:
-    """The committed rows, one per training, and `end`, the network that each is or differs from.
+    """Read the committed rows, one per training, with the column `end`, as in `Case`.
 
-    The pilots are those of the seed PILOT_SEED.
+    Those of the seed PILOT_SEED are the pilots.
     """
     rows = tables.read_all("coordconv")
     return rows.assign(end=rows.network.str.partition("-")[0])

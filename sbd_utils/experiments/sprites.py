@@ -1,4 +1,4 @@
-"""The study of sprites: {world} × {decoder} × {seed}, and what is measured of each run."""
+"""The study of sprites, {world} × {decoder} × {seed}, and the scores of each run."""
 
 import sys
 from dataclasses import asdict, dataclass
@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import torch
+from jaxtyping import Bool, Float, Float32
 from scipy.spatial import cKDTree
 
-from sbd_utils import checks
 from sbd_utils.claims import SIDES
 from sbd_utils.data.factors import Discrete, FactorSet
 from sbd_utils.data.sprites import WORLDS, World
@@ -27,6 +27,7 @@ from sbd_utils.training.machine import cpu_name, release_memory
 from sbd_utils.training.records import provenance
 from sbd_utils.training.stream import Stream, generator
 
+STUDIED = ("sprites", "large", "small", "hue-of-place", "triangle", "quadrant")  # worlds
 EPOCH = 4096  # images; none is seen twice
 EPOCHS, LATENTS = 150, 10
 SHORT_EPOCHS = 30  # of hue-of-place, which was added when the computing time was spent
@@ -49,7 +50,7 @@ JOBS = {
     "sprites": [
         Job(world, decoder, seed, epochs=SHORT_EPOCHS if world == "hue-of-place" else EPOCHS)
         for seed in range(5)
-        for world in ("sprites", "large", "small", "hue-of-place", "triangle", "quadrant")
+        for world in STUDIED
         for decoder in PAIR
     ],
     "pilot": [
@@ -61,21 +62,21 @@ JOBS = {
         )
         for decoder in PAIR
     ],
-    # After the seeds had run: small discs that weigh as much as large ones do above.
+    # Added after the seeds had run: small discs that weigh as much in the loss as large ones.
     "weighed": [
         Job("small", decoder, seed, VARIANCE / 10, 50) for seed in (0, 1) for decoder in PAIR
     ],
-    # After hue-of-place had run: its few epochs, where no factor depends on another.
+    # Added after hue-of-place had run: its few epochs, where no factor depends on another.
     "short": [Job("large", decoder, 0, epochs=SHORT_EPOCHS) for decoder in PAIR],
 }
-SCORED = 10_000  # images, drawn for the measures
+SCORED = 10_000  # images, drawn for the scores
 EVAL_SEED = 2**20  # no training has it
 BEFORE = 10  # epochs before the last, of which reconstruction_before is
-SPRITES_PER_POSITION, SIDE = 8, 16  # at each place of a lattice, and its places a side
+SPRITES_PER_POSITION, SIDE = 8, 16  # of the lattice of positions, SIDE × SIDE
 
 
 def settings(job: Job) -> tuple[TrainConfig, Stream]:
-    """What the run of a job is trained by and on: ten latents, a world's stream."""
+    """The configuration and the images that a job trains with."""
     config = TrainConfig(
         job.decoder,
         job.seed,
@@ -87,7 +88,7 @@ def settings(job: Job) -> tuple[TrainConfig, Stream]:
 
 
 def train_and_score(job: Job) -> dict:
-    """The row of a job; a run that diverged has no scores."""
+    """Train a job, or load it, and return its row; a run that diverged has no scores."""
     try:
         run = train(*settings(job), RUNS, print_progress)
     except TrainingDivergedError as error:
@@ -107,12 +108,14 @@ def train_and_score(job: Job) -> dict:
 
 
 def score(vae: VAE, world: World) -> dict[str, float]:
-    """Measures of a VAE's codes on new images of its world, and its plane of places.
+    """Score a VAE's codes of new images of its world, the same images for all runs.
 
-    The same images for all runs. explained: 1 - squared error over the images' squared distance
-    from their mean. active: the number of active units; the scores of `report` are of these alone,
-    since the faintest trace of a factor in a dead latent would count like any other. Where fewer
-    than two are active, there are no more scores. The others by `plane`.
+    Returns:
+        explained: 1 - squared error of the decoded codes over the images' squared distance from
+            their mean.
+        active: the number of active units. Where fewer than two are, there are no more scores.
+        The scores of `report` for the active units alone, since the faintest trace of a factor in
+        a dead latent would count like any other; and those of `position_plane_scores`.
     """
     images, factors = world.sample(SCORED, generator(EVAL_SEED, 0))
     mu, _ = encode(vae, images)
@@ -123,25 +126,39 @@ def score(vae: VAE, world: World) -> dict[str, float]:
     if active.sum() < 2:
         return found
     columns = {name: column.numpy() for name, column in factors.items()}
-    return {**found, **report(mu[:, active], columns, world.train.periods), **plane(vae, world)}
+    scores = report(mu[:, active], columns, world.train.periods)
+    return {**found, **scores, **position_plane_scores(vae, world)}
 
 
-class Moved(NamedTuple):
-    """Sprites at each place of a lattice, and their codes."""
+class LatticeCodes(NamedTuple):
+    """Codes of sprites on a lattice of positions, and the affine map that fits them best.
 
-    places: np.ndarray  # [place, 2], x and y
-    seen: np.ndarray  # [place], bool: in training
-    images: torch.Tensor  # [look * place, 3, height, width]
-    codes: np.ndarray  # [look, place, latent]
-    slope: np.ndarray  # [2, latent], of the best affine map from seen places to codes
-    affine: np.ndarray  # [look, place, latent], what it makes of the places
+    The map is fitted at seen positions. It has one slope for all sprites, and a shift for each.
+
+    Attributes:
+        positions: x and y.
+        seen: no farther than 0.03 from one of 20,000 draws of training.
+        slope: of the affine map.
+        affine: the map's value at the positions.
+    """
+
+    positions: Float[np.ndarray, "position 2"]
+    seen: Bool[np.ndarray, " position"]
+    images: Float32[torch.Tensor, "sprite*position 3 height width"]
+    codes: Float[np.ndarray, "sprite position latent_dim"]
+    slope: Float[np.ndarray, "2 latent_dim"]
+    affine: Float[np.ndarray, "sprite position latent_dim"]
 
 
-def placed(world: World) -> tuple[np.ndarray, torch.Tensor]:
-    """Eight sprites of a world, its shapes in turn, at each place of a lattice over [0.15, 0.85]².
+def sprites_on_lattice(
+    world: World,
+) -> tuple[Float[np.ndarray, "position 2"], Float32[torch.Tensor, "sprite_position 3 size size"]]:
+    """Draw eight sprites of a world, its shapes in turn, on a lattice over [0.15, 0.85]².
 
-    Places [place, 2], and images as in Moved. They stand there whatever the world says of places
-    and of what depends on them.
+    They are drawn there even where the world has no such positions, or ties factors to them.
+
+    Returns:
+        The positions, and the images, all positions of the first sprite first.
     """
     count = SPRITES_PER_POSITION
     sprites = world.train.sample(count, generator(EVAL_SEED, 1))
@@ -150,62 +167,66 @@ def placed(world: World) -> tuple[np.ndarray, torch.Tensor]:
             values = torch.tensor(factor.values).float()
             sprites[factor.name] = values.repeat(count)[:count]
     line = torch.linspace(0.15, 0.85, SIDE)
-    places = torch.stack(torch.meshgrid(line, line, indexing="xy"), dim=-1).reshape(-1, 2)
-    factors = {name: column.repeat_interleave(len(places)) for name, column in sprites.items()}
-    factors |= {name: places[:, axis].repeat(count) for axis, name in enumerate("xy")}
-    return places.numpy(), world.draw(factors)
+    positions = torch.stack(torch.meshgrid(line, line, indexing="xy"), dim=-1).reshape(-1, 2)
+    factors = {name: column.repeat_interleave(len(positions)) for name, column in sprites.items()}
+    factors |= {name: positions[:, axis].repeat(count) for axis, name in enumerate("xy")}
+    return positions.numpy(), world.draw(factors)
 
 
-def moved(vae: VAE, world: World) -> Moved:
-    """The codes of `placed` sprites, and the affine map that fits them best.
-
-    A place is seen that is no farther than 0.03 from one of 20,000 draws of training. The map has
-    one slope for all sprites, and starts at each sprite's mean.
-    """
-    places, images = placed(world)
-    codes = encode(vae, images)[0].reshape(SPRITES_PER_POSITION, len(places), -1)
-    seen = seen_places(places, world.train)
-    return Moved(places, seen, images, codes, *affine_map(codes, places, seen))
+def encode_lattice(vae: VAE, world: World) -> LatticeCodes:
+    """Encode `sprites_on_lattice` and fit the affine map."""
+    positions, images = sprites_on_lattice(world)
+    codes = encode(vae, images)[0].reshape(SPRITES_PER_POSITION, len(positions), -1)
+    seen = seen_in_training(positions, world.train)
+    return LatticeCodes(positions, seen, images, codes, *fit_affine_map(codes, positions, seen))
 
 
-def seen_places(places: np.ndarray, shown: FactorSet) -> np.ndarray:
-    """Which places [place, 2] training sees that draws from a set of factors, bool [place]."""
-    drawn = shown.sample(20_000, generator(EVAL_SEED, 2))
-    return cKDTree(torch.stack([drawn["x"], drawn["y"]], dim=1)).query(places)[0] < 0.03
+def seen_in_training(
+    positions: Float[np.ndarray, "position 2"], train: FactorSet
+) -> Bool[np.ndarray, " position"]:
+    """Which positions are no farther than 0.03 from one of 20,000 draws from `train`."""
+    drawn = train.sample(20_000, generator(EVAL_SEED, 2))
+    return cKDTree(torch.stack([drawn["x"], drawn["y"]], dim=1)).query(positions)[0] < 0.03
 
 
-def affine_map(
-    codes: np.ndarray, places: np.ndarray, seen: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """The best affine map from seen places to codes: slope and affine, as Moved has them."""
+def fit_affine_map(
+    codes: Float[np.ndarray, "sprite position latent_dim"],
+    positions: Float[np.ndarray, "position 2"],
+    seen: Bool[np.ndarray, " position"],
+) -> tuple[Float[np.ndarray, "2 latent_dim"], Float[np.ndarray, "sprite position latent_dim"]]:
+    """The best affine map from seen positions to codes: its slope, and its values."""
     start = codes[:, seen].mean(axis=1, keepdims=True)
-    design = places - places[seen].mean(axis=0)
+    design = positions - positions[seen].mean(axis=0)
     slope = np.linalg.lstsq(design[seen], (codes - start)[:, seen].mean(axis=0))[0]
     return slope, start + design @ slope
 
 
-def plane(vae: VAE, world: World) -> dict[str, float]:
-    """How flat the codes of places are, and what is left of that where none was seen in training.
+def position_plane_scores(vae: VAE, world: World) -> dict[str, float]:
+    """How flat the codes of positions are, and how well that holds at unseen positions.
 
-    sheet: R² of one sheet, of any form, for all sprites of `moved`; what varies is the code of one
-    sprite as it moves. flat: of the affine map, on seen places, for the axis that it serves worse:
-    what it explains of the moves along x, or y, over this and all that it leaves. folded: share of
-    folded cells, in each sprite's principal plane. unseen: share of places that are.
-
-    Then errors, root mean squares over sprites and places that are seen, or unseen; where all are
-    seen, those that the world `quadrant` holds out stand for the unseen ones, as a control. code:
-    distance of the code from the affine map's, over that of seen codes from their mean. picture: of
-    the reconstruction, summed over pixels and channels. drawn: the same, of what is drawn from the
-    affine map's code. And the shares of pictures of unseen places that are right: with one blob,
-    within two pixels of its place. They are NaN where a sprite is too small to be a blob.
+    Returns:
+        sheet: R² of one sheet of any form for all sprites of `encode_lattice`. What varies is the
+            code of one sprite as it moves.
+        flat: of the affine map at seen positions: what it explains of the moves along x, or y,
+            over this plus all that it leaves unexplained; the lower of the two.
+        folded: share of folded cells, in each sprite's principal plane.
+        unseen: share of positions that are unseen. Where none is, those that the world `quadrant`
+            holds out take their place below, as a control.
+        code_seen, code_unseen: root mean square distance of the codes from the affine map, over
+            that of seen codes from their mean.
+        picture_seen, picture_unseen: root mean square error of the reconstruction, summed over
+            pixels and channels.
+        drawn_seen, drawn_unseen: the same, of what is decoded from the affine map.
+        picture_right, drawn_right: share of those at unseen positions with one blob within two
+            pixels of the sprite; NaN where a sprite is too small to be a blob.
     """
-    places, seen, images, codes, slope, affine = moved(vae, world)
+    positions, seen, images, codes, slope, affine = encode_lattice(vae, world)
     steps = codes - codes[:, seen].mean(axis=1, keepdims=True)
     around = np.square(steps - steps.mean(axis=0))[:, seen].sum()
     off = np.square(codes - affine)[:, seen].sum()
-    moves = len(codes) * np.square(places[seen] - places[seen].mean(axis=0)).sum(axis=0)  # [2]
-    along = moves * np.square(slope).sum(axis=1)
-    lattice = places.reshape(SIDE, SIDE, 2)
+    moves = np.square(positions[seen] - positions[seen].mean(axis=0)).sum(axis=0)  # [2]
+    along = len(codes) * moves * np.square(slope).sum(axis=1)
+    lattice = positions.reshape(SIDE, SIDE, 2)
     folded = [
         folded_cells(principal_plane(code.reshape(SIDE, SIDE, -1), lattice)) for code in codes
     ]
@@ -216,25 +237,26 @@ def plane(vae: VAE, world: World) -> dict[str, float]:
         "unseen": float(1 - seen.mean()),
     }
     if seen.all():
-        seen = seen_places(places, WORLDS["quadrant"].train)
-        _, affine = affine_map(codes, places, seen)
+        seen = seen_in_training(positions, WORLDS["quadrant"].train)
+        _, affine = fit_affine_map(codes, positions, seen)
     spread = np.square(codes - codes[:, seen].mean(axis=1, keepdims=True))[:, seen].sum(axis=2)
-    errors = {"code": np.square(codes - affine).sum(axis=2) / spread.mean()}  # [look, place]
-    rights = {}
+    errors = {"code": np.square(codes - affine).sum(axis=2) / spread.mean()}  # [sprite, position]
+    right = {}
     for name, those in (("picture", codes), ("drawn", affine)):
         pictures = decode(vae, those.reshape(len(images), -1))
         square = np.square(pictures - images.numpy()).sum(axis=(1, 2, 3))
         errors[name] = square.reshape(len(codes), -1)
-        rights[f"{name}_right"] = _right(images.numpy(), pictures, np.tile(~seen, len(codes)))
+        unseen = np.tile(~seen, len(codes))
+        right[f"{name}_right"] = _share_in_place(images.numpy()[unseen], pictures[unseen])
     for name, square in errors.items():
         for where, some in (("seen", seen), ("unseen", ~seen)):
             found[f"{name}_{where}"] = float(square[:, some].mean() ** 0.5)
-    return found | rights
+    return found | right
 
 
-def _right(images: np.ndarray, pictures: np.ndarray, some: np.ndarray) -> float:
-    """The share of some pictures that show one blob within two pixels of where the image has it."""
-    truth, drawn = find_blobs(images[some]), find_blobs(pictures[some])
+def _share_in_place(images: np.ndarray, pictures: np.ndarray) -> float:
+    """Share of pictures with one blob, within two pixels of their image's; NaN if it has none."""
+    truth, drawn = find_blobs(images), find_blobs(pictures)
     if (truth.count != 1).any():
         return float("nan")
     with np.errstate(invalid="ignore"):
@@ -242,22 +264,26 @@ def _right(images: np.ndarray, pictures: np.ndarray, some: np.ndarray) -> float:
     return float(((drawn.count == 1) & near).mean())
 
 
-def answers(rows: pd.DataFrame) -> pd.DataFrame:
-    """What the protocol asks, answered: a line per condition, with its question's answer.
+def protocol_answers(rows: pd.DataFrame) -> pd.DataFrame:
+    """Answer the questions of the protocol.
 
-    rows: of results/sprites.csv. A condition holds if the number of every seed is what it must be,
-    which for a difference would happen by luck in 1 case of 32. A question's answer is "yes" if all
-    its conditions hold, else "not shown", also where a run has no score. ValueError for a pair of
-    decoders that were trained at different precision.
+    A condition holds if it does for every seed, which for a difference would happen by luck in 1
+    case of 32. The answer to a question is "yes" if all its conditions hold, else "not shown", also
+    where a run has no score.
+
+    Args:
+        rows: of results/sprites.csv.
+
+    Returns:
+        A line per condition, with its question's answer.
+
+    Raises:
+        ValueError: a pair of decoders was trained at different precision.
     """
     if (rows.groupby(["world", "seed"]).precision.nunique() > 1).any():
-        raise checks.argument_error(
-            "rows", "of one precision in each world and seed", rows.precision
-        )
-    rows = rows.assign(
-        log_left=np.log(1 - rows.explained),
-        **{f"log_{name}": np.log(rows[f"{name}_unseen"]) for name in ("drawn", "code", "picture")},
-    )
+        raise ValueError("rows must be of one precision in each world and seed")
+    logs = {f"log_{name}": np.log(rows[f"{name}_unseen"]) for name in ("drawn", "code", "picture")}
+    rows = rows.assign(log_left=np.log(1 - rows.explained), **logs)
     seeds = sorted({job.seed for job in JOBS["sprites"]})
 
     def of(decoder: str, score: str, world: str) -> pd.Series:
@@ -265,71 +291,48 @@ def answers(rows: pd.DataFrame) -> pd.DataFrame:
         runs = rows[(rows.world == world) & (rows.decoder == decoder)]
         return runs.groupby("seed")[score].agg(lambda runs: runs.mean(skipna=False)).reindex(seeds)
 
-    def sb_minus_deconv(score: str, world: str) -> pd.Series:
+    def gap(score: str, world: str) -> pd.Series:
         return of("sbd", score, world) - of("deconv", score, world)
 
+    left = "log of the unexplained, SB over DeConv, small"
+    more_left = gap("log_left", "small") - gap("log_left", "large")
     asked = [
         (
             "better pictures",
             "reconstruction, SB minus DeConv",
-            sb_minus_deconv("reconstruction", "sprites"),
+            gap("reconstruction", "sprites"),
             "<",
-            0,
         ),
-        ("disentangled", "MIG, SB minus DeConv", sb_minus_deconv("MIG", "sprites"), ">", 0),
+        ("disentangled", "MIG, SB minus DeConv", gap("MIG", "sprites"), ">"),
         ("a plane of places", "flat, SB", of("sbd", "flat", "sprites"), ">", 0.9),
-        ("a plane of places", "flat, SB minus DeConv", sb_minus_deconv("flat", "sprites"), ">", 0),
-        (
-            "small objects",
-            "log of the unexplained, SB over DeConv, small minus large",
-            sb_minus_deconv("log_left", "small") - sb_minus_deconv("log_left", "large"),
-            "<",
-            0,
-        ),
-        (
-            "small objects",
-            "log of the unexplained, SB over DeConv, small",
-            sb_minus_deconv("log_left", "small"),
-            "<",
-            0,
-        ),
-        *(
-            (
-                "dependent factors",
-                f"flat, SB minus DeConv, {world}",
-                sb_minus_deconv("flat", world),
-                ">",
-                0,
-            )
-            for world in ("hue-of-place", "triangle")
-        ),
-        *(
-            (
-                f"unseen: {what}",
-                f"log of the {name} error there, SB over DeConv",
-                sb_minus_deconv(f"log_{name}", "quadrant"),
-                "<",
-                0,
-            )
-            for what, name in (("drawing", "drawn"), ("encoding", "code"), ("both", "picture"))
-        ),
+        ("a plane of places", "flat, SB minus DeConv", gap("flat", "sprites"), ">"),
+        ("small objects", f"{left} minus large", more_left, "<"),
+        ("small objects", left, gap("log_left", "small"), "<"),
     ]
-    table = pd.DataFrame(
-        [
-            {
-                "question": question,
-                "measure": measure,
-                "mean": values.mean(skipna=False),
-                "least": values.min(skipna=False),
-                "most": values.max(skipna=False),
-                "must be": f"{side} {bound:g}",
-                "holds": bool(SIDES[side](values, bound).all()),
-            }
-            for question, measure, values, side, bound in asked
-        ]
-    )
+    for world in ("hue-of-place", "triangle"):
+        measure = f"flat, SB minus DeConv, {world}"
+        asked.append(("dependent factors", measure, gap("flat", world), ">"))
+    for what, name in (("drawing", "drawn"), ("encoding", "code"), ("both", "picture")):
+        measure = f"log of the {name} error there, SB over DeConv"
+        asked.append((f"unseen: {what}", measure, gap(f"log_{name}", "quadrant"), "<"))
+    table = pd.DataFrame([_condition(*given) for given in asked])
     every = table.groupby("question")["holds"].transform("all")
     table["answer"] = np.where(every, "yes", "not shown")
     if rows[rows.world == "small"].groupby("decoder").explained.mean().max() < 0.5:
         table.loc[table.question == "small objects", "answer"] = "cannot be answered"
     return table.set_index(["question", "measure"])
+
+
+def _condition(
+    question: str, measure: str, values: pd.Series, side: str, bound: float = 0
+) -> dict[str, object]:
+    """A line of `protocol_answers`: whether the values of all seeds are on a side of a bound."""
+    return {
+        "question": question,
+        "measure": measure,
+        "mean": values.mean(skipna=False),
+        "least": values.min(skipna=False),
+        "most": values.max(skipna=False),
+        "must be": f"{side} {bound:g}",
+        "holds": bool(SIDES[side](values, bound).all()),
+    }

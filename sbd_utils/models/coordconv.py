@@ -5,8 +5,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from sbd_utils import checks
-from sbd_utils.data.not_so_clevr import CANVAS, TASKS, centers
+from sbd_utils.data.not_so_clevr import CANVAS, centers
 from sbd_utils.models.decoders import DECONV, ComposedDecoder, DecoderConfig
 from sbd_utils.models.layers import AppendCoordinates
 
@@ -15,7 +14,7 @@ COORDCONV = DecoderConfig(
     start="broadcast", base_size=None, coordinates="first", kernel=1, depth=5, channels=16
 )
 ENDS = ("plain", "coordconv")
-# Each differs from one of the two ends in what its name says; xy stands for coordinates.
+# Each is one of the two ends, changed by what its name says; xy stands for coordinates.
 DECODERS = {
     "plain": PLAIN,
     "plain-xy-every": replace(PLAIN, coordinates="every"),
@@ -35,7 +34,7 @@ DECODERS = {
     "coordconv-width8": replace(COORDCONV, channels=8),
     "coordconv": COORDCONV,
 }
-# What cannot tell enough pixels apart to be worth a training: see `distinct_pixels`.
+# Too few pixels can differ for a training to make sense: see `distinct_pixels`.
 BLIND = {
     "plain-kernel1": replace(PLAIN, kernel=1),
     "plain-side8-broadcast": replace(PLAIN, base_size=8, start="broadcast"),
@@ -47,12 +46,10 @@ BLIND = {
 def new_network(task: str, network: str) -> nn.Module:
     """A stack of convolutions for a task.
 
-    What draws is a decoder of a "code" of two numbers, one of DECODERS; what reads is "plain" or
-    "coordconv". ValueError for an unknown task or network.
+    Args:
+        network: for regression "plain" or "coordconv"; for the other tasks a name in DECODERS,
+            which decodes the two coordinates.
     """
-    checks.check_one_of("task", task, TASKS)
-    names = ENDS if task == "regression" else tuple(DECODERS)
-    checks.check_one_of(f"network for {task}", network, names)
     if task != "regression":
         return ComposedDecoder(2, CANVAS, DECODERS[network], out_channels=1)
     width = 16
@@ -73,16 +70,16 @@ def new_network(task: str, network: str) -> nn.Module:
 
 @torch.inference_mode()
 def distinct_pixels(config: DecoderConfig) -> int:
-    """Of the 3136 pixels that can be a center, how many a decoder draws differently, at most.
+    """How many of the 3136 centers a decoder can draw differently, at most.
 
-    Whatever the weights, a pixel of the same kind is the same function of the code, so that of
-    each kind one can win a classification. Counted with random weights and codes.
+    Pixels of the same kind are the same function of the code, whatever the weights, so at most one
+    pixel of each kind can win a classification. Counted with random weights and codes.
     """
+    x, y = centers().T
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         drawn = [
             ComposedDecoder(2, CANVAS, config, out_channels=1).double()(torch.rand(8, 2).double())
             for _ in range(3)
         ]
-    x, y = centers().T
     return len(torch.cat(drawn)[:, 0, y, x].T.mul(1e9).round().unique(dim=0))

@@ -1,4 +1,4 @@
-"""DeConv, Spatial Broadcast and the decoders between and around them, by name."""
+"""The DeConv and Spatial Broadcast decoders and variants of both, by name."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -61,7 +61,7 @@ class ComposedDecoder(nn.Sequential):
     """The decoder of a config: [batch, latent_dim] to [batch, out_channels, size, size].
 
     Raises:
-        ValueError: a kernel larger than the image, or a base_size that no doublings lead from.
+        ValueError: the config's sizes do not fit together, or not to the image.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class ComposedDecoder(nn.Sequential):
 def _layers(
     config: DecoderConfig, latent_dim: int, base_size: int, doublings: int, out_channels: int
 ) -> Iterator[nn.Module]:
-    """The layers of a decoder, first to last."""
+    """Yield the layers of a decoder, first to last."""
     hidden, kernel, count = config.channels, config.kernel, doublings or config.depth
     padding = kernel // 2 if config.padded else 0
     # Without padding, the first map is larger by what the convolutions take off.
@@ -135,28 +135,31 @@ def _layers(
 DECONV = DecoderConfig()
 # The paper's kernel is 4.
 SBD = DecoderConfig(start="broadcast", base_size=None, coordinates="first", kernel=3)
-# Small first maps with coordinates, or without (no-xy); transposed convolutions do the rest.
-PLACES = {
+PAIR = ("deconv", "sbd")  # the two decoders that the post compares
+# The decoders by name. Add your own: a DecoderConfig, or a class or function that builds a module
+# from latent_dim and image_size. A name says what differs from DECONV or SBD; xy stands for
+# coordinates. What resizes has a kernel of 3, which keeps the size.
+DECODERS: dict[str, DecoderConfig | Callable[[int, int], nn.Module]] = {
+    "deconv": DECONV,
+    "deconv-xy-first": replace(DECONV, coordinates="first"),
+    "deconv-xy-every": replace(DECONV, coordinates="every"),
+    "deconv-kernel3": replace(DECONV, kernel=3),
+    "deconv-kernel5": replace(DECONV, kernel=5),
+    "deconv-width25": replace(DECONV, channels=25),
+    "resize": replace(DECONV, upsampling="resize", kernel=3),
+    "resize-xy-every": replace(DECONV, upsampling="resize", kernel=3, coordinates="every"),
+    # The first map is linear or broadcast, of this size, and has coordinates if not no-xy.
     **{
         f"{start}{side}-deconv": replace(DECONV, start=start, base_size=side, coordinates="first")
         for start in CHOICES["start"]
         for side in (2, 4, 8, 16)
     },
-    **{
-        f"broadcast{side}-no-xy": replace(DECONV, start="broadcast", base_size=side)
-        for side in (4, 8)
-    },
-}
-# Each differs from one of the two in what its name says; xy stands for coordinates. What resizes
-# has a kernel of 3, and what broadcasts to 8×8 has coordinates, too.
-VARIANTS = {
-    "deconv": DECONV,
-    "deconv-xy-first": replace(DECONV, coordinates="first"),
-    "deconv-xy-every": replace(DECONV, coordinates="every"),
-    "deconv-width25": replace(DECONV, channels=25),
-    "resize": replace(DECONV, upsampling="resize", kernel=3),
-    "resize-xy-every": replace(DECONV, upsampling="resize", kernel=3, coordinates="every"),
-    "broadcast8-deconv": PLACES["broadcast8-deconv"],
+    "broadcast4-no-xy": replace(DECONV, start="broadcast", base_size=4),
+    "broadcast8-no-xy": replace(DECONV, start="broadcast", base_size=8),
+    "broadcast8-resize": replace(
+        DECONV, start="broadcast", base_size=8, upsampling="resize", kernel=3, coordinates="first"
+    ),
+    "linear64-width22": replace(SBD, start="linear", channels=22),
     "sbd": SBD,
     "sbd-no-xy": replace(SBD, coordinates="none"),
     "sbd-xy-every": replace(SBD, coordinates="every"),
@@ -165,23 +168,10 @@ VARIANTS = {
     **{f"sbd-depth{depth}": replace(SBD, depth=depth) for depth in (2, 4, 5)},
     **{f"sbd-width{width}": replace(SBD, channels=width) for width in (16, 22, 128)},
 }
-# What tells the post's two arguments apart, trained to the end.
-APART = {
-    "broadcast8-resize": replace(
-        DECONV, start="broadcast", base_size=8, upsampling="resize", kernel=3, coordinates="first"
-    ),
-    "linear64-width22": replace(SBD, start="linear", channels=22),
-    "deconv-kernel3": replace(DECONV, kernel=3),
-    "deconv-kernel5": replace(DECONV, kernel=5),
-}
-# The decoders by name. Add your own: a DecoderConfig, or a class or function that builds a module
-# from latent_dim and image_size.
-DECODERS: dict[str, DecoderConfig | Callable[[int, int], nn.Module]] = VARIANTS | PLACES | APART
-PAIR = ("deconv", "sbd")  # the two decoders that the post compares
 
 
 def builder(name: str) -> Callable[[int, int], nn.Module]:
-    """The function that builds a decoder, by its name in DECODERS."""
+    """The function of latent_dim and image_size that builds a decoder, by its name in DECODERS."""
     checks.check_one_of("decoder", name, DECODERS)
     decoder = DECODERS[name]
     return (

@@ -1,9 +1,10 @@
-"""Images without end: a world draws new ones for every epoch."""
+"""Streams of images: a world draws new ones for every epoch."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from jaxtyping import Float32
 
 from sbd_utils import checks
 from sbd_utils.data.dsprites import DSprites
@@ -12,10 +13,13 @@ from sbd_utils.data.sprites import World
 
 @dataclass(frozen=True)
 class Stream:
-    """What `train` takes in place of images where none should be seen twice.
+    """Training data of which no image is seen twice.
 
-    count: how many images an epoch has. A run of a seed sees the same images on every machine, but
-    for rounding, wherever it was stopped.
+    A run of a seed sees the same images on every machine, but for rounding, wherever it was
+    stopped.
+
+    Attributes:
+        count: the number of images in an epoch.
     """
 
     world: World | DSprites
@@ -29,15 +33,16 @@ class Stream:
     def __len__(self) -> int:
         return self.count
 
-    def draw(self, seed: int, epoch: int) -> torch.Tensor:
-        """The images of an epoch, from 0 up, [count, 3, image_size, image_size] on the CPU."""
+    def draw(self, seed: int, epoch: int) -> Float32[torch.Tensor, "{self.count} 3 size size"]:
+        """The images of an epoch, from 0 up, on the CPU."""
         return self.world.sample(self.count, generator(seed, epoch))[0]
 
 
 def generator(*key: int) -> torch.Generator:
-    """A generator of its own for every pair of numbers; manual_seed would drop all but 32 bits.
+    """A generator with a seed of its own for every tuple of numbers below 2**32.
 
-    ValueError for a part of 2**32 and above, which would count as two.
+    Raises:
+        ValueError: a larger number, which NumPy would take for two.
     """
     for part in key:
         checks.check_int("a seed of a stream", part, 0, 2**32 - 1)
