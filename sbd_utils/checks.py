@@ -82,7 +82,7 @@ def check_type(name: str, value: object, wanted: type | tuple) -> None:
     """ValueError unless the value is an instance of the class."""
     if not isinstance(value, wanted):
         what = "text" if wanted is str else wanted.__name__
-        raise argument_error(name, f"{'an' if what[0] in 'AEIOU' else 'a'} {what}", value)
+        raise argument_error(name, f"{'an' if what[0] in 'AEIOUaeiou' else 'a'} {what}", value)
 
 
 def mapping(name: str, value: object, keys: Iterable = (), of: type = object) -> None:
