@@ -49,7 +49,7 @@ from sbd_utils.experiments import circles, tables
 from sbd_utils.metrics import intervals
 from sbd_utils.metrics.codes import decode, encode, traverse
 from sbd_utils.metrics.information import kl_per_latent
-from sbd_utils.metrics.pictures import MOVES, find_blobs, measure_moves
+from sbd_utils.metrics.pictures import MIN_MOVE, find_blobs, measure_moves
 from sbd_utils.plots import charts, pictures
 from sbd_utils.plots.style import NAMES, Picture
 from sbd_utils.training.records import load_run
@@ -165,7 +165,7 @@ for name, (mean, log_var) in codes.items():
     numbers[name] = pd.DataFrame(found | {"one blob": moves[name].one_blob, "KL, nats": kl})
     numbers[name].index = pd.RangeIndex(1, len(kl) + 1, name="latent")
 Picture(
-    charts.moves({name: numbers[name] for name in TYPICAL}, MOVES),
+    charts.moves({name: numbers[name] for name in TYPICAL}, MIN_MOVE),
     "moves",
     "Bars for x, y and color over the latents of each decoder. For DeConv all five latents have "
     "bars for x, y and color, and the one for color is the tallest. For Spatial Broadcast two "

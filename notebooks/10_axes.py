@@ -42,18 +42,10 @@ import torch
 
 from sbd_utils.data.circles import make_sprites
 from sbd_utils.experiments import circles, tables
-from sbd_utils.metrics.axes import (
-    balanced_noise,
-    diagonal_posterior_gap,
-    loss_along,
-    optimal_stddevs,
-    precision_along,
-    turned_axes,
-    wanted_precision,
-)
 from sbd_utils.metrics.codes import decode, encode, traverse
 from sbd_utils.metrics.geometry import additive_model_r2
 from sbd_utils.metrics.pictures import measure_moves
+from sbd_utils.metrics.posterior_axes import posterior_precision, principal_axes
 from sbd_utils.plots.geometry import wanted_widths
 from sbd_utils.plots.pictures import image_grid
 from sbd_utils.plots.style import Picture
@@ -123,8 +115,8 @@ early[["mixing", "additive"]].rename(columns=tables.SCORES).round(2).T
 # %%
 some = slice(None, None, 125)
 few = {name: (mu[some], log_var[some]) for name, (mu, log_var) in codes.items()}  # [30, 5] each
-precision = {name: wanted_precision(vaes[name], *few[name]) for name in RUNS}  # [30, 5, 5]
-axes = {name: turned_axes(wanted) for name, wanted in precision.items()}  # [5, 5], a row per axis
+precision = {name: posterior_precision(vaes[name], *few[name]) for name in RUNS}  # [30, 5, 5]
+axes = {name: principal_axes(wanted) for name, wanted in precision.items()}  # [5, 5], in rows
 
 # %%
 mean = precision["mixing"].mean(axis=0)
@@ -191,6 +183,19 @@ Picture(
 # nats, averaged over the codes. We compute this *price* along the latents and along the turned
 # axes, and count again how many axes mix.
 
+
+# %%
+def precision_along(precision: np.ndarray, axes: np.ndarray) -> np.ndarray:
+    """The diagonal [N, L] of P [N, L, L] along orthonormal axes, the rows of [L, L]."""
+    return np.einsum("ai,nij,aj->na", axes, precision, axes)
+
+
+def diagonal_posterior_gap(precision: np.ndarray, axes: np.ndarray) -> np.ndarray:
+    """The price of a posterior that is diagonal along these axes, in nats, [N]."""
+    along = np.log(precision_along(precision, axes)).sum(axis=1)
+    return (along - np.linalg.slogdet(precision)[1]) / 2
+
+
 # %% tags=["nbval-check-output"]
 rows = {}
 for name, (mu, _) in codes.items():
@@ -213,6 +218,32 @@ pd.DataFrame(rows).T.rename_axis(["run", "along"]).round(2)
 # The first column is the reconstruction term along the latents, the next three say how much turning
 # the axes changes the terms and their sum, and the last is the standard error of that sum over the
 # 30 codes.
+
+
+# %%
+def optimal_stddevs(precision: np.ndarray, axes: np.ndarray) -> np.ndarray:
+    """One standard deviation per axis for all codes, [L], the best for a linear decoder."""
+    return precision_along(precision, axes).mean(axis=0) ** -0.5
+
+
+def balanced_noise(count: int, latent_dim: int, seed: int) -> np.ndarray:
+    """2 L draws for each of count codes, [2 L, count, L]: opposite pairs along random axes."""
+    normal = np.random.default_rng(seed).standard_normal((count, latent_dim, latent_dim))
+    draws = latent_dim**0.5 * np.linalg.qr(normal)[0].transpose(1, 0, 2)
+    return np.concatenate([draws, -draws])
+
+
+def loss_along(vae, images, mu, axes, stddevs, noise) -> tuple[np.ndarray, np.ndarray]:
+    """Reconstruction and KL term in nats, [N] each, where q is diagonal along these axes.
+
+    images [N, 3, size, size], their codes mu [N, L], axes: orthonormal rows [L, L], stddevs along
+    them, [L] or [N, L], and noise [draws, N, L].
+    """
+    drawn = decode(vae, mu + (noise * stddevs) @ axes, clamp=False)
+    squared_error = np.square(drawn - images.numpy()).sum(axis=(2, 3, 4), dtype=float)
+    kl = ((mu @ axes.T) ** 2 + stddevs**2 - 1 - 2 * np.log(stddevs)).sum(axis=1) / 2
+    return squared_error.mean(axis=0) / (2 * vae.decoder_variance), kl
+
 
 # %% tags=["nbval-check-output"]
 images, noise = sprites.images[some], balanced_noise(30, 5, seed=0)

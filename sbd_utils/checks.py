@@ -1,8 +1,9 @@
-"""What is checked at the doors, and the one way to refuse it: name, what it must be, what came."""
+"""Checks of what users pass, with one form of message: name, what it must be, what came."""
 
 import math
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from numbers import Integral, Real
 
 import numpy as np
@@ -10,16 +11,16 @@ import pandas as pd
 import torch
 from PIL import Image
 
-SCALES = {"RGB": 255, "RGBA": 255, "uint8": 255, "uint16": 65535}  # the white of each kind of pixel
+SCALES = {"uint8": " / 255", "uint16": " / 65535"}  # to [0, 1]
 
 
 def argument_error(name: str, wanted: str, got: object) -> ValueError:
-    """The error to raise; of what came, it tells the value, or what kind of thing it is."""
+    """The error to raise, with a short description of what came."""
     return ValueError(f"{name} must be {wanted}, got {describe(got)}")
 
 
 def describe(value: object) -> str:
-    """A value in a few words: of an array its shape, of what is long its type."""
+    """Describe a value: arrays by their shape, short ones by their repr, others by their type."""
     if odd := odd_tensor(value):
         return f"a {odd} tensor"
     if hasattr(value, "shape") and hasattr(value, "dtype"):
@@ -29,7 +30,7 @@ def describe(value: object) -> str:
 
 
 def odd_tensor(value: object) -> str:
-    """What keeps a tensor's numbers from being read as an array's; "" if nothing, or no tensor."""
+    """Why NumPy cannot read a tensor, such as "sparse"; "" where it can, or for no tensor."""
     if not isinstance(value, torch.Tensor):
         return ""
     odd = {
@@ -81,7 +82,7 @@ def check_type(name: str, value: object, wanted: type | tuple) -> None:
     """ValueError unless the value is an instance of the class."""
     if not isinstance(value, wanted):
         what = "text" if wanted is str else wanted.__name__
-        raise argument_error(name, f"{'an' if what[0] in 'AEIOU' else 'a'} {what}", value)
+        raise argument_error(name, f"{'an' if what[0] in 'AEIOUaeiou' else 'a'} {what}", value)
 
 
 def mapping(name: str, value: object, keys: Iterable = (), of: type = object) -> None:
@@ -121,6 +122,22 @@ def labels(name: str, value: object, length: int) -> np.ndarray:
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise ValueError(f"{name} must be finite, got a NaN or an infinity")
     return array
+
+
+def check_array(name: str, value: object, ndim: int) -> np.ndarray:
+    """The value as an array [...] of finite float64 numbers; ValueError for anything else."""
+    wanted = f"numbers of {ndim} dimension{'s' * (ndim > 1)}"
+    try:
+        array = np.asarray(_on_cpu(value))
+        if array.dtype.kind not in "biuf":
+            raise TypeError("no numbers")
+    except (TypeError, ValueError) as error:  # also rows of different lengths
+        raise argument_error(name, wanted, value) from error
+    if array.ndim != ndim or array.size == 0:
+        raise argument_error(name, wanted, array)
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} must be finite, got a NaN or an infinity")
+    return array.astype(float)
 
 
 def _on_cpu(value: object) -> object:
@@ -187,27 +204,12 @@ def arrays(**given: tuple[object, str]) -> list[np.ndarray]:
     return found
 
 
-def doubles(**given: tuple[object, str]) -> list[np.ndarray]:
-    """As `arrays`, but in float64: numpy's sums over float32 lose what lies beside an offset."""
-    return [array.astype(float, copy=False) for array in arrays(**given)]
-
-
 def lattices(**given: object) -> list[np.ndarray]:
     """Lattices [n, n, 2] as arrays, all of one n; ValueError unless every (n - 1) / 5 is a line."""
     found = arrays(**{name: (value, "n n 2") for name, value in given.items()})
     if len(found[0]) % 5 != 1 or len(found[0]) == 1:
         raise argument_error(next(iter(given)), "[n, n, 2] with n of 6, 11, 16, ...", found[0])
     return found
-
-
-def orthonormal(name: str, value: object, side: int) -> np.ndarray:
-    """Axes, rows of [side, side], as an array; ValueError unless they are at right angles, unit."""
-    (axes,) = arrays(**{name: (value, f"{side} {side}")})
-    if not np.allclose(axes @ axes.T, np.eye(side), atol=1e-5):
-        raise ValueError(
-            f"{name} must have orthonormal rows, got rows with the products\n{axes @ axes.T}"
-        )
-    return axes
 
 
 def definite(name: str, value: object, shape: str) -> np.ndarray:
@@ -231,140 +233,91 @@ def shaped(name: str, value: object, *sides: int | None) -> None:
 
 
 def pictures(**given: tuple[object, str]) -> list[np.ndarray]:
-    """Pictures as arrays, by `arrays`; the message says which call helps, as that of `images`."""
-    for name, (value, shape) in given.items():
-        if help := _images_help(name, value, shape.split(), as_tensor=False):
-            wanted = f"numbers, [{', '.join(shape.split())}]"
-            raise ValueError(f"{argument_error(name, wanted, value)}; {help}")
+    """As `arrays`."""
     return arrays(**given)
 
 
 def images(name: str, value: object, image_size: int | None = None) -> int:
-    """The size of images [N, 3, image_size, image_size]; ValueError unless float32 in [0, 1].
+    """Check images [N, 3, image_size, image_size], float32 in [0, 1].
 
-    The message says which call makes of what came what is wanted, where one does.
+    Args:
+        name: Of the argument, for the message.
+        value: What came.
+        image_size: Their height and width in pixels; None for any.
+
+    Returns:
+        Their height and width in pixels.
+
+    Raises:
+        ValueError: For anything else; where one call helps, the message says which.
     """
-    side = image_size or "size"
-    wanted = f"a float32 tensor in [0, 1], [N, 3, {side}, {side}]"
-    if help := _images_help(name, value):
-        raise ValueError(f"{argument_error(name, wanted, value)}; {help}")
+    wanted = "a float32 tensor in [0, 1], [N, 3, {0}, {0}]".format(image_size or "size")
+    advice = _image_advice(name, value)
     if (
-        not isinstance(value, torch.Tensor)
+        advice
+        or not isinstance(value, torch.Tensor)
         or odd_tensor(value)
         or value.dtype != torch.float32
         or (value.ndim != 4 or value.shape[1] != 3 or value.shape[2] != value.shape[3])
         or image_size not in (None, value.shape[3])
         or len(value) == 0
     ):
-        raise argument_error(name, wanted, value)
+        raise ValueError(f"{argument_error(name, wanted, value)}{advice and f'; {advice}'}")
     low, high = (float(bound) for bound in value.detach().aminmax())
     if not (low >= 0 and high <= 1):  # also False for NaN
-        help = f"; if it is 8 bits, give {name} / 255" if 1 < high <= 255 and low >= 0 else ""
-        raise ValueError(f"{name} must be {wanted}, got values from {low:g} to {high:g}{help}")
+        advice = f"; if it is 8 bits, give {name} / 255" if 1 < high <= 255 and low >= 0 else ""
+        raise ValueError(f"{name} must be {wanted}, got values from {low:g} to {high:g}{advice}")
     return value.shape[3]
 
 
-def _images_help(
-    name: str,
-    value: object,
-    shape: Sequence[str] = ("N", "3", "height", "width"),
-    as_tensor: bool = True,
-) -> str:
-    """The call that makes images of what came; "" for what needs none, or where none is known.
-
-    shape: what is wanted. as_tensor: whether a float32 tensor is, or an array will do.
-    """
+def _image_advice(name: str, value: object) -> str:
+    """The next call on the way to images [N, 3, size, size], "" if none is needed or known."""
     if isinstance(getattr(value, "images", None), torch.Tensor):
         return f"give its .images: {name}.images"
-    try:
-        start, sides, pixel = _of_files(name, value) or _of_arrays(name, value)
-    except OSError as error:
-        return f"PIL.Image.open says: {error}"
-    if not 2 <= len(sides) <= len(shape) >= 3:
-        return ""
-    call, channels, last = start, ([0] + sides)[-3], sides[-1]
-    if channels not in (1, 3, 4) and last in (1, 3, 4):
-        call, channels = f"{call}.movedim(-1, -3)", last
-    elif len(sides) < len(shape) and channels != 3:
-        call, channels, sides = f"{call}.unsqueeze(-3)", 1, [*sides, 1]
-    if shape[-3] == "3" and channels == 1:
-        call += ".repeat_interleave(3, -3)"
-    call += "[None]" * (len(shape) - len(sides))
-    changed = call != start or as_tensor and start != name
-    if pixel in SCALES:
-        call += f" / {SCALES[pixel]}"
-    split = f"with c, k = ({call}).split([3, 1], -3), RGBA over white is 1 - k * (1 - c)"
-    advice = (  # the first that holds
-        (pixel == "mixed", "its images differ in their range: convert those of each mode alone"),
-        (shape[-3] == "3" and channels not in (1, 3, 4), ""),
-        (pixel == "RGBA", split),
-        (
-            pixel.startswith(("int", "uint")) and pixel not in SCALES,
-            f"the range of {pixel} must be known: give {call} / 255 if it is 8 bits, / 65535 if 16",
-        ),
-        (shape[-3] == "3" and channels == 4, f"{split}, and CMYK is (1 - c) * (1 - k)"),
-        (
-            pixel == "uint8" and channels == 1,
-            f"if it is gray, give {call}; if it has a palette's "
-            'indices, read the file again with PIL.Image.open(path).convert("RGB")',
-        ),
-        (changed or pixel in SCALES, f"give {call}"),
-    )
-    return next((text for holds, text in advice if holds), "")
-
-
-def _of_arrays(name: str, value: object) -> tuple[str, list[int], str]:
-    """Of arrays or tensors, or a list of them: the call that makes one tensor, its shape and dtype.
-
-    The shape is [] for anything else, and has a 0 for the length of a list.
-    """
     many = isinstance(value, (list, tuple)) and len(value) > 0
     first = value[0] if many else value
+    if isinstance(first, (str, os.PathLike, Image.Image)):
+        return _file_advice(name, value if many else [value], many)
     tensor = isinstance(first, torch.Tensor)
-    if (
-        not (tensor or isinstance(first, np.ndarray))
-        or odd_tensor(first)
-        or (np.ma.is_masked(first))
+    if not (tensor or isinstance(first, np.ndarray)) or odd_tensor(first) or np.ma.is_masked(first):
+        return ""
+    dtype = str(first.dtype).removeprefix("torch.") if tensor else first.dtype.name
+    if not dtype.startswith(("bool", "int", "uint", "float", "bfloat")):
+        return ""
+    if many or not tensor or dtype != "float32":
+        call = f"{'torch' if tensor else 'np'}.stack({name})" if many else name
+        call += "[:, None]" if many and first.ndim == 2 else ""  # gray, also if there are three
+        call = f"{call}.float()" if tensor else f"torch.from_numpy({call}.astype('float32'))"
+        return f"give {call}{SCALES.get(dtype, '')}"
+    shape, channels = value.shape, value.shape[-3] if value.ndim > 2 else 0
+    for holds, advice in (
+        (len(shape) == 2, f"give {name}[None, None]"),
+        (len(shape) == 3 and (channels == 3 or shape[-1] in (3, 4)), f"give {name}[None]"),
+        (len(shape) == 3 and channels != 4, f"give {name}[:, None]"),  # 4: RGBA or four gray ones
+        (len(shape) != 4, ""),
+        (channels not in (1, 3, 4) and shape[-1] in (1, 3, 4), f"give {name}.movedim(-1, 1)"),
+        (channels == 1, f"if it is gray, no palette's, give {name}.expand(-1, 3, -1, -1)"),
+        (channels == 4, f"if it is RGBA, give 1 - {name}[:, 3:] * (1 - {name}[:, :3])"),
     ):
-        return "", [], ""
-    pixel = str(first.dtype).removeprefix("torch.") if tensor else first.dtype.name
-    if not pixel.startswith(("bool", "int", "uint", "float", "bfloat")):
-        return "", [], ""
-    call = f"{'torch' if tensor else 'np'}.stack({name})" if many else name
-    if pixel != "float32":
-        call += ".float()" if tensor else ".astype('float32')"
-    return call if tensor else f"torch.from_numpy({call})", [0] * many + list(first.shape), pixel
+        if holds:
+            return advice
+    return ""
 
 
-def _of_files(name: str, value: object) -> tuple[str, list[int], str] | None:
-    """As `_of_arrays`, for paths or PIL's images or a list of either; None for anything else."""
-    many = isinstance(value, (list, tuple)) and len(value) > 0
-    items, item = (value, "image") if many else ([value], name)
-    pixels = set()
-    if all(isinstance(one, Image.Image) for one in items):
-        pixels = {_pixel(one) for one in items}
-    elif all(isinstance(one, (str, os.PathLike)) for one in items):
-        item = f"Image.open({item})"
-        for path in items:
-            with Image.open(path) as image:
-                pixels.add(_pixel(image))
-    else:
-        return None
-    if pixels == {"RGB", "RGBA"}:
-        pixels = {"RGBA"}
-    pixel = pixels.pop() if len(pixels) == 1 else "mixed"
-    convert = f'.convert("{pixel}")' if pixel.startswith("RGB") else ""
-    call = f"np.asarray(ImageOps.exif_transpose({item}){convert}, 'float32')"
-    call = f"np.stack([{call} for image in {name}])" if many else call
-    if not convert:
-        call += "[..., None]"
-    return f"torch.from_numpy({call})", [0] * many + [0, 0, len(pixel) if convert else 1], pixel
-
-
-def _pixel(image: Image.Image) -> str:
-    """What to read an image as: a mode of 8 bits that shows what it shows, or the dtype it has."""
-    if image.mode in ("I", "F"):
-        return {"I": "int32", "F": "float32"}[image.mode]
-    if image.mode.startswith("I;16"):
-        return "uint16"
-    return "RGBA" if image.has_transparency_data else "RGB"
+def _file_advice(name: str, files: Sequence, many: bool) -> str:
+    """The call that reads files or Pillow's images as they are shown, over white."""
+    for file in files:
+        try:
+            with nullcontext(file) if isinstance(file, Image.Image) else Image.open(file) as image:
+                mode = image.mode
+        except (OSError, AttributeError) as error:
+            return f"PIL.Image.open says: {error}"
+        if mode[0] in "IF":  # 16 bits or more
+            return f"the range of pixels of mode {mode} must be known: scale them to [0, 1]"
+    opened = "file" if isinstance(files[0], Image.Image) else "Image.open(file)"
+    shown = "Image.alpha_composite(Image.new('RGBA', i.size, 'white'), i).convert('RGB')"
+    return (
+        f"give torch.from_numpy(np.stack([np.asarray({shown}, 'float32') for i in ["
+        f"ImageOps.exif_transpose({opened}).convert('RGBA') for file in "
+        f"{name if many else f'[{name}]'}]])).movedim(-1, 1) / 255"
+    )

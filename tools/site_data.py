@@ -13,9 +13,9 @@ from PIL import Image
 
 from sbd_utils import claims
 from sbd_utils.data.circles import COLORS, draw_sprite, make_sprites
-from sbd_utils.metrics.axes import turned_axes, wanted_precision
 from sbd_utils.metrics.codes import encode
 from sbd_utils.metrics.geometry import compare, informative_latents, lattice_places, principal_plane
+from sbd_utils.metrics.posterior_axes import posterior_precision, principal_axes
 from sbd_utils.models.decoders import PAIR
 from sbd_utils.plots.style import DECODER_COLORS
 from sbd_utils.reproduce import NOTEBOOKS, claim_rows
@@ -144,7 +144,7 @@ def play() -> dict:
             "shapes": [list(p.shape) for p in parameters],
             "weights": base64.b64encode(weights).decode(),
             "informative": informative_latents(log_var).tolist(),
-            "axes": _rounded(turned_axes(wanted_precision(vae, mu[some], log_var[some])), 5),
+            "axes": _rounded(principal_axes(posterior_precision(vae, mu[some], log_var[some])), 5),
             "lattices": {
                 color: _rounded(encode(vae, drawn)[0].reshape(11, 11, -1))
                 for color, drawn in lattice.items()

@@ -1,4 +1,4 @@
-"""What a model costs: parameters, multiply-adds, and the memory of a training step."""
+"""Cost of a model: parameters, multiply-adds, and the memory of a training step."""
 
 import json
 import os
@@ -7,10 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from jaxtyping import Float
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from sbd_utils import checks
 from sbd_utils.training import loop
 from sbd_utils.training.config import TrainConfig
 
@@ -19,31 +19,28 @@ os.environ.setdefault("KINETO_LOG_LEVEL", "99")
 
 
 def count_parameters(module: torch.nn.Module) -> int:
-    """Numbers in its weights, also where they are frozen."""
-    checks.check_type("module", module, torch.nn.Module)
+    """Number of parameters, also of frozen ones."""
     return sum(weights.numel() for weights in module.parameters())
 
 
 def resident_bytes(module: torch.nn.Module) -> int:
-    """Bytes that live between training steps: float32 weights and Adam's two moments."""
+    """Bytes held between training steps: float32 weights and Adam's two moments."""
     return 3 * 4 * count_parameters(module)
 
 
 def multiply_adds(function: Callable, *inputs: torch.Tensor) -> int:
     """Multiply-adds of one call, of convolutions and matrix products; two operations each."""
-    checks.check_type("function", function, Callable)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         function(*inputs)
     return counter.get_total_flops() // 2
 
 
 def peak_bytes(function: Callable, *inputs: object) -> int:
-    """Bytes that a call on the CPU allocates at most at one time, over what it found.
+    """Most bytes that a call on the CPU holds at one time, beside what was there before.
 
-    From the events of torch's profiler, which sees what torch allocates and not what a library
-    takes for itself. (On CUDA: torch.cuda.max_memory_allocated.)
+    By torch's profiler, which sees what torch allocates and not what a library takes for itself.
+    (On CUDA: torch.cuda.max_memory_allocated.)
     """
-    checks.check_type("function", function, Callable)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         function(*inputs)
     with tempfile.TemporaryDirectory() as folder:
@@ -60,10 +57,8 @@ def peak_bytes(function: Callable, *inputs: object) -> int:
     return peak
 
 
-def step_bytes(config: TrainConfig, images: torch.Tensor) -> int:
-    """Bytes of a training step at its peak on the CPU, weights and Adam's moments included."""
-    checks.check_type("config", config, TrainConfig)
-    checks.images("images", images)
+def step_bytes(config: TrainConfig, images: Float[torch.Tensor, "N 3 size size"]) -> int:
+    """Peak bytes of a training step on the CPU, weights and Adam's moments included."""
     cpu = torch.device("cpu")
     config = loop.resolve(config, cpu)
     vae, optimizer = loop.new_model(config, images.shape[-1], cpu)

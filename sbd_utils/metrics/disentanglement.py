@@ -1,4 +1,4 @@
-"""All scores of disentanglement at once, for the codes of anyone's model, and codes to try them on.
+"""All scores of disentanglement at once, and hand-made codes to try them on.
 
 What each score ignores (=), what lowers it (-), and what it ignores in a perfect code only (~):
 
@@ -26,27 +26,24 @@ others. If they hold a trace of a factor instead, they count as its duplicates f
 modularity, so leave out what is no active unit of a VAE.
 """
 
-import warnings
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
+from numpy.typing import ArrayLike
 
-from sbd_utils import checks
-from sbd_utils.metrics.describe import CorrelatedFactors, describe
-from sbd_utils.metrics.geometry import affine_r2, sum_r2
+from sbd_utils.metrics.factors import parse_factors
+from sbd_utils.metrics.geometry import additive_splines_r2, affine_r2
 from sbd_utils.metrics.information import infomec, mig, modularity
 from sbd_utils.metrics.prediction import dci, factor_vae_score, mcc, sap
 
 
 def report(
-    codes: np.ndarray, factors: Mapping[str, np.ndarray], periods: Mapping[str, float] | None = None
+    codes: ArrayLike, factors: Mapping[str, Any], periods: Mapping[str, float] | None = None
 ) -> pd.Series:
-    """Every score of codes [N, latents], by its name.
-
-    factors: name to N values. Text and whole numbers are labels, floats are quantities, and those
-    that go around are named with their period. Factors that do not vary are left out. Scores that
-    are not defined, of one factor say, are NaN. To score a model of your own:
+    """Every score of codes, by its name. To score a model of your own:
 
     >>> import numpy as np
     >>> from sbd_utils.metrics import disentanglement
@@ -62,37 +59,46 @@ def report(
     affine readout R²    1.0
     InfoM                1.0
 
-    Raises ValueError for fewer than 50 codes, fewer than two latents, labels of fewer than five
-    codes in the mean, or where no factor varies; warns of CorrelatedFactors.
+    Args:
+        codes: [N, latents], of 50 images and two latents at least.
+        factors: N values by name. Text and whole numbers are labels, of five codes each in the
+            mean; floats are quantities. Factors that do not vary are left out.
+        periods: Periods of the quantities that go around, by name.
+
+    Returns:
+        Scores, NaN for those that are not defined, of one factor say.
+
+    Raises:
+        ValueError: For anything else.
+
+    Warns:
+        CorrelatedFactors: Where two factors are dependent.
     """
-    describe(codes, factors, periods)
-    given = codes, factors, periods
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", CorrelatedFactors)  # described once, above
-        return pd.Series(
-            {
-                "MIG": mig(*given),
-                "SAP": sap(*given),
-                "FactorVAE score": factor_vae_score(*given),
-                "modularity": modularity(*given),
-                **{f"DCI {name}": value for name, value in dci(*given).items()},
-                **infomec(*given),
-                "MCC": mcc(*given),
-                "affine readout R²": affine_r2(*given),
-                "R² of a sum of curves": sum_r2(*given),
-            }
-        )
+    parsed = parse_factors(codes, factors, periods)
+    return pd.Series(
+        {
+            "MIG": mig(*parsed),
+            "SAP": sap(*parsed),
+            "FactorVAE score": factor_vae_score(*parsed),
+            "modularity": modularity(*parsed),
+            **{f"DCI {name}": value for name, value in dci(*parsed).items()},
+            **infomec(*parsed),
+            "MCC": mcc(*parsed),
+            "affine readout R²": affine_r2(*parsed),
+            "R² of a sum of curves": additive_splines_r2(*parsed),
+        }
+    )
 
 
 def hand_made(
     count: int = 3000, seed: int = 0
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Codes [count, latents] by name, about which the scores disagree, and their three factors.
+) -> tuple[dict[str, Float[np.ndarray, "count _"]], dict[str, np.ndarray]]:
+    """Make codes, by name, about which the scores disagree, and their three factors.
 
     x and y are uniform in [0, 1], and shape is one of three.
     """
-    rng = np.random.default_rng(checks.check_int("seed", seed, 0))
-    x, y = rng.uniform(size=(2, checks.check_int("count", count)))
+    rng = np.random.default_rng(seed)
+    x, y = rng.uniform(size=(2, count))
     shape = rng.integers(3, size=count)
     plain = np.column_stack([x, y, shape / 2])
     turned = plain @ [[0.5**0.5, 0.5**0.5, 0], [-(0.5**0.5), 0.5**0.5, 0], [0, 0, 1]]

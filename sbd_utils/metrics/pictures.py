@@ -4,37 +4,38 @@ from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
+from jaxtyping import Bool, Float, Int, Real
 from PIL import ImageColor
 from scipy import ndimage
 
-from sbd_utils import checks
 from sbd_utils.data.circles import Sprites
 from sbd_utils.metrics.codes import decode, traverse
 from sbd_utils.models.vae import VAE
 
 VISIBLE = 0.2  # brightness of a pixel that belongs to a blob; Pillow's green is 0.5 at full
-LEAST_AREA = 20  # pixels of a blob that the eye would count; the post's circle has 221
-MANY = "N channels height width"
-MOVES = 0.1  # share of its full range that a sweep must move a factor by to count
+MIN_AREA = 20  # pixels of a blob that the eye would count; the post's circle has 221
+MIN_MOVE = 0.1  # share of its full range that a sweep must move a factor by to count
+
+Pictures = Real[np.ndarray, "N channels height width"]
 
 
 @dataclass(frozen=True)
 class Blobs:
     """What can be seen in N pictures.
 
-    count: blobs of at least LEAST_AREA pixels brighter than VISIBLE, [N].
-    centroid: x and y in pixels, weighted by brightness, [N, 2]; NaN where nothing is visible.
-    color: shares of red, green and blue, [N, 3], which sum to 1; NaN where nothing is visible.
+    Attributes:
+        count: Blobs of at least MIN_AREA pixels brighter than VISIBLE.
+        centroid: x and y in pixels, weighted by brightness; NaN where nothing is visible.
+        color: Shares of red, green and blue, which sum to 1; NaN where nothing is visible.
     """
 
-    count: np.ndarray
-    centroid: np.ndarray
-    color: np.ndarray
+    count: Int[np.ndarray, " N"]
+    centroid: Float[np.ndarray, "N 2"]
+    color: Float[np.ndarray, "N 3"]
 
 
-def find_blobs(images: np.ndarray) -> Blobs:
-    """Count the blobs in images [N, 3, height, width] and locate what is visible of them."""
-    (images,) = checks.pictures(images=(images, "N 3 height width"))
+def find_blobs(images: Real[np.ndarray, "N 3 height width"]) -> Blobs:
+    """Count the blobs in images and locate what is visible of them."""
     images = np.clip(images, 0, 1)
     brightness = images.max(axis=1)
     mask = brightness > VISIBLE
@@ -48,21 +49,18 @@ def find_blobs(images: np.ndarray) -> Blobs:
     count = []
     for picture in mask:
         labels, _ = ndimage.label(picture)
-        count.append((np.bincount(labels.ravel())[1:] >= LEAST_AREA).sum())
+        count.append((np.bincount(labels.ravel())[1:] >= MIN_AREA).sum())
     return Blobs(np.array(count), centroid, color)
 
 
-def fixed_pattern(images: np.ndarray, period: int) -> float:
-    """How much of the images' variance is a pattern that all of them repeat every period pixels.
+def fixed_pattern(images: Pictures, period: int) -> float:
+    """Share of the images' variance in a pattern that all of them repeat every period pixels.
 
-    images: [N, channels, height, width]. The variance of the means over all pixels of one phase
-    (row mod period, column mod period), over the variance of all pixels, each within its channel; 0
-    where no pixel varies. ValueError unless period divides height and width.
+    The variance of the means over all pixels of one phase (row mod period, column mod period), over
+    the variance of all pixels, each within its channel; 0 where no pixel varies. The period divides
+    height and width.
     """
-    (images,) = checks.pictures(images=(images, MANY))
     _, channels, height, width = images.shape
-    if height % checks.check_int("period", period, 2) or width % period:
-        raise checks.argument_error("period", f"a divisor of {height} and {width}", period)
     mean = images.mean(axis=0, dtype=float)  # [channels, height, width]
     phases = mean.reshape(channels, height // period, period, width // period, period)
     # Not images.var, whose copy in double precision would be twice as large as the images.
@@ -71,32 +69,30 @@ def fixed_pattern(images: np.ndarray, period: int) -> float:
     return float(phases.mean(axis=(1, 3)).var(axis=(1, 2)).mean() / variance) if variance else 0.0
 
 
-def gray_levels(images: np.ndarray, period: int) -> float:
-    """The standard deviation of the fixed pattern, on a screen's scale from 0 to 255.
+def gray_levels(images: Pictures, period: int) -> float:
+    """Standard deviation of the fixed pattern in gray levels, where black is 0 and white 255.
 
-    images [N, channels, height, width] with black 0 and white 1, as in fixed_pattern. The least
-    that a screen shows is a board of two neighboring levels, which has 0.5.
+    The images have black 0 and white 1. The least that a screen shows is a board of two neighboring
+    levels, which has 0.5.
     """
-    (images,) = checks.pictures(images=(images, MANY))
     share = fixed_pattern(images, period)
     return float(255 * (share * np.var(images, axis=(0, 2, 3), dtype=float).mean()) ** 0.5)
 
 
 def local_pattern(
-    pictures: np.ndarray, truth: np.ndarray, side: int = 8, period: int = 2
-) -> dict[str, np.ndarray]:
-    """How strong a pattern is inside single pictures, where a mean over pictures may cancel it.
+    pictures: Pictures, truth: Pictures, side: int = 8, period: int = 2
+) -> dict[str, Float[np.ndarray, " _"]]:
+    """Gray levels of a pattern inside single pictures, where a mean over pictures may cancel it.
 
-    pictures and truth: [N, channels, height, width], 0 to 1. Both are cut into windows of side ×
-    side pixels, and each window in which the truth is one flat color gets the gray levels of its
-    own pattern, as in gray_levels. Returns those of the "background", where the truth is 0, and
-    those "inside" a sprite. ValueError unless period divides side, and side the pictures.
+    Args:
+        pictures: From 0 to 1, like truth.
+        side: Of the windows that both are cut into; it divides the pictures.
+        period: Of the pattern; it divides side.
+
+    Returns:
+        Gray levels, as in `gray_levels`, of each window in which the truth is one flat color: those
+        of the "background", where the truth is 0, and those "inside" a sprite.
     """
-    pictures, truth = checks.pictures(pictures=(pictures, MANY), truth=(truth, MANY))
-    if any(length % checks.check_int("side", side) for length in pictures.shape[2:]):
-        raise checks.argument_error("side", f"a divisor of {pictures.shape[2:]}", side)
-    if side % checks.check_int("period", period, 2):
-        raise checks.argument_error("period", f"a divisor of {side}", period)
     known, drawn = _windows(truth, side), _windows(pictures, side)
     flat = (np.ptp(known, axis=(2, 3)) == 0).all(axis=1)
     dark = known.max(axis=(1, 2, 3)) == 0
@@ -105,107 +101,90 @@ def local_pattern(
     return {"background": levels[flat & dark], "inside": levels[flat & ~dark]}
 
 
-def _windows(images: np.ndarray, side: int) -> np.ndarray:
-    """[N, channels, height, width] to [windows, channels, side, side]."""
+def _windows(images: Pictures, side: int) -> Real[np.ndarray, "windows channels {side} {side}"]:
     count, channels, height, width = images.shape
     parts = images.reshape(count, channels, height // side, side, width // side, side)
     return parts.transpose(0, 2, 4, 1, 3, 5).reshape(-1, channels, side, side)
 
 
-def strength(images: np.ndarray) -> np.ndarray:
-    """How far each pixel strays from the images' mean color, [height, width].
+def strength(images: Pictures) -> Float[np.ndarray, "height width"]:
+    """How far each pixel strays from the images' mean color, relative to all pixels.
 
-    images: [N, channels, height, width]. The root mean square over images and channels, about the
-    channel's mean over all pixels, relative to that of all pixels.
+    The root mean square over images and channels, about the channel's mean over all pixels.
     """
-    (images,) = checks.pictures(images=(images, MANY))
     square = np.square(images - images.mean(axis=(0, 2, 3), keepdims=True)).mean(axis=(0, 1))
-    if not square.any():
-        raise checks.argument_error("images", "of more than one flat color", images)
     return np.sqrt(square / square.mean())
 
 
-def spectrum(images: np.ndarray) -> np.ndarray:
-    """The power of the images' mean at each frequency, [height, width], cycles down and across.
+def spectrum(images: Pictures) -> Float[np.ndarray, "height width"]:
+    """Power of the images' mean at each frequency, down and across, the mean over the channels.
 
-    images: [N, channels, height, width]. The mean over the channels. The powers sum to the mean
-    image's variance; the constant part, which is no variance, has none.
+    The powers sum to the mean image's variance; the constant part, which is no variance, has none.
     """
-    (images,) = checks.pictures(images=(images, MANY))
     mean = images.mean(axis=0, dtype=float)
     power = np.square(np.abs(np.fft.fft2(mean, norm="forward"))).mean(axis=0)
     power[0, 0] = 0
     return power
 
 
-def quadrant(power: np.ndarray) -> np.ndarray:
-    """The frequencies of a spectrum [side, side] that differ, [side // 2 + 1, side // 2 + 1].
+def quadrant(power: Float[np.ndarray, "side side"]) -> Float[np.ndarray, "half half"]:
+    """The frequencies of a spectrum that differ, up to half its side.
 
     Waves that run down to the right and those that run up to the right are averaged.
     """
-    (power,) = checks.arrays(power=(power, "?side side"))
     half = len(power) // 2 + 1
     return ((power + np.roll(power[::-1], 1, axis=0)) / 2)[:half, :half]
 
 
-def peak_height(power: np.ndarray, period: int) -> float:
+def peak_height(power: Float[np.ndarray, "side side"], period: int) -> float:
     """How far a spectrum's peaks of a period, and of no shorter one, stand out of it.
 
-    power: [side, side], side 5 or more and a multiple of the period, which is even. Each peak over
-    the median of the 24 frequencies around it; of these ratios the median, since there are several
-    peaks. ValueError where such a median is 0.
+    Each peak over the median of the 24 frequencies around it; of these ratios the median.
+
+    Args:
+        power: As from `spectrum`; its side is a multiple of the period, 5 at least.
+        period: In pixels, even.
     """
-    (power,) = checks.arrays(power=(power, "side side"))
-    if checks.check_int("period", period, 2) % 2 or len(power) % period or len(power) < 5:
-        raise checks.argument_error(
-            "period", f"even and a divisor of {len(power)}, 5 at least", period
-        )
+    if period % 2 or len(power) % period or len(power) < 5:
+        raise ValueError(f"period must be even and a divisor of {len(power)}, got {period}")
     step, ratios = len(power) // period, []
     for row, column in product(range(0, len(power), step), repeat=2):
         if row % (2 * step) or column % (2 * step):
             near = np.roll(power, (2 - row, 2 - column), axis=(0, 1))[:5, :5].ravel()
-            around = np.median(np.delete(near, 12))
-            if not around > 0:
-                raise ValueError(f"power must be above 0 around its peaks, got {around:g}")
-            ratios.append(near[12] / around)
+            ratios.append(near[12] / np.median(np.delete(near, 12)))
     return float(np.median(ratios))
 
 
-def explained(sprites: Sprites, pictures: np.ndarray) -> float:
-    """The share of the images' variance that is in the pictures [N, 3, size, size] of them."""
-    truth, pictures = _pairs(sprites, pictures)
-    if not np.ptp(truth, axis=0).any():
-        raise ValueError("sprites must be of different images, got one, or the same")
-    return 1 - np.square(pictures - truth).mean() / np.square(truth - truth.mean(axis=0)).mean()
+def explained(sprites: Sprites, pictures: Float[np.ndarray, "N 3 size size"]) -> float:
+    """Share of the images' variance that is in the pictures of them."""
+    truth = sprites.images.numpy()
+    missed = np.square(pictures - truth).mean()
+    return float(1 - missed / np.square(truth - truth.mean(axis=0)).mean())
 
 
-def right_blobs(sprites: Sprites, pictures: np.ndarray) -> np.ndarray:
-    """Which pictures show one blob, within a pixel of its place and of the right color, [N].
+def right_blobs(
+    sprites: Sprites, pictures: Float[np.ndarray, "N 3 size size"]
+) -> Bool[np.ndarray, " N"]:
+    """Which pictures show one blob, within a pixel of its place and of the right color.
 
     The color is right if the largest of red, green and blue is the same, which tells apart the
     colors of `make_sprites` and not all that there are.
-    ValueError where a sprite itself is no blob: too small or too dark.
+
+    Raises:
+        ValueError: Where a sprite itself is no blob: too small or too dark.
     """
-    truth, pictures = _pairs(sprites, pictures)
-    truth, seen = _seen(truth), find_blobs(pictures)
+    truth, seen = _seen(sprites.images.numpy()), find_blobs(pictures)
     with np.errstate(invalid="ignore"):
         close = np.linalg.norm(truth.centroid - seen.centroid, axis=1) <= 1
     return (seen.count == 1) & close & (truth.color.argmax(axis=1) == seen.color.argmax(axis=1))
 
 
-def _pairs(sprites: Sprites, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The images and their pictures, of the same shape."""
-    checks.check_type("sprites", sprites, Sprites)
-    shape = " ".join(map(str, sprites.images.shape))
-    return sprites.images.numpy(), checks.pictures(pictures=(pictures, shape))[0]
-
-
-def _seen(images: np.ndarray) -> Blobs:
-    """The blobs of images of sprites, each of which is to be one."""
+def _seen(images: Pictures) -> Blobs:
+    """The blobs of images of sprites; ValueError unless each is one."""
     blobs = find_blobs(images)
     if (blobs.count != 1).any():
         raise ValueError(
-            f"sprites must each be a blob of {LEAST_AREA} pixels at least, brighter "
+            f"sprites must each be a blob of {MIN_AREA} pixels at least, brighter "
             f"than {VISIBLE}, got {(blobs.count != 1).sum()} that are not"
         )
     return blobs
@@ -215,47 +194,52 @@ def _seen(images: np.ndarray) -> Blobs:
 class Moves:
     """What a sweep of each latent does to the picture, in the median over many codes.
 
-    x, y: how far the blob's centroid goes, as a share of the way that is free, [latent_dim].
-    color: how far its color goes, as a share of the way between the two that differ most, such as
-        red and green, [latent_dim].
-    one_blob: share of the sweep's pictures that hold exactly one blob, [latent_dim] (a mean).
+    Attributes:
+        x: How far the blob's centroid goes, as a share of the way that is free; y likewise.
+        color: How far its color goes, as a share of the way between the two that differ most, such
+            as red and green.
+        one_blob: Share of the sweep's pictures that hold exactly one blob (a mean).
     """
 
-    x: np.ndarray
-    y: np.ndarray
-    color: np.ndarray
-    one_blob: np.ndarray
+    x: Float[np.ndarray, " L"]
+    y: Float[np.ndarray, " L"]
+    color: Float[np.ndarray, " L"]
+    one_blob: Float[np.ndarray, " L"]
 
     @property
-    def factors(self) -> np.ndarray:
-        """Which of x, y and color each latent moves, [latent_dim, 3] of bool."""
-        return np.stack([self.x, self.y, self.color], axis=1) > MOVES
+    def factors(self) -> Bool[np.ndarray, "L 3"]:
+        """Which of x, y and color each latent moves."""
+        return np.stack([self.x, self.y, self.color], axis=1) > MIN_MOVE
 
     @property
     def mixing(self) -> float:
-        """Of the latents that move anything, the share that moves position and color both."""
+        """Share of latents that move both position and color among those that move anything."""
         x, y, color = self.factors.T
         return float(((x | y) & color).sum() / max(1, (x | y | color).sum()))
 
 
 def measure_moves(
-    vae: VAE, mu: np.ndarray, sprites: Sprites, every: int = 101, axes: np.ndarray | None = None
+    vae: VAE,
+    mu: Float[np.ndarray, "N L"],
+    sprites: Sprites,
+    every: int = 101,
+    axes: Float[np.ndarray, "L L"] | None = None,
 ) -> Moves:
-    """Sweep the latents of every 101st code of mu [N, L]: places and colors of all kinds.
+    """Sweep the latents of some codes and measure how the blob moves.
 
-    sprites: what the VAE was trained on; of one size and shape, in different places. axes: what to
-    sweep along instead of the latents, as in traverse.
+    Args:
+        mu: Codes.
+        sprites: What the VAE was trained on; of one size and shape, in different places.
+        every: Which codes to take: by default every 101st, which has places and colors of all
+            kinds.
+        axes: What to sweep along instead of the latents, as in `traverse`.
     """
-    checks.check_type("sprites", sprites, Sprites)
-    (mu,) = checks.arrays(mu=(mu, "N L"))
-    codes = traverse(mu[:: checks.check_int("every", every)], axes=axes)
+    codes = traverse(mu[::every], axes=axes)
     bases, latents, values, _ = codes.shape  # [bases, latent, value, latent]
     free, hues = _ways(sprites)
     drawn = decode(vae, codes)
     if drawn.shape[-1] != sprites.images.shape[-1]:
-        raise checks.argument_error(
-            "sprites", f"of {drawn.shape[-1]} pixels per side", sprites.images
-        )
+        raise ValueError(f"sprites must be of {drawn.shape[-1]} pixels a side, as the VAE's are")
     blobs = find_blobs(drawn.reshape(-1, *drawn.shape[-3:]))
     centroid = blobs.centroid.reshape(bases, latents, values, 2)
     color = blobs.color.reshape(bases, latents, values, 3)
@@ -271,10 +255,10 @@ def measure_moves(
     )
 
 
-def _ways(sprites: Sprites) -> tuple[np.ndarray, float]:
-    """How far the sprites' centers go in x and y, in pixels, and their colors as shares.
+def _ways(sprites: Sprites) -> tuple[Float[np.ndarray, "2"], float]:
+    """How far the sprites' centers go in x and y, in pixels, and their colors, in shares.
 
-    Where all have one color, the way between two pure ones takes its place.
+    Where all have one color, it is the way between two pure ones.
     """
     names, first = np.unique(sprites.factors["color"], return_index=True)
     _seen(sprites.images[first].numpy())
@@ -287,6 +271,6 @@ def _ways(sprites: Sprites) -> tuple[np.ndarray, float]:
     return free * np.ptp(ends, axis=1), apart or np.sqrt(2)
 
 
-def _median_of_seen(values: np.ndarray) -> np.ndarray:
+def _median_of_seen(values: Float[np.ndarray, " codes *any"]) -> Float[np.ndarray, "*any"]:
     """The median over the codes that show anything; 0 where none does."""
     return np.nanmedian(np.where(np.isnan(values).all(axis=0), 0, values), axis=0)

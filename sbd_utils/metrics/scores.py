@@ -1,8 +1,7 @@
-"""Every number of one trained run that a claim or a figure needs."""
+"""All scores of a trained run of the circles."""
 
 import numpy as np
 
-from sbd_utils import checks
 from sbd_utils.data.circles import COLORS, Sprites
 from sbd_utils.metrics.codes import decode, encode
 from sbd_utils.metrics.geometry import (
@@ -24,20 +23,21 @@ from sbd_utils.training.records import Run
 
 
 def score(run: Run, sprites: Sprites) -> dict[str, float]:
-    """Every number of one run that a claim or a figure of the seeds needs.
+    """Compute all scores of a run, by name.
 
-    sprites: what the run was trained on; of one shape and size, in red, green and blue, at places
-    that reach from 0.2 to 0.8. ValueError for others, or for a run of no epoch.
+    Args:
+        run: Trained for an epoch at least.
+        sprites: What it was trained on; of one shape and size, in red, green and blue, at places
+            that reach from 0.2 to 0.8.
+
+    Raises:
+        ValueError: For anything else.
     """
-    checks.check_type("run", run, Run)
-    checks.check_type("sprites", sprites, Sprites)
     if not len(run.history):
         raise ValueError("run must be trained for an epoch at least, got none")
     vae, images, factors = run.vae, sprites.images, sprites.factors
     if set(factors["color"]) != set(COLORS):
-        raise checks.argument_error(
-            "sprites", f"in {', '.join(COLORS)}", sorted(set(factors["color"]))
-        )
+        raise ValueError(f"sprites must be in {', '.join(COLORS)}, got {set(factors['color'])}")
     mu, log_var = encode(vae, images)
     order = informative_latents(log_var)
     places = np.column_stack([factors["x"], factors["y"]])
