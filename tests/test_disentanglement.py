@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from sbd_utils.metrics import disentanglement, prediction
-from sbd_utils.metrics.factors import CorrelatedFactors
 from sbd_utils.metrics.disentanglement import hand_made, report
+from sbd_utils.metrics.factors import CorrelatedFactors
 
 COUNT = 1000
 CODES, FACTORS = hand_made(COUNT)
