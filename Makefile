@@ -22,7 +22,7 @@ help: ## list the targets
 	@$(BUILD_VENV) $(filter-out ready,$*)
 
 reproduce: .venv/ready ## train both VAEs anew and place them among the seeds (SBD_PRESET=quick for minutes)
-	SBD_PRESET=$(or $(SBD_PRESET),blog) $(BIN)/python -m sbd_utils.reproduce
+	SBD_PRESET=$(or $(SBD_PRESET),blog) $(BIN)/python -m tools.notebooks
 
 test: .venv/test ## unit tests, then every notebook re-run on the published runs and compared
 	$(PYTEST) -m "not slow"
@@ -41,11 +41,11 @@ lint: .venv/test ## check style, format and types
 	$(BIN)/mypy
 
 notebooks: .venv/ready ## re-execute every notebook on the published runs; results/ and README follow
-	SBD_PRESET=published $(BIN)/python -m sbd_utils.reproduce
+	SBD_PRESET=published $(BIN)/python -m tools.notebooks
 
 # One of them, always executed: a changed source keeps its stale outputs.
 notebooks/%.ipynb: notebooks/%.py .venv/ready FORCE
-	SBD_PRESET=published $(BIN)/python -m sbd_utils.reproduce $<
+	SBD_PRESET=published $(BIN)/python -m tools.notebooks $<
 
 study: .venv/$(if $(CLUSTER),cluster,ready) ## train what a study lacks, write results/NAME.csv (NAME=seeds, ...; CLUSTER=tcp://... on Dask)
 	$(BIN)/python -m sbd_utils.experiments.run "$(NAME)"

@@ -12,7 +12,7 @@ jaxtyping.install_import_hook("sbd_utils", BEARTYPE)
 
 import nbval.kernel  # noqa: E402
 
-from sbd_utils import kernel  # noqa: E402
+from tools import kernel  # noqa: E402
 
 nbval.kernel.NbvalKernelspecManager = kernel.OwnKernel
 kernel.reset_matplotlib("agg")

@@ -95,10 +95,9 @@ def test_thresholds_are_said_in_words(changes, said):
     assert replace(TOY, **changes).threshold == said
 
 
-@pytest.mark.parametrize("id", ["no-such-id", ["toy"]])
-def test_an_unknown_claim_is_told_which_there_are(id):
+def test_an_unknown_claim_is_told_which_there_are():
     with pytest.raises(ValueError, match="^id must be one of images, "):
-        check(id, exactly(1))
+        check("no-such-id", exactly(1))
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,10 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
-from sbd_utils import doctor, reproduce
+from sbd_utils import doctor
 from sbd_utils.settings import ROOT
 from sbd_utils.training import machine
+from tools import notebooks
 
 pytest.importorskip("fcntl", reason="make does not work on Windows")
 pytestmark = pytest.mark.slow
@@ -270,12 +271,14 @@ def test_every_installed_package_is_as_pinned():
 
 def test_a_terminal_that_cannot_show_the_table_gets_what_it_can(tmp_path, monkeypatch):
     for name in ("RESULTS", "NOTEBOOKS"):
-        monkeypatch.setattr(reproduce, name, tmp_path)
+        monkeypatch.setattr(notebooks, name, tmp_path)
     monkeypatch.setenv("SBD_PRESET", "quick")
-    monkeypatch.setattr(reproduce, "compare_with_seeds", lambda preset: [{"score": "R² ≥ 1"}])
+    monkeypatch.setattr(
+        notebooks.circles, "compare_with_seeds", lambda preset: [{"score": "R² ≥ 1"}]
+    )
     terminal = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(terminal, encoding="latin-1"))
-    assert reproduce.main() == 0
+    assert notebooks.main() == 0
     sys.stdout.flush()
     assert "R² ? 1" in terminal.getvalue().decode("latin-1")
     assert "R² ≥ 1" in (tmp_path / "quick" / "claims.md").read_text(encoding="utf-8")

@@ -12,10 +12,12 @@ import pandas as pd
 import pytest
 from nbformat import read, v4, write
 
-from sbd_utils import claims, reproduce
+from sbd_utils import claims
 from sbd_utils.data.circles import COLORS
+from sbd_utils.experiments import circles
 from sbd_utils.experiments.tables import SCORES
 from sbd_utils.plots.style import Movie
+from tools import notebooks, report
 
 PNG = b"stands for a picture"
 CLAIM = """from sbd_utils import claims
@@ -91,7 +93,7 @@ def test_nbval_passes_what_was_recorded_and_fails_what_differs(tmp_path):
     command = [sys.executable, "-m", "pytest", "-p", "conftest", "--nbval-lax"]
     command += ["-p", "no:cacheprovider", "-rA", "test_settings.py"]
     command += [f"{name}.ipynb" for name in notebooks]
-    environ = unlike_ours(tmp_path / "reader", tmp_path) | {"PYTHONPATH": str(reproduce.ROOT)}
+    environ = unlike_ours(tmp_path / "reader", tmp_path) | {"PYTHONPATH": str(notebooks.ROOT)}
     done = subprocess.run(
         command,
         cwd=tmp_path,
@@ -127,23 +129,25 @@ def test_figures_and_claim_rows_are_found_among_other_outputs():
         v4.new_output("execute_result", {"text/plain": "1", claims.MIME: rows}, execution_count=1),
     ]
     notebook = v4.new_notebook(cells=[v4.new_markdown_cell(), v4.new_code_cell(outputs=outputs)])
-    assert reproduce.figures(notebook) == {"dot.png": PNG, "film.webp": b"moves"}
-    assert reproduce.claim_rows(notebook) == rows
+    assert notebooks.figures(notebook) == {"dot.png": PNG, "film.webp": b"moves"}
+    assert notebooks.claim_rows(notebook) == rows
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    for name in ("NOTEBOOKS", "RESULTS", "RUNS"):
-        monkeypatch.setattr(reproduce, name, tmp_path / name.lower())
+    for name in ("NOTEBOOKS", "RESULTS"):
+        monkeypatch.setattr(notebooks, name, tmp_path / name.lower())
     (tmp_path / "notebooks").mkdir()
-    monkeypatch.setattr(reproduce, "README", tmp_path / "README.md")
+    monkeypatch.setattr(notebooks, "README", tmp_path / "README.md")
     monkeypatch.setattr(
-        reproduce, "compare_with_seeds", lambda preset: [{"score": preset, "place": "within"}]
+        notebooks.circles,
+        "compare_with_seeds",
+        lambda preset: [{"score": preset, "place": "within"}],
     )
-    readme = f"a\n{reproduce.MARKS[0]}old\n{reproduce.MARKS[1]}\nz\n"
+    readme = f"a\n{report.MARKS[0]}old\n{report.MARKS[1]}\nz\n"
     (tmp_path / "README.md").write_text(readme, encoding="utf-8")
     monkeypatch.setenv("SBD_PRESET", "quick")
-    monkeypatch.setenv("PYTHONPATH", str(reproduce.ROOT))  # for the kernel
+    monkeypatch.setenv("PYTHONPATH", str(notebooks.ROOT))  # for the kernel
     return tmp_path
 
 
@@ -152,7 +156,7 @@ def test_the_published_notebooks_are_executed_in_place_and_the_readme_follows(fo
     (folder / "notebooks" / "01_good.py").write_text(GOOD, encoding="utf-8")
     seen = []
     for _ in range(2):
-        assert reproduce.main() == 0
+        assert notebooks.main() == 0
         notebook = read(folder / "notebooks" / "01_good.ipynb", as_version=4)
         assert [cell.execution_count for cell in notebook.cells] == [1, 2]
         seen.append([cell.id for cell in notebook.cells])
@@ -162,10 +166,7 @@ def test_the_published_notebooks_are_executed_in_place_and_the_readme_follows(fo
     text = (folder / "README.md").read_text(encoding="utf-8")
     assert (
         text
-        == (
-            f"a\n{reproduce.MARKS[0]}{reproduce.readme_table(facts['claims'])}\n"
-            f"{reproduce.MARKS[1]}\nz\n"
-        )
+        == (f"a\n{report.MARKS[0]}{report.readme_table(facts['claims'])}\n{report.MARKS[1]}\nz\n")
         and "| claim" in text
     )
 
@@ -174,7 +175,7 @@ def test_one_notebook_is_executed_with_its_figures_and_no_claims(folder, monkeyp
     monkeypatch.setenv("SBD_PRESET", "published")
     for name in ("01_good", "02_good"):
         (folder / "notebooks" / f"{name}.py").write_text(GOOD, encoding="utf-8")
-    assert reproduce.main(str(folder / "notebooks" / "02_good.py")) == 0
+    assert notebooks.main(str(folder / "notebooks" / "02_good.py")) == 0
     assert [path.name for path in (folder / "notebooks").glob("*.ipynb")] == ["02_good.ipynb"]
     assert (folder / "results" / "figures" / "dot.png").read_bytes() == PNG
     assert not list(folder.rglob("claims.*"))
@@ -186,7 +187,7 @@ def test_no_setting_of_the_reader_changes_an_output(folder, monkeypatch):
         monkeypatch.setenv(name, value)
     source = folder / "notebooks" / "01_settings.py"
     source.write_text(f"# %%\n{SETTINGS}\n", encoding="utf-8")
-    assert reproduce.main(str(source)) == 0
+    assert notebooks.main(str(source)) == 0
     [cell] = read(source.with_suffix(".ipynb"), as_version=4).cells
     assert [output.get("text") for output in cell.outputs] == [PLAIN]
 
@@ -198,14 +199,14 @@ def test_a_conflict_in_a_notebook_leaves_the_ids_of_the_committed_one(tmp_path):
     write(v4.new_notebook(cells=[v4.new_code_cell("1", id="kept")]), path)
     torn = path.read_text(encoding="utf-8").replace('"1"', '<<<<<<< HEAD\n"1"')
     for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "a"]):
-        assert reproduce.previous(path).cells[0].id == "kept"
+        assert notebooks.previous(path).cells[0].id == "kept"
         subprocess.check_call(git + words)
     write(v4.new_notebook(cells=[v4.new_code_cell("1", id="newer")]), path)
-    assert reproduce.previous(path).cells[0].id == "newer", "what is on disk comes first"
+    assert notebooks.previous(path).cells[0].id == "newer", "what is on disk comes first"
     path.write_text(torn, encoding="utf-8")
-    assert reproduce.previous(path).cells[0].id == "kept"
+    assert notebooks.previous(path).cells[0].id == "kept"
     path.with_name("b.ipynb").write_text(torn, encoding="utf-8")
-    assert reproduce.previous(path.with_name("b.ipynb")) is None, "never committed"
+    assert notebooks.previous(path.with_name("b.ipynb")) is None, "never committed"
 
 
 @pytest.mark.parametrize(
@@ -227,7 +228,7 @@ def test_a_notebook_that_is_stopped_or_dies_is_told_in_a_line(
     (folder / "notebooks" / "01_ends.py").write_text(source, encoding="utf-8")
     old = folder / "notebooks" / "01_ends.ipynb"
     old.write_text("{", encoding="utf-8")  # torn
-    assert reproduce.main() == status
+    assert notebooks.main() == status
     assert says in capsys.readouterr().err and old.read_bytes() == b"{"
 
 
@@ -238,26 +239,26 @@ def test_reproduce_writes_claims_figures_and_where_its_runs_lie(
     monkeypatch.setenv("SBD_PRESET", preset)
     (folder / "notebooks" / "01_good.py").write_text(GOOD, encoding="utf-8")
     (folder / "notebooks" / "helper.py").write_text("1 / 0", encoding="utf-8")  # no number
-    assert reproduce.main() == 0
+    assert notebooks.main() == 0
     target = folder / "results" / preset
     assert (target / "figures" / "dot.png").read_bytes() == PNG
     facts = json.loads((target / "claims.json").read_bytes())
     [row] = facts["claims"]
     assert (row["claim"], row["verdict"], facts["preset"]) == ("images", "reproduced", preset)
     text = (target / "claims.md").read_text(encoding="utf-8")
-    assert text == reproduce.to_text(facts) and text in capsys.readouterr().out
+    assert text == report.claims_page(facts) and text in capsys.readouterr().out
     assert f"\n| {preset:7} | within  |" in text
     assert [path.name for path in (folder / "notebooks").glob("*.ipynb")] == []
     assert "old" in (folder / "README.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("text", ["a\n", *(f"a\n{mark}b\n" for mark in reproduce.MARKS)])
+@pytest.mark.parametrize("text", ["a\n", *(f"a\n{mark}b\n" for mark in report.MARKS)])
 def test_a_readme_without_both_marks_is_left_as_it_is(tmp_path, text):
     path = tmp_path / "README.md"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(ValueError) as told:
-        reproduce.update_readme(path, [])
-    assert all(mark.strip() in str(told.value) for mark in reproduce.MARKS)
+        report.update_readme(path, [])
+    assert all(mark.strip() in str(told.value) for mark in report.MARKS)
     assert path.read_text(encoding="utf-8") == text
 
 
@@ -267,16 +268,16 @@ def test_a_new_run_is_compared_with_the_seeds(monkeypatch):
     # The table's five digits of the readout are those of its highest.
     new = dict.fromkeys(SCORES, 2.0) | {"kl": 0.9, "mixing": 3.1, "readout": 3.00004}
     new |= {f"{name}_{color}": 2.0 for name in ("r2", "folded") for color in COLORS}
-    monkeypatch.setattr(reproduce.tables, "read", lambda study, preset: seeds)
-    monkeypatch.setattr(reproduce.circles, "pair", lambda: {"sbd": "run"})
-    monkeypatch.setattr(reproduce, "score", lambda run, sprites: new)
-    rows = {row["score"]: row["place"] for row in reproduce.compare_with_seeds("quick")}
+    monkeypatch.setattr(circles.tables, "read", lambda study, preset: seeds)
+    monkeypatch.setattr(circles, "pair", lambda: {"sbd": "run"})
+    monkeypatch.setattr(circles, "score", lambda run, sprites: new)
+    rows = {row["score"]: row["place"] for row in circles.compare_with_seeds("quick")}
     beyond = {SCORES["kl"]: "below", SCORES["mixing"]: "above"}
     assert rows == dict.fromkeys(SCORES.values(), "within") | beyond
-    counts = {row["score"]: row["seeds"] for row in reproduce.compare_with_seeds("quick")}
+    counts = {row["score"]: row["seeds"] for row in circles.compare_with_seeds("quick")}
     assert counts == dict.fromkeys(SCORES.values(), 3) | {SCORES["readout"]: 2}
     seeds = seeds.drop(columns="kl").assign(mixing=float("nan"))  # not measured in these runs
-    rows = {row["score"]: row["place"] for row in reproduce.compare_with_seeds("quick")}
+    rows = {row["score"]: row["place"] for row in circles.compare_with_seeds("quick")}
     assert set(rows) == set(SCORES.values()) - set(beyond)
 
 
@@ -284,13 +285,13 @@ def test_reproduce_fails_with_the_cells_error(folder, capsys):
     source = "# %%\nvalue = {}['such key']\n\n# %%\nprint('after it')\n"
     path = folder / "notebooks" / "01_bad.py"
     path.write_text(source.replace("{}", "{'such key': 1}"), encoding="utf-8")
-    assert reproduce.main() == 0
+    assert notebooks.main() == 0
     path.write_text(source, encoding="utf-8")
     for old in folder.rglob("claims.*"):
         old.unlink()
     (notebook,) = folder.rglob("01_bad.ipynb")
     before = notebook.read_bytes()
-    assert reproduce.main() == 1
+    assert notebooks.main() == 1
     told = capsys.readouterr().err.splitlines()[-1]
     assert told == "01_bad.py failed at In[1], line 1: KeyError: 'such key'"
     assert not list(folder.rglob("claims.*")) and notebook.read_bytes() == before

@@ -22,9 +22,10 @@ from packaging.specifiers import SpecifierSet
 
 from sbd_utils import claims
 from sbd_utils.metrics import intervals
-from sbd_utils.reproduce import MARKS, NOTEBOOKS, readme_table, to_text
 from sbd_utils.settings import RESULTS, ROOT
 from sbd_utils.training.records import PUBLISHED
+from tools.notebooks import NOTEBOOKS
+from tools.report import MARKS, claims_page, readme_table
 
 SOURCES = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.py"))
 START, END = (mark.strip() for mark in MARKS)
@@ -33,7 +34,7 @@ MACHINE_PATH = re.compile(r"/(home|root|tmp|work)/")
 MEGABYTE = 2**20
 each = pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
 # In which order the parts of the package import each other, as sbd_utils/__init__.py says.
-ORDER = ("data", "models", "training", "metrics", "plots", "claims", "experiments", "reproduce")
+ORDER = ("data", "models", "training", "metrics", "plots", "claims", "experiments")
 
 
 def text_of(name):
@@ -91,7 +92,7 @@ def readme_problem(text, facts, known):
         return "its table is not that of results/claims.json"
     prose = re.sub(r"^```.*?^```", "", TABLE.sub("", text), flags=re.S | re.M)
     prose = re.sub(r"(?i)arxiv(:|\.org/(abs|pdf)/| )\d+\.\d+", "", prose)
-    unknown = numbers(" ".join(prose.split())) - numbers(to_text(facts)) - known
+    unknown = numbers(" ".join(prose.split())) - numbers(claims_page(facts)) - known
     return f"no result says {', '.join(sorted(unknown))}" if unknown else None
 
 
@@ -192,7 +193,7 @@ def test_an_unexecuted_checked_cell_is_reported():
 
 def test_readme_says_what_the_results_say():
     facts = json.loads((RESULTS / "claims.json").read_text(encoding="utf-8"))
-    assert (RESULTS / "claims.md").read_text(encoding="utf-8") == to_text(facts)
+    assert (RESULTS / "claims.md").read_text(encoding="utf-8") == claims_page(facts)
     known = numbers(printed()) | numbers(text_of("constraints.txt")) | set(pythons())
     assert readme_problem(text_of("README.md"), facts, known) is None
 

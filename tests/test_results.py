@@ -10,10 +10,10 @@ import nbformat
 from sbd_utils.data.circles import make_sprites
 from sbd_utils.data.not_so_clevr import centers
 from sbd_utils.metrics.geometry import LINES
-from sbd_utils.reproduce import NOTEBOOKS, claim_rows, figures, outputs
 from sbd_utils.settings import RESULTS, ROOT, TRAINING
 from tests.benchmarks import bench
 from tests.test_repository import TABLE, each
+from tools.notebooks import NOTEBOOKS, claim_rows, figures, outputs
 
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)|<(?:img|source)[^>]* (?:src|srcset)=\"([^\"]+)\"")
 NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?")

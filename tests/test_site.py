@@ -20,10 +20,10 @@ import pytest
 
 from sbd_utils import claims
 from sbd_utils.metrics.codes import decode
-from sbd_utils.reproduce import NOTEBOOKS
 from sbd_utils.settings import RESULTS, ROOT
 from sbd_utils.training.records import load_run
 from tests.test_results import NUMBER, executed
+from tools.notebooks import NOTEBOOKS
 
 pytest.importorskip("sphinx_book_theme", reason="`make site` installs what builds the site")
 from bs4 import BeautifulSoup  # noqa: E402

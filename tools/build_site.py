@@ -23,8 +23,8 @@ import ziamath
 from fontTools import subset
 
 import sbd_utils
-from sbd_utils.reproduce import NOTEBOOKS
 from sbd_utils.settings import RESULTS, ROOT
+from tools.notebooks import NOTEBOOKS
 
 SOURCE = ROOT / "site_src"
 # The characters of a formula, for the font that all pages load: Latin, Greek, accents, operators,

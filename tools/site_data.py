@@ -18,9 +18,9 @@ from sbd_utils.metrics.geometry import compare, informative_latents, lattice_pla
 from sbd_utils.metrics.posterior_axes import posterior_precision, principal_axes
 from sbd_utils.models.decoders import PAIR
 from sbd_utils.plots.style import DECODER_COLORS
-from sbd_utils.reproduce import NOTEBOOKS, claim_rows
 from sbd_utils.settings import RESULTS
 from sbd_utils.training.records import load_run
+from tools.notebooks import NOTEBOOKS, claim_rows
 
 PLACES = lattice_places(np.linspace(0.2, 0.8, 11))  # [11, 11, 2], as in the published files
 EPOCHS = (*range(1, 21), *range(22, 41, 2), *range(45, 101, 5), *range(110, 151, 10))

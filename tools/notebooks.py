@@ -1,4 +1,4 @@
-"""`make notebooks` and `make reproduce`: run the notebooks in order, keep figures and claims."""
+"""`make notebooks` and `make reproduce`: execute the notebooks, collect figures and claims."""
 
 import json
 import platform
@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from base64 import b64decode
-from collections import Counter
 from contextlib import suppress
 from functools import partial
 from importlib.metadata import version
@@ -15,7 +14,6 @@ from pathlib import Path
 
 import jupytext
 import nbformat
-import pandas as pd
 import torch
 from jupytext.combine import combine_inputs_with_outputs
 from nbclient import NotebookClient
@@ -24,39 +22,40 @@ from nbconvert.filters import strip_ansi
 from tqdm import tqdm
 
 from sbd_utils import claims, files
-from sbd_utils.data.circles import COLORS, make_sprites
-from sbd_utils.experiments import circles, tables
-from sbd_utils.kernel import OwnKernel
-from sbd_utils.metrics.scores import score
+from sbd_utils.experiments import circles
 from sbd_utils.settings import RESULTS, ROOT, preset
 from sbd_utils.training.machine import cpu_name
 from sbd_utils.training.parallel import stop_on_sigterm
+from tools import report
+from tools.kernel import OwnKernel
 
 NOTEBOOKS = ROOT / "notebooks"
 README = ROOT / "README.md"
-MARKS = ("<!-- claims: written by make notebooks -->\n", "<!-- end of claims -->")
 PACKAGES = ("torch", "numpy", "scipy", "pandas", "scikit-learn", "pillow", "matplotlib")
-POPULATIONS = {"blog": "seeds", "quick": "early"}  # preset to the study of the same training
 
 
 def main(*only: str) -> int:
-    """Run every notebook under SBD_PRESET; 0, or 1 where one fails, or 130 where one is stopped.
+    """Execute notebooks under SBD_PRESET.
 
-    only: sources that are all to be run, after which no claim is told.
+    Under `published` they are executed in place, and README and results/ are updated; a preset that
+    trains writes to a folder of its own under results/, and compares its runs with the seeds'.
 
-    Under `published` the notebooks are executed in place, and README and results/ follow them; a
-    preset that trains has a folder of its own under results/, and tells where its runs lie.
+    Args:
+        only: the sources to execute; by default all, and then the claims are collected.
+
+    Returns:
+        The exit code: 1 if a notebook failed, 130 if it was interrupted, else 0.
     """
-    sys.stdout.reconfigure(errors="replace")  # what a terminal cannot show must not end an hour
+    sys.stdout.reconfigure(errors="replace")  # for terminals without all characters
     start, name = time.time(), preset()
     target = RESULTS if name == "published" else RESULTS / name
     folder = NOTEBOOKS if name == "published" else target / "notebooks"
     sources = [Path(path) for path in only] or sorted(NOTEBOOKS.glob("[0-9][0-9]_*.py"))
     rows, draws = [], []
-    folder.mkdir(parents=True, exist_ok=True)  # where it cannot be, not after an hour
+    folder.mkdir(parents=True, exist_ok=True)  # fails now, not after an hour
     try:
         if name != "published":
-            draws = compare_with_seeds(name)
+            draws = circles.compare_with_seeds(name)
         for i, source in enumerate(sources, start=1):
             notebook = run(
                 source, folder / f"{source.stem}.ipynb", f"[{i}/{len(sources)}] {source.stem}"
@@ -89,53 +88,22 @@ def main(*only: str) -> int:
     }
     kept = json.dumps(facts, indent=1, ensure_ascii=False) + "\n"
     files.write(target / "claims.json", kept.encode())
-    text = to_text(facts)
+    text = report.claims_page(facts)
     files.write(target / "claims.md", text.encode())
     if name == "published":
-        update_readme(README, rows)
+        report.update_readme(README, rows)
     print(text)
     return 0
 
 
-def compare_with_seeds(name: str) -> list[dict]:
-    """The runs of a preset, trained where they are missing, each score beside the seeds'.
-
-    One row for each decoder and score: the new run's, the range over the committed seeds, and
-    whether it lies "within" that range, "below" or "above". A range of ten runs holds the next one
-    of its kind in 9 cases of 11. Scores are rounded as in the table, so that a run that is one of
-    the seeds again lies within.
-    """
-    sprites, seeds = make_sprites(), tables.read(POPULATIONS[name], name)
-    rows = []
-    for decoder, run in circles.pair().items():
-        known = seeds[seeds.decoder == decoder]
-        new = tables.rounded(score(run, sprites))
-        new |= {
-            key: sum(new[f"{key}_{color}"] for color in COLORS) / len(COLORS)
-            for key in ("r2", "folded")
-        }
-        for key, label in tables.SCORES.items():
-            if key not in known or known[key].isna().all():
-                continue  # not measured then
-            found = {"new run": new[key], "lowest": known[key].min(), "highest": known[key].max()}
-            value, low, high = tables.rounded(found).values()  # means of three colors, once more
-            place = "below" if value < low else "above" if value > high else "within"
-            rows.append(
-                {
-                    "decoder": decoder,
-                    "score": label,
-                    **found,
-                    "seeds": int(known[key].count()),
-                    "place": place,
-                }
-            )
-    return rows
-
-
 def run(source: Path, target: Path, label: str) -> nbformat.NotebookNode:
-    """Execute a py:percent notebook, write it to target, and return it; the cells' ids stay.
+    """Execute a py:percent notebook, write it to target, and return it.
 
-    Where a cell fails, CellExecutionError or DeadKernelError, and target is as it was.
+    Cells keep their ids. Where a cell raises, target stays as it was.
+
+    Raises:
+        CellExecutionError, DeadKernelError: a cell failed, or the kernel died.
+        KeyboardInterrupt: it was interrupted.
     """
     notebook = jupytext.read(source)
     if old := previous(target):
@@ -183,7 +151,7 @@ def previous(path: Path) -> nbformat.NotebookNode | None:
 
 
 def outputs(notebook: nbformat.NotebookNode):
-    """Every rich output of an executed notebook."""
+    """The rich outputs of an executed notebook."""
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             if "data" in output:
@@ -191,7 +159,7 @@ def outputs(notebook: nbformat.NotebookNode):
 
 
 def figures(notebook: nbformat.NotebookNode) -> dict[str, bytes]:
-    """The named pictures among the outputs and those that move, file name to content."""
+    """The named pictures and movies among the outputs: file name to content."""
     found = {}
     for output in outputs(notebook):
         if "name" in output.metadata.get("image/png", {}):
@@ -204,48 +172,8 @@ def figures(notebook: nbformat.NotebookNode) -> dict[str, bytes]:
 
 
 def claim_rows(notebook: nbformat.NotebookNode) -> list[dict]:
-    """The rows of the claim reports among the outputs."""
+    """The rows of all claim reports among the outputs."""
     return [row for output in outputs(notebook) for row in output.data.get(claims.MIME, [])]
-
-
-def to_text(facts: dict) -> str:
-    """The claim table with what it was measured on, as claims.md holds it."""
-    versions = ", ".join(f"{name} {number}" for name, number in facts["versions"].items())
-    counts = Counter(row["verdict"] for row in facts["claims"])
-    tally = ", ".join(f"{counts[verdict]} {verdict}" for verdict in claims.VERDICTS)
-    text = (
-        "# The claims\n\nThey are judged on the committed runs, whose tables say where each was "
-        f"trained. Computed with Python {facts['python']}, {versions}.\n\n"
-        f"Of {len(facts['claims'])} claims: {tally}.\n\n"
-        f"{claims.table(facts['claims']).to_markdown(index=False)}\n"
-    )
-    if facts["draws"]:
-        text += (
-            f"\n# The runs of the preset `{facts['preset']}`\n\n"
-            f"{facts['wall_seconds'] // 60} minutes in all on {facts['cpu']}, less what earlier "
-            "calls had trained. `place` says where a new run lies in the range of the committed "
-            "seeds. A few scores of so many lie outside by chance, one in six or so.\n\n"
-            f"{pd.DataFrame(facts['draws']).to_markdown(index=False)}\n"
-        )
-    return text
-
-
-def readme_table(rows: list[dict]) -> str:
-    """The claims on models in four columns, as the README shows them."""
-    table = claims.table(rows)
-    table["from"] = table.source.str.split(",").str[0]  # without the place
-    table["result"] = [claims.measured(row, unit=True) for row in rows]
-    table = table[table.source != "post, data"]
-    return table[["claim", "from", "result", "verdict"]].to_markdown(index=False)
-
-
-def update_readme(path: Path, rows: list[dict]) -> None:
-    """Put the table between its two marks; ValueError where they are missing."""
-    before, mark, rest = path.read_text(encoding="utf-8").partition(MARKS[0])
-    _, end, after = rest.partition(MARKS[1])
-    if not mark or not end:
-        raise ValueError(f"{path.name} must have the lines {MARKS[0].strip()} and {MARKS[1]}")
-    files.write(path, f"{before}{mark}{readme_table(rows)}\n{end}{after}".encode())
 
 
 if __name__ == "__main__":
