@@ -17,10 +17,13 @@ from sbd_utils.experiments.cluster import ClusterError, on_cluster
 from sbd_utils.experiments.run import row_of
 
 TESTS = Path(__file__).parent
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("distributed") is None,
-    reason="pip install .[cluster] for the cluster's tests",
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        importlib.util.find_spec("distributed") is None,
+        reason="pip install .[cluster] for the cluster's tests",
+    ),
+]
 # What `make study` does with CLUSTER, with jobs of the test's.
 CLIENT = """
 import json

@@ -330,6 +330,7 @@ def test_a_link_that_leads_nowhere_is_not_trained_over(target, tmp_path):
     assert path.is_symlink()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["os.fsync", "Path.replace"])
 def test_kill_in_the_middle_of_a_save_loses_one_epoch_only(where, whole, tmp_path):
     kill = (
