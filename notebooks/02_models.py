@@ -109,7 +109,7 @@ walk(encoder.convolutions, x)[["layer", "kernel", "output"]]
 # %% tags=["nbval-check-output"]
 def double(out):
     """A transposed convolution that doubles the sides of 64 feature maps."""
-    return decoders.TransposedConv2d(64, out, kernel_size=4, stride=2, padding=1)
+    return layers.TransposedConv2d(64, out, kernel_size=4, stride=2, padding=1)
 
 
 deconv = nn.Sequential(
@@ -147,13 +147,13 @@ tables["deconv"]
 # Convolutions of stride 1 do the rest, so this is all that is new:
 
 # %%
-parts = decoders.Broadcast, decoders.coordinate_grid, decoders.AppendCoordinates
+parts = layers.Broadcast, layers.coordinate_grid, layers.AppendCoordinates
 Code("\n\n".join(map(inspect.getsource, parts)), language="python")
 
 # %% tags=["nbval-check-output"]
 sbd = nn.Sequential(
-    decoders.Broadcast(64),
-    decoders.AppendCoordinates(),
+    layers.Broadcast(64),
+    layers.AppendCoordinates(),
     nn.Conv2d(LATENT_DIM + 2, 64, kernel_size=3, padding=1),
     nn.ReLU(),
     nn.Conv2d(64, 64, kernel_size=3, padding=1),
@@ -210,7 +210,7 @@ assert (deconv_config, sbd_config) == (decoders.DECONV, decoders.SBD)
 for model, config in ((deconv, deconv_config), (sbd, sbd_config)):
     decoder = decoders.ComposedDecoder(LATENT_DIM, 64, config)
     vector_to_parameters(parameters_to_vector(model.parameters()), decoder.parameters())
-    print("the same picture, bit for bit:", torch.equal(decoder(z), layers(z)))
+    print("the same picture, bit for bit:", torch.equal(decoder(z), model(z)))
 
 # %% [markdown]
 # ## A disc from edges
@@ -225,7 +225,7 @@ for model, config in ((deconv, deconv_config), (sbd, sbd_config)):
 # that a pixel stays bright only where all are zero. With weights set by hand, two codes give:
 
 # %%
-u, v = decoders.coordinate_grid(64, 64)  # [height, width] each
+u, v = layers.coordinate_grid(64, 64)  # [height, width] each
 
 
 def by_hand(z1, z2, count, radius=0.27):
