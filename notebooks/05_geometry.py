@@ -272,7 +272,8 @@ pd.DataFrame(
 # %%
 small = lattice_places(np.linspace(0.2, 0.8, 11))  # [11, 11, 2]
 planes = {
-    name: [principal_plane(codes, small) for codes in load_run(name).history.codes] for name in vaes
+    name: [principal_plane(codes, small) for codes in load_run(name).history.codes.double().numpy()]
+    for name in vaes
 }
 last = len(planes["sbd"])
 panels, captions = {}, {}

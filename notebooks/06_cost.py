@@ -279,8 +279,8 @@ gains.index = ["gained by the loop", "gained by bfloat16"][: len(gains)]
 gains.round(2)
 
 # %% [markdown]
-# `bfloat16` has half the bytes of `float32`, but not every processor that has it computes faster with
-# it. Our loop takes it where we measured that it pays (`machine.pick_precision`).
+# `bfloat16` has half the bytes of `float32`, but not every processor that has it computes faster
+# with it. Our loop takes it where we measured that it pays (`machine.pick_precision`).
 #
 # What does each piece of our loop gain? In the figure, each row is our step without one piece, over
 # our step with all of them. Both were timed in turns, and a bar spans the middle half of these

@@ -146,7 +146,7 @@ print(inspect.getdoc(DecoderConfig))
 # that fills the first map, or a broadcast of the code, with coordinates. The way to *full size* is
 # by transposed convolutions, by resizing (nearest neighbors, then a convolution), or there is none,
 # if the first map has full size already. The table shows DeConv's choices, and of nine others only
-# where they differ from it. (`None` as the first map's side means the image's own.)
+# where they differ from it. (A `base_size` of `None` means the image's own.)
 
 # %% tags=["nbval-check-output"]
 TEN = [
