@@ -119,9 +119,9 @@ Code(inspect.getsource(AppendCoordinates), language="python")
 
 # %% [markdown]
 # Our CoordConv copies the code to every one of the 64×64 pixels, which we call a *broadcast*,
-# appends the coordinates, and convolves with kernels of a single pixel. In the table, `base_size` is
-# that of the first map (`None`: the whole canvas), and we count it with the `start`. `coordinates`
-# says whether they are appended to the first map, to every map or to none.
+# appends the coordinates, and convolves with kernels of a single pixel. In the table, `base_size`
+# is that of the first map (`None`: the whole canvas), and we count it with the `start`.
+# `coordinates` says whether they are appended to the first map, to every map or to none.
 
 
 # %% tags=["nbval-check-output"]
