@@ -24,7 +24,6 @@ def half(x):
 
 
 BELOW, HALF = Rule("x + y < 1", ("x", "y"), add_below), Rule("h = x / 2", ("x",), half)
-RARE = Where(X, Rule("x < 0.01", ("x",), lambda x: x < 0.01))
 TRIANGLE = Where(SQUARE, BELOW)
 HUED = Dependent(SQUARE, Continuous("h", 0, 1, periodic=True), HALF)
 SETS = [
@@ -188,7 +187,6 @@ def test_a_rule_may_round_out_of_its_range_and_spoils_no_other_column():
         Where(X, Rule("x > 2", ("x",), lambda x: x > 2)),
         (X - X) * SHAPE,
         X - Continuous("x", 0, 0.499999) - Continuous("x", 0.5, 1),
-        RARE - RARE,
     ],
 )
 def test_empty_and_nearly_empty_sets_are_refused(factors):

@@ -160,16 +160,14 @@ class Subset(FactorSet):
         return self.base.factors
 
     def sample(self, count, generator):
-        base, found, tried, kept = self.base, [], 0, 0
-        while isinstance(base, Subset):  # `contains` rejects for all nested subsets at once
-            base = base.base
+        found, tried, kept = [], 0, 0
         while kept < count:
             if tried >= TRIES and kept < tried / RARE:
                 raise ValueError(
                     f"a set must not be empty, got {kept} of {tried} draws in "
                     f"{checks.describe(self)}"
                 )
-            drawn = base.sample(max(count, 1024), generator)
+            drawn = self.base.sample(max(count, 1024), generator)
             inside = self.contains(drawn)
             found.append({name: column[inside] for name, column in drawn.items()})
             tried, kept = tried + len(inside), kept + int(inside.sum())
