@@ -6,6 +6,7 @@ from numpy.testing import assert_allclose
 
 from sbd_utils.metrics.geometry import (
     additive_model_r2,
+    additive_splines_r2,
     affine_fit,
     affine_r2,
     compare,
@@ -14,7 +15,6 @@ from sbd_utils.metrics.geometry import (
     knn_probe_r2,
     lattice_places,
     principal_plane,
-    sum_r2,
 )
 
 LATTICE = np.stack(np.meshgrid(np.linspace(-1, 1, 7), np.linspace(-1, 1, 5)), axis=-1)  # [5, 7, 2]
@@ -50,23 +50,10 @@ def test_r2_of_a_fold_is_what_is_left_of_the_variance_and_no_rotation_changes_it
     assert affine_fit(POINTS, circles).r2 < 0.5
 
 
-BAD = (POINTS[:, :1], POINTS[0], POINTS * np.nan, POINTS + np.inf, None)
-
-
-@pytest.mark.parametrize(
-    "named, source, target",
-    [
-        *(("source", bad, POINTS) for bad in BAD),
-        *(("target", POINTS, bad) for bad in BAD[:4]),
-        ("target", POINTS, POINTS[1:]),
-        ("source", POINTS * [1, 0], POINTS),
-        ("source", POINTS[:2], POINTS[:2]),
-        ("source", POINTS[:0], POINTS[:0]),
-    ],
-)
-def test_affine_fit_refuses(named, source, target):
-    with pytest.raises(ValueError, match=f"^{named} must"):
-        affine_fit(source, target)
+def test_affine_fit_refuses_points_on_a_line():
+    for source in (POINTS * [1, 0], POINTS[:2]):
+        with pytest.raises(ValueError, match="^source must be three points at least, not all on"):
+            affine_fit(source, POINTS[: len(source)])
 
 
 @pytest.mark.parametrize("value", [0.5, 0.1])  # the mean of 35 times 0.1 need not be 0.1
@@ -123,12 +110,6 @@ def test_a_cell_has_an_area_from_a_billionth_of_the_largest_on(back, folded):
     assert folded_cells(np.stack(np.meshgrid([0, 1, 1 - back], [0, 1]), axis=-1)) == folded
 
 
-@pytest.mark.parametrize("bad", [POINTS, LATTICE[:1], LATTICE[:, :, :1], LATTICE[:, :1]])
-def test_folded_cells_refuses(bad):
-    with pytest.raises(ValueError, match="^lattice must"):
-        folded_cells(bad)
-
-
 @pytest.mark.parametrize("columns, folded", [([0, 1, 2, 3, 2, 3], 5), ([0, 1, 2, 3, 4, 5], 0)])
 @pytest.mark.parametrize("n", [6, 31])
 def test_compare_counts_the_cells_between_six_lines_of_any_lattice(columns, folded, n):
@@ -167,16 +148,17 @@ def test_additive_r2_is_one_in_any_directions_and_loses_the_interaction():
 SCATTERED = np.random.default_rng(0).uniform(size=(2500, 2))  # [0, 1]², nowhere twice
 
 
-def test_additive_r2_needs_labels_that_repeat():
+def test_additive_r2_needs_labels_that_repeat_and_more_codes_than_it_fits():
     places = np.column_stack([X, Y])
-    with pytest.raises(ValueError, match="^labels must be of two codes each at least, in the mean"):
-        additive_model_r2(places**2, places, np.arange(len(X)))
-    with pytest.raises(ValueError, match="^codes must be more than 4, got"):  # noise would have 1
-        additive_model_r2(places[:4] ** 2, places[:4], [0, 0, 1, 1])
-    assert additive_model_r2(places[:5], places[:5], [0, 0, 1, 1, 1]) == pytest.approx(1)
+    assert additive_model_r2(places[:5], places[:5], np.arange(5) // 3) == pytest.approx(1)
     additive_model_r2(places[:12], places[:12], np.arange(12) // 2)
-    with pytest.raises(ValueError, match="^labels must be of two codes"):
-        additive_model_r2(places[:12], places[:12], np.arange(12) % 7)
+    for count, labels in (
+        (len(X), np.arange(len(X))),
+        (4, np.arange(4) // 2),
+        (12, np.arange(12) % 7),
+    ):
+        with pytest.raises(ValueError, match="^labels must be of more codes"):
+            additive_model_r2(places[:count] ** 2, places[:count], labels)
 
 
 @pytest.mark.parametrize("offset, unit", [(1e7, 1), (0, 1e-13)])
@@ -209,8 +191,6 @@ def test_readout_is_cross_validated_and_the_same_every_time():
     numbers = np.random.default_rng(1).permutation(len(SCATTERED))[:, None].astype(float)
     assert knn_probe_r2(numbers, SCATTERED) < 0
     assert knn_probe_r2(numbers[:7], SCATTERED[:7]) < 0
-    with pytest.raises(ValueError, match="^places must be seven at least"):
-        knn_probe_r2(numbers[:6], SCATTERED[:6])
     assert knn_probe_r2(numbers, SCATTERED) == knn_probe_r2(numbers, SCATTERED)
 
 
@@ -234,39 +214,43 @@ def test_affine_r2_predicts_quantities_out_of_sample_and_leaves_labels_out():
     assert affine_r2(ring, {"u": 5 * U}) < 0.7
 
 
-def test_sum_r2_takes_any_function_of_one_factor_and_none_of_two():
+def test_additive_splines_r2_takes_any_function_of_one_factor_and_none_of_two():
     factors, shift = {"u": U, "v": V, "kind": KIND}, 3.0 * (KIND == "disc")
     curved = np.column_stack([np.sin(12 * U) + shift, V**2 - 0.3 * U, abs(U - 0.5) - shift])
     for codes in (curved, curved @ np.linalg.qr(R.normal(size=(3, 3)))[0]):
-        assert sum_r2(codes, factors) == pytest.approx(1, abs=2e-3)
+        assert additive_splines_r2(codes, factors) == pytest.approx(1, abs=2e-3)
     turns = (U + 0.3) % 1  # rolled and unrolled
     ring = np.column_stack([np.sin(2 * np.pi * U + 1), turns])
-    assert sum_r2(ring, {"u": 7 * turns + 7, "v": V}, {"u": 7.0}) == pytest.approx(1, abs=2e-3)
+    assert additive_splines_r2(ring, {"u": 7 * turns + 7, "v": V}, {"u": 7.0}) == pytest.approx(
+        1, abs=2e-3
+    )
     fine = np.sin(30 * U)[:, None]  # of nine pieces it would have 0.69, of eleven 0.93
-    assert sum_r2(fine, factors) == pytest.approx(0.79, abs=0.05)
+    assert additive_splines_r2(fine, factors) == pytest.approx(0.79, abs=0.05)
     product = (U - 0.5) * (V - 0.5)
-    assert sum_r2(product[:, None], factors) == pytest.approx(0, abs=0.05)
+    assert additive_splines_r2(product[:, None], factors) == pytest.approx(0, abs=0.05)
     half = np.column_stack([product / product.std(), U / U.std()])  # of the variance of both
-    assert sum_r2(half, factors) == pytest.approx(0.5, abs=0.02)
-    assert sum_r2(R.normal(size=(100, 1)), {"u": U[:100], "v": V[:100]}) < 0  # not fitted to
-    assert sum_r2(0 * half + 0.1, factors) == 0
+    assert additive_splines_r2(half, factors) == pytest.approx(0.5, abs=0.02)
+    assert (
+        additive_splines_r2(R.normal(size=(100, 1)), {"u": U[:100], "v": V[:100]}) < 0
+    )  # not fitted to
+    assert additive_splines_r2(0 * half + 0.1, factors) == 0
 
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("draw", ["exponential", "lognormal", "standard_cauchy"])
-def test_sum_r2_finds_a_line_even_of_quantities_with_long_tails(draw, seed):
+def test_additive_splines_r2_finds_a_line_even_of_quantities_with_long_tails(draw, seed):
     rng = np.random.default_rng(seed)
     long, y = getattr(rng, draw)(size=100), rng.uniform(size=100)
     codes = np.column_stack([long / long.std(), y])
-    assert sum_r2(codes, {"long": long, "y": y}) > 0.999
+    assert additive_splines_r2(codes, {"long": long, "y": y}) > 0.999
 
 
-def test_sum_r2_knows_no_order_of_labels():
+def test_additive_splines_r2_knows_no_order_of_labels():
     rng = np.random.default_rng(0)
     kinds = rng.choice(20, p=np.arange(1, 21) / 210, size=200)
     codes = np.column_stack([rng.normal(size=20)[kinds], rng.normal(size=200)])
     scores = [
-        sum_r2(codes, {"kind": order[kinds]})
+        additive_splines_r2(codes, {"kind": order[kinds]})
         for order in (np.arange(20), rng.permutation(20), rng.permutation(20))
     ]
     assert scores == pytest.approx([scores[0]] * 3, abs=1e-6)

@@ -43,12 +43,6 @@ def test_specks_are_not_blobs():
     assert find_blobs(np.full((1, 3, 64, 64), 0.21)).count == 1, "just above VISIBLE"
 
 
-@pytest.mark.parametrize("shape", [(3, 64, 64), (1, 1, 64, 64), (1, 64, 64, 3)])
-def test_find_blobs_refuses(shape):
-    with pytest.raises(ValueError, match="^images must"):
-        find_blobs(np.zeros(shape))
-
-
 BOARD = np.indices((64, 64)).sum(axis=0) % 2  # 0 and 1 in turn
 
 
@@ -64,15 +58,6 @@ def test_fixed_pattern_is_the_share_that_every_image_repeats():
     assert fixed_pattern(blocks, 2) == 0
     assert fixed_pattern(blocks, 4) == fixed_pattern(blocks, 8) == pytest.approx(1)
     assert fixed_pattern(np.ones((2, 3, 64, 64)) * [[[[1]], [[2]], [[3]]]], 2) == 0
-
-
-@pytest.mark.parametrize(
-    "shape, period",
-    [((2, 3, 64, 64), 1), ((2, 3, 64, 64), 5), ((2, 3, 64, 66), 4), ((3, 64, 64), 2)],
-)
-def test_fixed_pattern_refuses(shape, period):
-    with pytest.raises(ValueError, match="^(period|images) must be"):
-        fixed_pattern(np.zeros(shape), period)
 
 
 @pytest.mark.parametrize("amplitude", [0.5 / 255, 3 / 255, 0.25])
@@ -119,7 +104,7 @@ def test_right_blobs():
 def test_what_is_no_blob_itself_is_not_looked_for(kind):
     sprites = make_sprites(positions=2, **kind)
     with pytest.raises(ValueError, match="^sprites must each be a blob of 20 pixels at least"):
-        right_blobs(sprites, sprites.images)
+        right_blobs(sprites, sprites.images.numpy())
 
 
 def test_local_pattern_finds_what_cancels_in_the_mean():
@@ -137,14 +122,6 @@ def test_local_pattern_finds_what_cancels_in_the_mean():
     assert_allclose(found["inside"], 3 / 3**0.5)  # one of three channels has it
     truth[:, 0, 25, 25] = 0  # an edge in one window
     assert len(local_pattern(pictures, truth)["inside"]) == 4 * 3
-
-
-@pytest.mark.parametrize(
-    "shape, side, period", [((2, 3, 64, 64), 9, 2), ((2, 3, 64, 64), 8, 3), ((3, 64, 64), 8, 2)]
-)
-def test_local_pattern_refuses(shape, side, period):
-    with pytest.raises(ValueError, match="^(side|period|pictures) must"):
-        local_pattern(np.zeros(shape), np.zeros(shape), side, period)
 
 
 def test_strength_is_that_of_a_pixel_over_all():
@@ -178,8 +155,9 @@ def test_a_peak_is_compared_with_the_24_frequencies_around_it():
     rings = np.maximum(distance[:, None], distance)
     assert peak_height(np.choose(rings.clip(max=3), [10.0, 5, 1, 3]), 2) == 10
     assert peak_height(np.ones((6, 6)), 2) == 1
-    with pytest.raises(ValueError, match="^period must be even and a divisor of 4, 5 at least"):
-        peak_height(np.ones((4, 4)), 2)
+    for side, period in ((4, 2), (9, 3), (7, 2)):
+        with pytest.raises(ValueError, match=f"^period must be even and a divisor of {side}"):
+            peak_height(np.ones((side, side)), period)
 
 
 def test_quadrant_averages_the_waves_of_both_directions():

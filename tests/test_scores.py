@@ -27,13 +27,13 @@ SPRITES = make_sprites(positions=3)  # 27
 GAIN = torch.tensor([1 / 4, 1 / 8])  # place = 0.5 + GAIN * z: -2 to 2 is all of x, half of y
 
 
-class Painter(torch.nn.Module):
+class Painter(VAE):
     """Latent 0 is x, 1 is y, 2 is the color (-2 red, 0 green, 2 blue), 3 is dead."""
 
     latent_dim = 4
 
     def __init__(self, image_size=64, size=16, shape="circle"):
-        super().__init__()
+        torch.nn.Module.__init__(self)  # it has no networks
         self.image_size, self.size, self.shape = image_size, size, shape
         self.weight = torch.nn.Parameter(torch.zeros(1))
 
@@ -132,12 +132,6 @@ def test_encode_and_decode_are_the_vaes_and_clamp(decoder):
     assert_allclose(decode(vae, mu[:130], clamp=False), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("codes", [0.5, np.zeros(3), np.zeros((2, 5)), np.zeros((4, 1))])
-def test_decode_refuses_codes_of_another_length(codes):
-    with pytest.raises(ValueError, match=r"^codes must be numbers, \[..., 4\], got"):
-        decode(Painter(), codes)
-
-
 def test_moves_are_those_of_the_painter():
     codes = np.array([[0, 0, -2, 0], [1, 1, 2, 0], [2, 2, 2, 0]])
     moves = measure_moves(Painter(), codes, SPRITES, every=1)
@@ -206,7 +200,7 @@ def test_moves_are_shares_of_the_sprites_own_places_and_colors():
         ({"shapes": ("circle", "square")}, "one shape"),
         ({"positions": 1}, "more than one x, got 0 for all"),
         ({"sizes": (3,)}, "each be a blob"),
-        ({"image_size": 32}, "of 64 pixels per side, got Tensor"),
+        ({"image_size": 32}, "of 64 pixels a side"),
     ],
 )
 def test_moves_are_measured_only_of_what_the_sprites_tell(kind, named):
@@ -219,7 +213,7 @@ def test_the_lattice_is_of_the_sprites_own_kind_and_within_their_places():
     drawn = draw_lattice(sprites, "lime")
     assert drawn.shape == (961, 3, 32, 32)
     assert torch.equal(drawn[31 * 30], draw_sprite(0.2, 0.8, "square", 8, "lime", 32))
-    with pytest.raises(ValueError, match="^color must be one of lime, red, got 'green'"):
+    with pytest.raises(ValueError, match="^color must be one of the sprites', got 'green'"):
         draw_lattice(sprites, "green")
     lower = Sprites(sprites.images[:12], {n: v[:12] for n, v in sprites.factors.items()})
     with pytest.raises(ValueError, match="^sprites must be from 0.2 to 0.8 in x, got 0 to 0.5"):
@@ -278,7 +272,7 @@ def test_black_pictures_are_not_blobs_and_do_not_spoil_the_moves(base, one_blob)
 
 
 def test_geometry_of_an_affine_code_is_affine_and_of_a_fold_is_folded():
-    flat = measure_geometry(Painter(), SPRITES, [1, 0], "green")
+    flat = measure_geometry(Painter(), SPRITES, np.array([1, 0]), "green")
     assert flat.points.shape == (31, 31, 2)
     y, x = (LINES[[5, 20]] - 0.5) * [8, 4]
     assert_allclose(flat.points[5, 20], [y, x], atol=0.2)  # y first, as the latents are
@@ -286,15 +280,8 @@ def test_geometry_of_an_affine_code_is_affine_and_of_a_fold_is_folded():
     assert flat.fit.r2 == pytest.approx(1, abs=2e-3) and flat.folded == 0
     assert flat.fit.singular_ratio == pytest.approx(0.5, abs=0.02)
     assert flat.fit.angle == pytest.approx(90, abs=1)
-    fold = measure_geometry(Folder(), SPRITES, [0, 1], "red")
+    fold = measure_geometry(Folder(), SPRITES, np.array([0, 1]), "red")
     assert fold.folded == 5 and fold.fit.r2 < flat.fit.r2
-
-
-@pytest.mark.parametrize("latents", [[0], [0, 0], [0, 4], [-1, 0], [0, 1, 2], [0.5, 1], None])
-def test_geometry_needs_two_latents(latents):
-    says = r"^latents must be (two different indices below 4|numbers, \[2\]), got"
-    with pytest.raises(ValueError, match=says):
-        measure_geometry(Painter(), SPRITES, latents, "red")
 
 
 def test_score_of_the_painter_is_full_marks():
@@ -341,7 +328,7 @@ def test_score_of_an_odd_painter_is_that_of_its_parts():
     assert numbers["additive"] == additive_model_r2(mu, places, SPRITES.factors["color"])
     assert numbers["mig"] == mig(mu, SPRITES.factors) < 1
     for color in COLORS:
-        geometry = measure_geometry(Odd(), SPRITES, [3, 2], color)
+        geometry = measure_geometry(Odd(), SPRITES, np.array([3, 2]), color)
         assert numbers[f"r2_{color}"] == geometry.fit.r2
         assert numbers[f"angle_{color}"] == geometry.fit.angle
         assert numbers[f"singular_ratio_{color}"] == geometry.fit.singular_ratio

@@ -1,6 +1,6 @@
 """How affine, how folded and how additive the map between factors and codes is."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -257,7 +257,9 @@ def encode_lattice(vae: VAE, sprites: Sprites, color: str) -> Float[np.ndarray, 
     return encode(vae, lattice)[0].reshape(31, 31, -1)
 
 
-def measure_geometry(vae: VAE, sprites: Sprites, latents: Iterable[int], color: str) -> Geometry:
+def measure_geometry(
+    vae: VAE, sprites: Sprites, latents: Int[np.ndarray, "2"], color: str
+) -> Geometry:
     """Measure the lattice of `encode_lattice` in two latents."""
     codes = encode_lattice(vae, sprites, color)
-    return compare(codes[:, :, list(latents)], lattice_places())
+    return compare(codes[:, :, latents], lattice_places())

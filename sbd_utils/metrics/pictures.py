@@ -220,7 +220,7 @@ class Moves:
 
 def measure_moves(
     vae: VAE,
-    mu: Float[np.ndarray, "N L"],
+    mu: Real[np.ndarray, "N L"],
     sprites: Sprites,
     every: int = 101,
     axes: Float[np.ndarray, "L L"] | None = None,
