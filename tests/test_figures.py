@@ -18,7 +18,7 @@ from sbd_utils.plots.style import (
     NAMES,
     OTHER_COLORS,
     Picture,
-    looks,
+    colors_and_labels,
     new_figure,
 )
 
@@ -76,7 +76,7 @@ def test_the_palette():
 
 def test_looks_gives_each_name_a_color_of_its_own_and_a_label():
     names = ["sbd-width22", "sbd", "mine", "deconv", "yours"]
-    found = looks(names + names)
+    found = colors_and_labels(names + names)
     assert list(found) == names
     assert [c for c, _ in found.values()] == [
         BLUE,
@@ -92,7 +92,9 @@ def test_looks_gives_each_name_a_color_of_its_own_and_a_label():
         "DeConv",
         "yours",
     ]
-    assert looks(["plain-kernel2"], charts.END_COLORS) == {"plain-kernel2": (RED, "plain-kernel2")}
+    assert colors_and_labels(["plain-kernel2"], charts.END_COLORS) == {
+        "plain-kernel2": (RED, "plain-kernel2")
+    }
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from sbd_utils import checks
 from sbd_utils.metrics.intervals import mean
-from sbd_utils.plots.style import DECODER_COLORS, FACTOR_COLORS, looks, new_figure
+from sbd_utils.plots.style import DECODER_COLORS, FACTOR_COLORS, colors_and_labels, new_figure
 
 STYLES = ("o-", "^--", "s:")  # of lines that share a color
 # Of the networks of the study `coordconv`.
@@ -40,7 +40,9 @@ def loss_curves(
     figure = new_figure(8, 3.6)
     panels = figure.subplots(1, 2)
     for axes, (term, title) in zip(panels, TERM_TITLES.items(), strict=True):
-        for i, (decoder, (color, label)) in enumerate(looks(histories).items(), start=1):
+        for i, (decoder, (color, label)) in enumerate(
+            colors_and_labels(histories).items(), start=1
+        ):
             (curve,) = checks.arrays(**{f"{term} of {decoder}": (histories[decoder][term], "n")})
             axes.plot(np.arange(1, len(curve) + 1), curve, color=color, label=label)
             if decoder in published:
@@ -91,7 +93,9 @@ def responses(
     cell = np.clip(8 / count, 1.0, 1.6)
     figure = new_figure(count * cell + 0.5, len(found) * (cell + 0.45))
     parts = figure.subfigures(len(found), 1, squeeze=False)[:, 0]
-    for part, (decoder, (color, label)) in zip(parts, looks(centroids).items(), strict=True):
+    for part, (decoder, (color, label)) in zip(
+        parts, colors_and_labels(centroids).items(), strict=True
+    ):
         grid, (centers, hues, rings) = part.subplots(1, count, squeeze=False)[0], found[decoder]
         for axes in grid[centers.shape[1] :]:
             axes.set_axis_off()
@@ -120,7 +124,9 @@ def moves(tables: Mapping[str, pd.DataFrame], threshold: float) -> Figure:
         checks.table(f"tables[{decoder!r}]", rows, (), FACTOR_COLORS)
     figure = new_figure(8, 3)
     panels = figure.subplots(1, len(tables), sharey=True, squeeze=False)[0]
-    for axes, (decoder, (color, label)) in zip(panels, looks(tables).items(), strict=True):
+    for axes, (decoder, (color, label)) in zip(
+        panels, colors_and_labels(tables).items(), strict=True
+    ):
         latents = np.arange(1, len(tables[decoder]) + 1)
         for i, (factor, shade) in enumerate(FACTOR_COLORS.items()):
             axes.bar(
@@ -156,7 +162,7 @@ def seed_spread(
         for score in lines:
             checks.check_one_of(f"score of {name}", score, panels)
     figure = new_figure(8, 3)
-    names = looks(rows.decoder.unique())
+    names = colors_and_labels(rows.decoder.unique())
     places = range(len(names))
     for axes, (score, label) in zip(
         figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
@@ -217,7 +223,7 @@ def growth(
     figure = new_figure(8, 3.4)
     same = len({y_label for _, y_label in labels.values()}) == 1
     panels = figure.subplots(1, len(labels), sharey=same, squeeze=False)[0]
-    styles = looks(rows.decoder.unique())
+    styles = colors_and_labels(rows.decoder.unique())
     for axes, (panel, (x_label, y_label)) in zip(panels, labels.items(), strict=True):
         shown = rows[rows.panel == panel]
         lines = shown.groupby(["decoder", "loop"], sort=False)
@@ -243,7 +249,7 @@ def growth(
     for axes in panels[:1] if same else panels:  # whole decades, so that each has ticks to read
         low, high = np.log10(axes.get_ylim())
         axes.set_ylim(10 ** np.floor(low), 10 ** np.ceil(high))
-    _legend(figure, panels, ncols=4, fontsize="small")
+    legend_below(figure, panels, ncols=4, fontsize="small")
     return figure
 
 
@@ -254,7 +260,7 @@ def pieces(rows: pd.DataFrame) -> Figure:
     """
     checks.table("rows", rows, ("decoder", "piece"), ("ratio", "low", "high"))
     figure = new_figure(8, 2.9)
-    styles = looks(rows.decoder.unique())
+    styles = colors_and_labels(rows.decoder.unique())
     panels = figure.subplots(1, len(styles), sharex=True, squeeze=False)[0]
     for axes, (decoder, (color, name)) in zip(panels, styles.items(), strict=True):
         shown = rows[rows.decoder == decoder].sort_values("ratio")
@@ -277,7 +283,9 @@ def learning(panels: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]]) 
     checks.mapping("panels", panels)
     for title, lines in panels.items():
         checks.mapping(f"panels[{title!r}]", lines)
-    ends = looks((_end(name) for lines in panels.values() for name in lines), END_COLORS)
+    ends = colors_and_labels(
+        (_end(name) for lines in panels.values() for name in lines), END_COLORS
+    )
     figure = new_figure(8, 3.8)
     grid = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
     for axes, (title, lines) in zip(grid, panels.items(), strict=True):
@@ -298,7 +306,7 @@ def learning(panels: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]]) 
         axes.set(title=title, xscale="log", xlabel="steps of training")
         axes.xaxis.set_major_formatter("{x:g}")
     grid[0].set_ylabel("share right in the test")
-    _legend(figure, grid, ncols=3)
+    legend_below(figure, grid, ncols=3)
     return figure
 
 
@@ -307,7 +315,7 @@ def _end(network: str) -> str:
     return str(network).partition("-")[0]
 
 
-def _legend(figure: Figure, panels: Iterable[Axes], **look: object) -> None:
+def legend_below(figure: Figure, panels: Iterable[Axes], **look: object) -> None:
     """One legend below for all panels, with each label once."""
     found = {
         label: handle
@@ -335,7 +343,7 @@ def dissociation(rows: pd.DataFrame, bound: float) -> Figure:
     """
     checks.table("rows", rows, ("start", "up"), ("folds", "pattern", "bent"))
     _for_log_axes(rows, ("pattern", "bent")), checks.check_positive("bound", bound)
-    starts = looks(rows.start.unique(), START_COLORS)
+    starts = colors_and_labels(rows.start.unique(), START_COLORS)
     markers = dict(zip(rows.up.unique(), cycle("osDX"), strict=False))
     figure = new_figure(8, 4.4)
     axes = figure.subplots()
@@ -407,7 +415,7 @@ def dots(
         checks.arrays(**{f"ticks[{score!r}]": (ticks[score], "ticks")})
         if 0 not in ticks[score]:
             _for_log_axes(rows, [score])
-    styles = looks(rows[group].unique(), DECODER_COLORS | START_COLORS | END_COLORS)
+    styles = colors_and_labels(rows[group].unique(), DECODER_COLORS | START_COLORS | END_COLORS)
     names, order = list(rows[line].unique()), rows[group].map([*styles].index)
     rows = rows.assign(hollow=rows.hollow if hollow else False)
     rows = rows.iloc[np.argsort(order, kind="stable")].reset_index(drop=True)
@@ -456,7 +464,7 @@ def rate_distortion(rows: pd.DataFrame) -> Figure:
     """
     checks.table("rows", rows, ["decoder"], ("epochs", "beta", "kl", "error", "weight"))
     _for_log_axes(rows, ["error"])
-    styles = looks(sorted(rows.decoder.unique()))
+    styles = colors_and_labels(sorted(rows.decoder.unique()))
     figure = new_figure(8, 4)
     axes = figure.subplots()
     markers = dict(zip(sorted(rows.epochs.unique()), cycle("o*sDX"), strict=False))

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from sbd_utils import checks
-from sbd_utils.plots.style import DECODER_COLORS, Movie, looks, new_figure
+from sbd_utils.plots.style import DECODER_COLORS, Movie, colors_and_labels, new_figure
 
 
 def geometry(
@@ -74,7 +74,9 @@ def geometry_epochs(
         checks.mapping(f"captions[{decoder!r}]", captions[decoder], row, of=str)
     figure = new_figure(8.4, 2.0 * len(lattices) + 0.4)
     grid = figure.subplots(len(lattices), max(map(len, lattices.values())), squeeze=False)
-    for panels, (decoder, (color, name)) in zip(grid, looks(lattices).items(), strict=True):
+    for panels, (decoder, (color, name)) in zip(
+        grid, colors_and_labels(lattices).items(), strict=True
+    ):
         row = lattices[decoder]
         for axes in panels[len(row) :]:
             axes.set_axis_off()
@@ -112,7 +114,7 @@ def geometry_movie(
     checks.check_int("milliseconds", milliseconds)
     figure = new_figure(8, 3.0)
     panels = figure.subplots(1, len(planes) + 1)
-    styles, frames = looks(planes), []
+    styles, frames = colors_and_labels(planes), []
     for i, epoch in enumerate(epochs):
         for axes in panels:
             axes.clear()

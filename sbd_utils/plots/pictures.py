@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from sbd_utils import checks
-from sbd_utils.plots.style import FACTOR_COLORS, looks, new_figure
+from sbd_utils.plots.style import FACTOR_COLORS, colors_and_labels, new_figure
 
 
 def draw_image(axes: Axes, image: np.ndarray) -> None:
@@ -94,7 +94,7 @@ def schematic(steps: Mapping[str, Sequence[tuple[str, str, Sequence[int]]]]) -> 
     figure = new_figure(8, 2.1 * len(steps))
     rows = figure.subplots(len(steps), 1, squeeze=False)[:, 0]
     ends = []
-    for axes, (decoder, (known, name)) in zip(rows, looks(steps).items(), strict=True):
+    for axes, (decoder, (known, name)) in zip(rows, colors_and_labels(steps).items(), strict=True):
         right, layers = 0.0, steps[decoder]
         for i, (layer, kernel, shape) in enumerate(layers):
             if i > 0:
@@ -227,7 +227,9 @@ def traversals(
     rows = 2 + max(map(len, sweeps.values()))
     figure = new_figure(len(sweeps) * (len(values) * cell + 0.9), rows * (cell + 0.02) + 1)
     parts = figure.subfigures(1, len(sweeps), squeeze=False)[0]
-    for part, (decoder, (color, label)) in zip(parts, looks(sweeps).items(), strict=True):
+    for part, (decoder, (color, label)) in zip(
+        parts, colors_and_labels(sweeps).items(), strict=True
+    ):
         drawn, swept = found[decoder]
         images = np.concatenate([inputs[None], drawn[None], swept])
         labels = ["input", "recon-\nstruction"] + [f"latent {k + 1}" for k in range(len(swept))]

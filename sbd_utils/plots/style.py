@@ -28,7 +28,7 @@ FACTOR_COLORS = {"x": "#009E73", "y": "#CC79A7", "color": "#E69F00"}
 OTHER_COLORS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
 
-def looks(
+def colors_and_labels(
     names: Iterable[str], known: Mapping[str, str] = DECODER_COLORS
 ) -> dict[str, tuple[str, str]]:
     """Color and label of each name: what is not known by its color gets a free one, and its name.
