@@ -34,9 +34,13 @@
 import inspect
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import torch
 from IPython.display import Code
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from torch import nn
 from torch.distributions import Independent, Normal, kl_divergence
 from torch.nn.functional import relu
@@ -49,7 +53,7 @@ from sbd_utils.metrics.intervals import exactly
 from sbd_utils.models import decoders, layers
 from sbd_utils.models.vae import VAE, Encoder
 from sbd_utils.plots import pictures
-from sbd_utils.plots.style import NAMES, Picture
+from sbd_utils.plots.style import FACTOR_COLORS, NAMES, Picture, colors_and_labels, new_figure
 
 LATENT_DIM, BATCH = 5, 16
 COSTS = ["parameters", "million multiply-adds"]
@@ -167,10 +171,80 @@ tables["sbd"]
 # The figure shows what comes out of each layer, with a sheet per channel, of which 64 merge into a
 # block. In the lower row, the green sheet is the appended $x$ and the pink one $y$.
 
+
+# %% tags=["hide-input"]
+def draw_block(axes: Axes, left: float, shape: list[int], colors: list[str]) -> float:
+    """Numbers as a bar, channels as sheets from back to front; returns where the block ends."""
+    count = shape[0]
+    side = 0.1 if len(shape) == 1 else 0.11 * shape[1] ** 0.5
+    few = count < 20
+    if len(shape) == 1:
+        height = 0.05 * count**0.55
+        corners = [(left, height * (0.5 - (k + 1) / count)) for k in range(count)]
+        size, depth = (side, height / count), 0.0
+    else:
+        depth = 0.04 * (count - 1) if few else 0.035 * count**0.5
+        shifts = [depth * (count - 1 - k) / (count - 1) for k in range(count)]
+        corners = [(left + shift, shift - (side + depth) / 2) for shift in shifts]
+        size = side, side
+    for k, (corner, color) in enumerate(zip(corners, colors, strict=True)):
+        edge = "white" if few or (depth and k == count - 1) else color
+        axes.add_patch(Rectangle(corner, *size, facecolor=color, edgecolor=edge, linewidth=0.6))
+    return left + side + depth
+
+
+# %% tags=["hide-input"]
+LAYER_WORDS = {
+    "Linear": "linear",
+    "Unflatten": "reshape",
+    "TransposedConv2d": "deconv",
+    "Broadcast": "broad-\ncast",
+    "AppendCoordinates": "append\nx and y",
+    "Conv2d": "conv",
+}
+ARROW = {"arrowstyle": "-|>", "color": "#555555", "shrinkA": 0, "shrinkB": 0}
+
+
+def draw_layers(axes: Axes, layers: list, known: str) -> float:
+    """A row of blocks, with an arrow to each from the one before; returns where the row ends."""
+    right = 0.0
+    for i, (layer, kernel, shape) in enumerate(layers):
+        if i > 0:
+            words = f"{LAYER_WORDS[layer]}\n{kernel}".strip()
+            axes.annotate("", (right + 0.64, 0), (right + 0.06, 0), arrowprops=ARROW)
+            axes.text(right + 0.34, 0.06, words, ha="center", va="bottom", fontsize=8)
+            right += 0.7
+        colors = [known] * shape[0]
+        if layer == "AppendCoordinates":
+            colors[-2:] = FACTOR_COLORS["x"], FACTOR_COLORS["y"]
+        left, right = right, draw_block(axes, right, shape, colors)
+        role = "(code)" if i == 0 else "(image)" if i == len(layers) - 1 else ""
+        size = " channels\nof " + "×".join(map(str, shape[1:])) if shape[1:] else "\nnumbers"
+        words = f"{shape[0]}{size}\n{role}".strip()
+        axes.text((left + right) / 2, -0.7, words, ha="center", va="top", fontsize=8)
+    return right
+
+
+# %% tags=["hide-input"]
+def schematic(steps: dict[str, list]) -> Figure:
+    """Decoders as rows of blocks, whose sides grow as the root of their pixels."""
+    figure = new_figure(8, 2.1 * len(steps))
+    rows = figure.subplots(len(steps), 1)
+    ends = []
+    for axes, (decoder, (color, name)) in zip(rows, colors_and_labels(steps).items(), strict=True):
+        ends.append(draw_layers(axes, steps[decoder], color))
+        axes.set(ylim=(-1.3, 0.75), aspect="equal")
+        axes.set_axis_off()
+        axes.set_title(f"{name} decoder", color=color, loc="left")
+    for axes in rows:
+        axes.set_xlim(-0.4, max(ends) + 0.1)
+    return figure
+
+
 # %%
 steps = {name: table[["layer", "kernel", "output"]].values for name, table in tables.items()}
 Picture(
-    pictures.schematic(steps),
+    schematic(steps),
     "schematic",
     "Above, the DeConv decoder: a code of 5 numbers becomes 256 numbers and 64 channels of 2 by 2, "
     "which five deconvolutions double until they are an image of 64 by 64. Below, the Spatial "
@@ -182,10 +256,29 @@ Picture(
 # The DeConv decoder climbs from four cells to the full image, while the SB decoder works at full
 # size throughout. For the code $(-1, -0.5, 0, 0.5, 1)$, its first convolution gets this input:
 
+
+# %% tags=["hide-input"]
+def broadcast(tiled: np.ndarray) -> Figure:
+    """The input of the SB decoder [latent_dim + 2, height, width], channel by channel."""
+    figure = new_figure(8, 1.6)
+    bound = max(1.0, float(np.abs(tiled).max()))
+    labels = [f"latent {k}" for k in range(1, len(tiled) - 1)] + ["x", "y"]
+    panels = figure.subplots(1, len(tiled))
+    for axes, channel, label in zip(panels, tiled, labels, strict=True):
+        shown = axes.imshow(channel, cmap="RdBu_r", vmin=-bound, vmax=bound)
+        axes.set(xticks=[], yticks=[], title=label)
+    panels[0].set(
+        xticks=[0, tiled.shape[2] - 1], yticks=[0, tiled.shape[1] - 1], ylabel="pixel row"
+    )
+    figure.supxlabel("pixel column", fontsize="medium")
+    figure.colorbar(shown, ax=panels, shrink=0.8, label="value")
+    return figure
+
+
 # %%
 code = torch.linspace(-1, 1, LATENT_DIM)[None]  # [batch, latent_dim]
 Picture(
-    pictures.broadcast(sbd[:2](code)[0].numpy()),
+    broadcast(sbd[:2](code)[0].numpy()),
     "broadcast",
     "Seven square panels: five are flat, one for each latent; the sixth grows from left to right "
     "and the seventh from top to bottom.",

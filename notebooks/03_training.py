@@ -55,7 +55,7 @@ from sbd_utils.experiments import circles, tables
 from sbd_utils.metrics import intervals
 from sbd_utils.models.vae import VAE
 from sbd_utils.plots import charts, pictures
-from sbd_utils.plots.style import DECODER_COLORS, NAMES, Picture
+from sbd_utils.plots.style import DECODER_COLORS, NAMES, Picture, colors_and_labels, new_figure
 from sbd_utils.training.records import load_run
 
 # %config InlineBackend.figure_format = "retina"
@@ -123,6 +123,40 @@ for step, x in enumerate(DataLoader(images, batch_size=16, shuffle=True), start=
 # cell trains both anew.) The diamonds in the strip at the right are the post's run after its last
 # epoch, with numbers from its [author's notebook](https://github.com/borea17/Notebooks).
 
+
+# %% tags=["hide-input"]
+POST = 400  # where the post's values are drawn, beyond the epochs
+
+
+def loss_curves(histories: dict, published: dict):
+    """Both loss terms by epoch, and the post's last ones in a strip of their own."""
+    figure = new_figure(8, 3.6)
+    panels = figure.subplots(1, 2)
+    for axes, (term, title) in zip(
+        panels, {"reconstruction": "reconstruction term", "kl": "KL term"}.items(), strict=True
+    ):
+        for i, (decoder, (color, label)) in enumerate(
+            colors_and_labels(histories).items(), start=1
+        ):
+            curve = histories[decoder][term]
+            axes.plot(range(1, len(curve) + 1), curve, color=color, label=label)
+            if decoder in published:
+                last = published[decoder][term]
+                axes.plot(
+                    POST * 1.25 ** (i - (len(histories) + 1) / 2), last, "D", color=color, ms=5
+                )  # side by side
+        axes.plot([], [], "D", color="black", ms=5, label="the post's last epoch")
+        axes.axvline(POST / 1.5, color="#999999", lw=0.8)
+        axes.set(xscale="log", xlabel="epoch", ylabel="nats per image", title=title)
+        axes.set_xticks((1, 2, 5, 10, 20, 50, 150, POST), (1, 2, 5, 10, 20, 50, 150, "post"))
+        axes.minorticks_off()
+    panels[0].set_yscale("log")
+    panels[0].set_yticks((5, 10, 20, 50, 100, 200), (5, 10, 20, 50, 100, 200))
+    panels[0].minorticks_off()
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    return figure
+
+
 # %%
 PUBLISHED = {
     "deconv": {"reconstruction": 8.82, "kl": 12.77},
@@ -130,7 +164,7 @@ PUBLISHED = {
 }
 runs = circles.pair()
 Picture(
-    charts.loss_curves({name: vars(run.history) for name, run in runs.items()}, PUBLISHED),
+    loss_curves({name: vars(run.history) for name, run in runs.items()}, PUBLISHED),
     "loss_curves",
     "Two panels over epochs on a log axis, a curve for each decoder. The reconstruction terms "
     "fall, with a spike of DeConv's on the way. The KL terms rise steeply; that of DeConv then "

@@ -51,7 +51,7 @@ from sbd_utils.metrics.codes import decode, encode, traverse
 from sbd_utils.metrics.information import kl_per_latent
 from sbd_utils.metrics.pictures import MIN_MOVE, find_blobs, measure_moves
 from sbd_utils.plots import charts, pictures
-from sbd_utils.plots.style import NAMES, Picture
+from sbd_utils.plots.style import FACTOR_COLORS, NAMES, Picture, colors_and_labels, new_figure
 from sbd_utils.training.records import load_run
 
 # %%
@@ -122,15 +122,41 @@ def follow(name: str) -> tuple[np.ndarray, np.ndarray]:
     return blobs.centroid.reshape(*swept.shape[:3], 2), color.reshape(*swept.shape[:3], 3)
 
 
+# %% tags=["hide-input"]
+def draw_responses(centroids: dict, colors: dict, starts: np.ndarray):
+    """The path of the disc while a latent grows, a row per decoder, a color per path's point."""
+    count = max(ways.shape[1] for ways in centroids.values())
+    cell = np.clip(8 / count, 1.0, 1.6)
+    figure = new_figure(count * cell + 0.5, len(centroids) * (cell + 0.45))
+    parts = figure.subfigures(len(centroids), 1, squeeze=False)[:, 0]
+    for part, (decoder, (color, label)) in zip(
+        parts, colors_and_labels(centroids).items(), strict=True
+    ):
+        grid = part.subplots(1, count, squeeze=False)[0]
+        centers, hues = centroids[decoder], colors[decoder]
+        for axes in grid[centers.shape[1] :]:
+            axes.set_axis_off()
+        for k, axes in enumerate(grid[: centers.shape[1]]):
+            for way, shades in zip(centers[:, k], hues[:, k], strict=True):
+                seen = np.isfinite(way).all(axis=1)
+                sizes = np.linspace(45, 3, len(way))  # a disc that stays shows all its colors
+                axes.plot(*way[seen].T, color="#999999", lw=0.6, zorder=1)
+                axes.scatter(*way[seen].T, sizes[seen], np.clip(shades[seen], 0, 1), lw=0, zorder=2)
+            axes.plot(*starts.T, "o", ms=10, mfc="none", mec="black", zorder=3)
+            axes.set(xlim=(0, 64), ylim=(64, 0), xticks=[], yticks=[], aspect="equal")
+            axes.set_title(f"latent {k + 1}", fontsize="medium")
+        part.suptitle(label, color=color)
+    return figure
+
+
 # %%
 ways = {name: follow(name) for name in TYPICAL}
 starts = find_blobs(sprites.images[corners].numpy()).centroid  # [code, 2]
 Picture(
-    charts.responses(
+    draw_responses(
         {name: way for name, (way, _) in ways.items()},
         {name: color for name, (_, color) in ways.items()},
         starts,
-        64,
     ),
     "responses",
     "A row of square panels per decoder, one panel per latent, each with the ways of four discs "
@@ -156,6 +182,28 @@ Picture(
 # of the full range, which for the color is the way from one of our three colors to another.
 # Pictures that show nothing are left out, and we take the median over the codes.
 
+
+# %% tags=["hide-input"]
+def draw_moves(tables: dict, threshold: float):
+    """How far a sweep of each latent moves each factor, one panel per decoder."""
+    figure = new_figure(8, 3)
+    panels = figure.subplots(1, len(tables), sharey=True, squeeze=False)[0]
+    for axes, (decoder, (color, label)) in zip(
+        panels, colors_and_labels(tables).items(), strict=True
+    ):
+        latents = np.arange(1, len(tables[decoder]) + 1)
+        for i, (factor, shade) in enumerate(FACTOR_COLORS.items()):
+            axes.bar(
+                latents + 0.27 * (i - 1), tables[decoder][factor], 0.25, color=shade, label=factor
+            )
+        axes.axhline(threshold, color="black", lw=0.8, ls=":")
+        axes.set(xlabel="latent", xticks=latents)
+        axes.set_title(label, color=color)
+    panels[0].set(ylabel="share of the full range", ylim=(0, 1.2))
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", title="factor")
+    return figure
+
+
 # %%
 moves = {name: measure_moves(vae, mu[name], sprites) for name, vae in vaes.items()}
 numbers = {}
@@ -165,7 +213,7 @@ for name, (mean, log_var) in codes.items():
     numbers[name] = pd.DataFrame(found | {"one blob": moves[name].one_blob, "KL, nats": kl})
     numbers[name].index = pd.RangeIndex(1, len(kl) + 1, name="latent")
 Picture(
-    charts.moves({name: numbers[name] for name in TYPICAL}, MIN_MOVE),
+    draw_moves({name: numbers[name] for name in TYPICAL}, MIN_MOVE),
     "moves",
     "Bars for x, y and color over the latents of each decoder. For DeConv all five latents have "
     "bars for x, y and color, and the one for color is the tallest. For Spatial Broadcast two "

@@ -35,10 +35,12 @@
 # ---
 
 # %%
+from io import BytesIO
 from itertools import combinations
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 from sbd_utils import claims
 from sbd_utils.data.circles import COLORS, make_sprites
@@ -59,8 +61,8 @@ from sbd_utils.metrics.geometry import (
 from sbd_utils.metrics.information import mig
 from sbd_utils.metrics.pictures import find_blobs
 from sbd_utils.plots.charts import seed_spread
-from sbd_utils.plots.geometry import geometry, geometry_epochs, geometry_movie
-from sbd_utils.plots.style import NAMES, Picture
+from sbd_utils.plots.geometry import draw_lattice_lines, geometry, geometry_epochs
+from sbd_utils.plots.style import NAMES, Movie, Picture, colors_and_labels, new_figure
 from sbd_utils.training.records import load_run
 
 # %%
@@ -297,6 +299,45 @@ Picture(
 # side the DeConv grid looks straighter than in its two most precise latents, but it still bends and
 # folds, so it is not only the pair that we picked. Here you can watch it, an epoch at a time at
 # first and in longer steps later:
+
+
+# %% tags=["hide-input"]
+def geometry_movie(truth: np.ndarray, planes: dict, epochs: list[int], name: str, alt: str):
+    """The true lattice beside where decoders encode it, one frame per epoch."""
+    figure = new_figure(8, 3.0)
+    panels = figure.subplots(1, len(planes) + 1)
+    styles, frames = colors_and_labels(planes), []
+    for i, epoch in enumerate(epochs):
+        for axes in panels:
+            axes.clear()
+            axes.set(xticks=[], yticks=[])
+        draw_lattice_lines(panels[0], truth)
+        panels[0].set_title("true places")
+        for axes, (decoder, (color, label)) in zip(panels[1:], styles.items(), strict=True):
+            draw_lattice_lines(axes, planes[decoder][i])
+            axes.set_title(label, color=color)
+            axes.set_xlabel(f"code after epoch {epoch}")
+        for axes in panels:
+            axes.invert_yaxis()  # y grows downward, as in the pictures
+        file = BytesIO()
+        figure.savefig(file, format="png", dpi=125)  # small enough for a page to load at once
+        # The palette takes the mean of colors that are alike, and white must stay white.
+        frames.append(Image.open(file).convert("RGB").point(lambda v: 255 if v > 247 else v))
+    # A fifth of the bytes; by coverage, else rare colors go, such as those of the titles.
+    palette = frames[-1].quantize(64, Image.Quantize.MAXCOVERAGE)
+    frames = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
+    file = BytesIO()
+    frames[0].save(
+        file,
+        format="webp",
+        save_all=True,
+        append_images=frames[1:],
+        loop=0,
+        duration=[250] * (len(frames) - 1) + [3000],
+        lossless=True,
+    )
+    return Movie(file.getvalue(), name, alt, width=800)
+
 
 # %%
 steps = [*range(1, 16), 20, 25, 30, 40, 50, 75, 100, 125, last]

@@ -54,9 +54,8 @@ from sbd_utils.metrics.intervals import exactly
 from sbd_utils.models.decoders import DECODERS, SBD, ComposedDecoder
 from sbd_utils.models.layers import BroadcastConv2d
 from sbd_utils.models.vae import VAE
-from sbd_utils.plots import charts
-from sbd_utils.plots.pictures import regions
-from sbd_utils.plots.style import Picture
+from sbd_utils.plots.charts import legend_below
+from sbd_utils.plots.style import Picture, colors_and_labels, new_figure
 from sbd_utils.settings import RESULTS
 from sbd_utils.training.loop import TrainConfig
 
@@ -83,6 +82,44 @@ def with_ratios(table: pd.DataFrame) -> pd.DataFrame:
 # A multiply-add is one product that is added to a sum. We count them, and the parameters, for four
 # sizes of the picture.
 
+
+# %% tags=["hide-input"]
+def draw_growth(rows: pd.DataFrame, labels: dict, names: dict):
+    """One log-log panel per quantity, one line per decoder and loop."""
+    figure = new_figure(8, 3.4)
+    same = len({y_label for _, y_label in labels.values()}) == 1
+    panels = figure.subplots(1, len(labels), sharey=same, squeeze=False)[0]
+    styles = colors_and_labels(rows.decoder.unique())
+    for axes, (panel, (x_label, y_label)) in zip(panels, labels.items(), strict=True):
+        shown = rows[rows.panel == panel]
+        lines = shown.groupby(["decoder", "loop"], sort=False)
+        for over, ((decoder, loop), line) in enumerate(lines):
+            axes.plot(
+                line.value,
+                line.cost,
+                marker="o",
+                ms=4,
+                color=styles[decoder][0],
+                ls="--" if loop == "plain" else "-",
+                label=names[decoder]
+                + {"plain": ", plain loop", "ours": ", our loop", "": ""}[loop],
+                mfc="white" if loop == "plain" else None,
+                zorder=3 if loop == "plain" else 2,
+                lw=1.5 if loop else 4 / (1 + over),
+            )  # thinner, so that none hides another
+        axes.set(xscale="log", yscale="log", xlabel=x_label)
+        if axes is panels[0] or not same:
+            axes.set_ylabel(y_label)
+        axes.set_xticks(shown.value.unique(), shown.value.unique())
+        axes.minorticks_off()
+        axes.margins(y=0)
+    for axes in panels[:1] if same else panels:  # whole decades, so that each has ticks to read
+        low, high = np.log10(axes.get_ylim())
+        axes.set_ylim(10 ** np.floor(low), 10 ** np.ceil(high))
+    legend_below(figure, panels, ncols=4, fontsize="small")
+    return figure
+
+
 # %%
 rows = []
 for name in SHORT:
@@ -95,9 +132,7 @@ for name in SHORT:
             rows.append({"decoder": name, "panel": what, "value": size, "cost": count, "loop": ""})
 counts = pd.DataFrame(rows)
 Picture(
-    charts.growth(
-        counts, {what: ("pixels per side", what) for what in counts.panel.unique()}, SHORT
-    ),
+    draw_growth(counts, {what: ("pixels per side", what) for what in counts.panel.unique()}, SHORT),
     "cost_counts",
     "Two panels with log axes over the image size. Parameters: flat for both SB decoders, slowly "
     "rising and higher for DeConv. Multiply-adds: parallel lines, those of DeConv and of the SB "
@@ -190,6 +225,17 @@ print(f"{64 * 64} pixels, {len(different)} different answers")
 # %% [markdown]
 # There is one answer for the interior, one for each edge and one for each corner. Here are the
 # outermost rows and columns and six of those between, with a color for each answer:
+
+
+# %% tags=["hide-input"]
+def regions(numbers: np.ndarray):
+    """Cells [height, width] colored by the number that they hold."""
+    figure = new_figure(2.6, 2.6)
+    axes = figure.subplots()
+    axes.pcolormesh(numbers, cmap="Set3", edgecolors="white", linewidth=1)
+    axes.set(aspect="equal", xticks=[], yticks=[])
+    return figure
+
 
 # %%
 ends = [0, *range(1, 7), 63]  # six inner rows stand for all 62
@@ -286,9 +332,29 @@ gains.round(2)
 # our step with all of them. Both were timed in turns, and a bar spans the middle half of these
 # rounds.
 
+
+# %% tags=["hide-input"]
+def draw_pieces(rows: pd.DataFrame):
+    """How much slower a step is without each piece of the loop, one panel per decoder."""
+    figure = new_figure(8, 2.9)
+    styles = colors_and_labels(rows.decoder.unique())
+    panels = figure.subplots(1, len(styles), sharex=True, squeeze=False)[0]
+    for axes, (decoder, (color, name)) in zip(panels, styles.items(), strict=True):
+        shown = rows[rows.decoder == decoder].sort_values("ratio")
+        spans = [(shown.ratio - shown.low).abs(), (shown.high - shown.ratio).abs()]
+        axes.errorbar(
+            shown.ratio, range(len(shown)), xerr=spans, fmt="o", ms=5, capsize=2, color=color
+        )
+        axes.axvline(1, color="black", lw=0.8, ls=":")
+        axes.set(yticks=range(len(shown)), yticklabels=shown.piece)
+        axes.set_title(name, color=color)
+    figure.supxlabel("time of a step without the piece, over a step with it", fontsize="medium")
+    return figure
+
+
 # %%
 Picture(
-    charts.pieces(pd.DataFrame(BENCH["without"]).query("decoder in ('deconv', 'sbd')")),
+    draw_pieces(pd.DataFrame(BENCH["without"]).query("decoder in ('deconv', 'sbd')")),
     "cost_pieces",
     "Two panels of dots with ranges, one for each decoder: how many times slower a step is without "
     "each piece of the fast loop.",
@@ -336,7 +402,7 @@ left
 growth = pd.DataFrame(BENCH["growth"]).rename(columns={"what": "panel"})
 GROWN = {"image_size": "pixels per side", "batch_size": "images per batch", "latent_dim": "latents"}
 Picture(
-    charts.growth(
+    draw_growth(
         growth.assign(cost=growth.ms),
         {what: (label, "milliseconds per step") for what, label in GROWN.items()},
         SHORT,

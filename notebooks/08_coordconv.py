@@ -33,6 +33,7 @@
 
 # %%
 import inspect
+from collections import Counter
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -52,7 +53,8 @@ from sbd_utils.models.coordconv import BLIND, COORDCONV, DECODERS, ENDS, distinc
 from sbd_utils.models.decoders import SBD, ComposedDecoder
 from sbd_utils.models.layers import AppendCoordinates
 from sbd_utils.plots import charts, pictures
-from sbd_utils.plots.style import Picture
+from sbd_utils.plots.charts import END_COLORS, legend_below
+from sbd_utils.plots.style import Picture, colors_and_labels, new_figure
 
 # %%
 ROWS, MAPS = coordconv.read_rows(), coordconv.read_maps()
@@ -354,6 +356,36 @@ Picture(
 # The post says that CoordConv trains 150 times faster. We count the steps until 95% of the test
 # places are right, in classification on the uniform split, where the plain network gets there.
 
+
+# %% tags=["hide-input"]
+def learning(panels: dict):
+    """Score against steps, one line per network, in the color of the end that it belongs to."""
+    ends = colors_and_labels(
+        (name.partition("-")[0] for lines in panels.values() for name in lines), END_COLORS
+    )
+    figure = new_figure(8, 3.8)
+    grid = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
+    for axes, (title, lines) in zip(grid, panels.items(), strict=True):
+        counts = Counter()
+        for network, (steps, scores) in lines.items():
+            end = network.partition("-")[0]
+            axes.plot(
+                steps,
+                scores,
+                ("o-", "^--", "s:")[counts[end]],
+                ms=4,
+                lw=1,
+                color=ends[end][0],
+                label=network,
+            )
+            counts[end] += 1
+        axes.set(title=title, xscale="log", xlabel="steps of training")
+        axes.xaxis.set_major_formatter("{x:g}")
+    grid[0].set_ylabel("share right in the test")
+    legend_below(figure, grid, ncols=3)
+    return figure
+
+
 # %%
 LINES = (
     "plain",
@@ -364,7 +396,7 @@ LINES = (
     "coordconv-width8",
 )
 Picture(
-    charts.learning(
+    learning(
         {
             split: {network: MAPS[f"classification/{split}/{network}/curve"] for network in LINES}
             for split in SPLITS

@@ -37,7 +37,9 @@
 # %%
 import inspect
 from dataclasses import asdict, replace
+from itertools import cycle
 
+import numpy as np
 import pandas as pd
 import torch
 from torch.nn import functional
@@ -48,7 +50,8 @@ from sbd_utils.experiments import circles, tables
 from sbd_utils.metrics import cost, intervals
 from sbd_utils.models.decoders import DECODERS, DECONV, SBD, ComposedDecoder, DecoderConfig
 from sbd_utils.plots import charts
-from sbd_utils.plots.style import NAMES, Picture
+from sbd_utils.plots.charts import START_COLORS
+from sbd_utils.plots.style import NAMES, Picture, colors_and_labels, new_figure
 from sbd_utils.settings import TRAINING
 
 # %% [markdown]
@@ -203,10 +206,61 @@ LONG.groupby(["start", "up"], sort=False).agg(
 # %% [markdown]
 # In the figure, the dotted line is the bound for a straight plane.
 
+
+# %% tags=["hide-input"]
+def dissociation(rows: pd.DataFrame, bound: float):
+    """How bent a plane is against the checkerboard that a decoder leaves, one dot per run."""
+    starts = colors_and_labels(rows.start.unique(), START_COLORS)
+    markers = dict(zip(rows.up.unique(), cycle("osDX"), strict=False))
+    figure = new_figure(8, 4.4)
+    axes = figure.subplots()
+    for (start, up), runs in rows.groupby(["start", "up"], sort=False):
+        color, marker = starts[start][0], markers[up]
+        for folded, some in runs.groupby(runs.folds > 0):
+            axes.plot(
+                some.pattern,
+                some.bent,
+                marker,
+                ms=8,
+                color=color,
+                mew=0.8,
+                mec=color if folded else "white",
+                mfc="white" if folded else color,
+                zorder=2 + 1 / len(runs),
+            )  # the few above the many, that none is hidden
+    for color, label in starts.values():
+        axes.plot([], [], "o", color=color, label=label)
+    for up, marker in markers.items():
+        axes.plot([], [], marker, color="black", label=up)
+    axes.plot([], [], "o", color="black", mfc="white", label="hollow: with folded cells")
+    axes.axhline(bound, color="black", lw=0.8, ls=":")
+    axes.set(
+        xscale="log",
+        yscale="log",
+        ylim=(5e-4, 3),
+        xlabel="checkerboard: share of the residual's variance",
+        ylabel="bent: 1 - affine R², worst color",
+    )
+    axes.set_yticks((0.001, 0.01, 0.1, 1), ("0.001", "0.01", "0.1", "1"))
+    for x, side, pattern in ((0.01, "left", "without"), (0.99, "right", "with")):
+        for y, vertical, shape in ((0.02, "bottom", "straight"), (0.98, "top", "bent")):
+            axes.text(
+                x,
+                y,
+                f"{shape}, {pattern} pattern",
+                ha=side,
+                va=vertical,
+                style="italic",
+                transform=axes.transAxes,
+            )
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    return figure
+
+
 # %%
 BENT = 1 - BOUND
 Picture(
-    charts.dissociation(LONG, BENT),
+    dissociation(LONG, BENT),
     "dissociation",
     "One mark per run: how bent its plane is, against the checkerboard's share of its error. Runs "
     "that deconvolve lie to the right, with the pattern, the others far to the left. Runs with a "
@@ -472,11 +526,56 @@ LONG.groupby(["decoder", "cpu"], sort=False).agg(
 # factor. Does SB reconstruct better at the *same* KL term, or has it only stopped elsewhere? We
 # turn the knob and draw both terms:
 
+
+# %% tags=["hide-input"]
+def rate_distortion(rows: pd.DataFrame):
+    """Squared error against KL term, one dot per run; a line joins the means over the seeds."""
+    styles = colors_and_labels(sorted(rows.decoder.unique()))
+    figure = new_figure(8, 4)
+    axes = figure.subplots()
+    markers = dict(zip(sorted(rows.epochs.unique()), cycle("o*sDX"), strict=False))
+    for (epochs, decoder), runs in rows.groupby(["epochs", "decoder"]):
+        (color, name), marker = styles[decoder], markers[epochs]
+        for other, some in runs.groupby(runs.beta != 1):
+            axes.plot(
+                some.kl,
+                some.error,
+                marker,
+                ms=8 if marker == "*" else 5,
+                color=color,
+                alpha=0.7,
+                mfc="white" if other else color,
+            )
+        line = runs.groupby("weight")[["kl", "error"]].mean()
+        axes.plot(line.kl, line.error, color=color, lw=1)
+        axes.plot([], [], marker, color=color, label=f"{name}, {epochs} epochs")
+    axes.plot([], [], "o", color="black", mfc="white", label="hollow: β other than 1")
+    post = rows[np.isclose(rows.weight, 0.3)].groupby("epochs")[["kl", "error"]].mean()
+    if len(post) > 1:  # between the shorter trainings above and the longer ones below
+        axes.text(
+            post.kl.mean(),
+            np.sqrt(post.error.min() * post.error.max()),
+            "the post's setting",
+            ha="center",
+            va="center",
+            style="italic",
+        )
+    axes.set(
+        yscale="log",
+        xlabel="rate: KL term, nats per image",
+        ylabel="distortion: squared error per image",
+    )
+    axes.set_yticks((3, 10, 30, 100), ("3", "10", "30", "100"))
+    axes.minorticks_off()
+    axes.legend()
+    return figure
+
+
 # %%
 TRADED = SHORT[SHORT.decoder.isin(["deconv", "sbd"])]
 ENDS = LONG[LONG.decoder.isin(["deconv", "sbd"])]
 Picture(
-    charts.rate_distortion(pd.concat([TRADED, ENDS])),
+    rate_distortion(pd.concat([TRADED, ENDS])),
     "rate_distortion",
     "Squared error against KL term. After 10 epochs, as dots, the curves of both decoders lie "
     "close by each other and fall only slowly to the right of the post's setting, DeConv's with a "

@@ -46,9 +46,8 @@ from sbd_utils.metrics.codes import decode, encode, traverse
 from sbd_utils.metrics.geometry import additive_model_r2
 from sbd_utils.metrics.pictures import measure_moves
 from sbd_utils.metrics.posterior_axes import posterior_precision, principal_axes
-from sbd_utils.plots.geometry import wanted_widths
 from sbd_utils.plots.pictures import image_grid
-from sbd_utils.plots.style import Picture
+from sbd_utils.plots.style import DECODER_COLORS, Picture, new_figure
 from sbd_utils.training.records import load_run
 
 # %% [markdown]
@@ -117,6 +116,37 @@ some = slice(None, None, 125)
 few = {name: (mu[some], log_var[some]) for name, (mu, log_var) in codes.items()}  # [30, 5] each
 precision = {name: posterior_precision(vaes[name], *few[name]) for name in RUNS}  # [30, 5, 5]
 axes = {name: principal_axes(wanted) for name, wanted in precision.items()}  # [5, 5], in rows
+
+
+# %% tags=["hide-input"]
+def wanted_widths(precision: np.ndarray, axis_labels: tuple[str, str]):
+    """The posterior that the loss wants, of two latents, and the best that a diagonal q can do."""
+    figure = new_figure(8, 4.0)
+    angle = np.linspace(0, 2 * np.pi, 200)
+    circle = np.stack([np.cos(angle), np.sin(angle)])
+    turned = np.linalg.eigh(precision)[1].T[::-1]  # the most precise first
+    labels = axis_labels, ("offset along the short axis", "offset along the long axis")
+    titles = "along the latents", "along the ellipse's own axes"
+    panels = figure.subplots(1, 2, sharex=True, sharey=True)
+    for axes, turn, names, title in zip(panels, (np.eye(2), turned), labels, titles, strict=True):
+        matrix = turn @ precision @ turn.T
+        wanted = np.linalg.inv(np.linalg.cholesky(matrix)).T @ circle
+        axes.fill(
+            *wanted, color=DECODER_COLORS["sbd"], alpha=0.35, lw=0, label="wanted by the loss"
+        )
+        axes.plot(
+            *(circle.T / np.sqrt(np.diagonal(matrix))).T,
+            "--",
+            color="black",
+            label="best diagonal q",
+        )
+        axes.set(title=title, xlabel=names[0], ylabel=names[1])
+        axes.set_aspect("equal")
+        axes.tick_params(labelleft=True)  # else the right panel's label lies on its ticks
+        axes.locator_params(nbins=4)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    return figure
+
 
 # %%
 mean = precision["mixing"].mean(axis=0)

@@ -10,8 +10,6 @@ from itertools import cycle
 from matplotlib.figure import Figure
 from PIL import Image
 
-from sbd_utils import checks
-
 # Okabe and Ito's palette, which color-blind readers can tell apart.
 DECODER_COLORS = {"deconv": "#D55E00", "sbd": "#0072B2"}
 NAMES = {
@@ -37,7 +35,7 @@ def colors_and_labels(
     """
     listed = list(names) if isinstance(names, Iterable) and not isinstance(names, str) else []
     if not listed or not all(isinstance(name, str) for name in listed):
-        raise checks.argument_error("names", "texts, one at least", names)
+        raise ValueError(f"names must be texts, one at least, got {names!r}")
     taken, free, found = set(), cycle(OTHER_COLORS), {}
     for name in dict.fromkeys(listed):
         color = known.get(name) or known.get(name.partition("-")[0])
@@ -60,8 +58,6 @@ class Picture:
     chart: bool = False
 
     def __post_init__(self):
-        checks.check_type("figure", self.figure, Figure)
-        checks.check_one_of("chart", self.chart, (True, False))
         _check_name(self.name, self.alt)
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> tuple[dict, dict]:
@@ -90,7 +86,6 @@ class Movie:
     width: int
 
     def __post_init__(self):
-        checks.check_type("webp", self.webp, bytes), checks.check_int("width", self.width)
         _check_name(self.name, self.alt)
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> tuple[dict, dict]:
@@ -100,14 +95,14 @@ class Movie:
 
 
 def _check_name(name: str, alt: str) -> None:
-    checks.check_type("name", name, str), checks.check_type("alt", alt, str)
     if not name.replace("_", "").isalnum():
-        raise checks.argument_error("name", "of letters, digits and _, for it names a file", name)
+        raise ValueError(
+            f"name must be of letters, digits and _, for it names a file, got {name!r}"
+        )
     if not alt.strip():
-        raise checks.argument_error("alt", "a text that says what is seen", alt)
+        raise ValueError("alt must be a text that says what is seen")
 
 
 def new_figure(width: float = 8, height: float = 3) -> Figure:
     """An empty figure in the house style, as wide as a GitHub page shows without shrinking."""
-    checks.check_positive("width", width, 300), checks.check_positive("height", height, 300)
     return Figure(figsize=(width, height), dpi=200, layout="constrained")
