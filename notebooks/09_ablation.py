@@ -99,6 +99,7 @@ def prepare(rows: pd.DataFrame) -> pd.DataFrame:
     ).reset_index(drop=True)
 
 
+# %%
 WORDS = {
     "seed": "runs",
     "straight": "straight runs",
@@ -217,42 +218,24 @@ def dissociation(rows: pd.DataFrame, bound: float):
     for (start, up), runs in rows.groupby(["start", "up"], sort=False):
         color, marker = starts[start][0], markers[up]
         for folded, some in runs.groupby(runs.folds > 0):
-            axes.plot(
-                some.pattern,
-                some.bent,
-                marker,
-                ms=8,
-                color=color,
-                mew=0.8,
-                mec=color if folded else "white",
-                mfc="white" if folded else color,
-                zorder=2 + 1 / len(runs),
-            )  # the few above the many, that none is hidden
+            edge, face = (color, "white") if folded else ("white", color)
+            over = 2 + 1 / len(runs)  # the few above the many, that none is hidden
+            look = dict(ms=8, mew=0.8, color=color, mec=edge, mfc=face, zorder=over)
+            axes.plot(some.pattern, some.bent, marker, **look)
     for color, label in starts.values():
         axes.plot([], [], "o", color=color, label=label)
     for up, marker in markers.items():
         axes.plot([], [], marker, color="black", label=up)
     axes.plot([], [], "o", color="black", mfc="white", label="hollow: with folded cells")
     axes.axhline(bound, color="black", lw=0.8, ls=":")
-    axes.set(
-        xscale="log",
-        yscale="log",
-        ylim=(5e-4, 3),
-        xlabel="checkerboard: share of the residual's variance",
-        ylabel="bent: 1 - affine R², worst color",
-    )
+    axes.set(xscale="log", yscale="log", ylim=(5e-4, 3))
+    axes.set_xlabel("checkerboard: share of the residual's variance")
+    axes.set_ylabel("bent: 1 - affine R², worst color")
     axes.set_yticks((0.001, 0.01, 0.1, 1), ("0.001", "0.01", "0.1", "1"))
     for x, side, pattern in ((0.01, "left", "without"), (0.99, "right", "with")):
         for y, vertical, shape in ((0.02, "bottom", "straight"), (0.98, "top", "bent")):
-            axes.text(
-                x,
-                y,
-                f"{shape}, {pattern} pattern",
-                ha=side,
-                va=vertical,
-                style="italic",
-                transform=axes.transAxes,
-            )
+            look = dict(ha=side, va=vertical, style="italic", transform=axes.transAxes)
+            axes.text(x, y, f"{shape}, {pattern} pattern", **look)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
@@ -537,15 +520,8 @@ def rate_distortion(rows: pd.DataFrame):
     for (epochs, decoder), runs in rows.groupby(["epochs", "decoder"]):
         (color, name), marker = styles[decoder], markers[epochs]
         for other, some in runs.groupby(runs.beta != 1):
-            axes.plot(
-                some.kl,
-                some.error,
-                marker,
-                ms=8 if marker == "*" else 5,
-                color=color,
-                alpha=0.7,
-                mfc="white" if other else color,
-            )
+            look = dict(ms=8 if marker == "*" else 5, mfc="white" if other else color)
+            axes.plot(some.kl, some.error, marker, color=color, alpha=0.7, **look)
         line = runs.groupby("weight")[["kl", "error"]].mean()
         axes.plot(line.kl, line.error, color=color, lw=1)
         axes.plot([], [], marker, color=color, label=f"{name}, {epochs} epochs")
