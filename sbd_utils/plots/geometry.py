@@ -26,7 +26,9 @@ def geometry(
     columns = 5 if (small := len(points) > 6) else 3
     height = -(-len(points) // columns)
     figure = new_figure(8.4, (1.9 if small else 2.7) * height + 0.5)
-    figure.get_layout_engine().set(w_pad=0.12 - 0.06 * small)  # else a label touches a panel
+    figure.set_layout_engine(
+        "constrained", w_pad=0.12 - 0.06 * small
+    )  # else a label touches a panel
     panels = figure.subplots(height, columns, squeeze=False).ravel()
     for axes, (name, lattice) in zip(panels, points.items(), strict=False):
         draw_lattice_lines(axes, lattice, marker="." if height == 1 and unseen is None else "")
