@@ -24,7 +24,7 @@ def seed_spread(
 ) -> Figure:
     """One panel per score, one dot per run, the decoders side by side.
 
-    Beside the dots, a thin line spans their range, and a thick one the 95% interval of the mean over
+    Beside the dots, a thin line spans their range, and a thick one the 95% interval of the mean of
     seeds.
 
     Args:
