@@ -188,12 +188,13 @@ def _image_advice(name: str, value: object) -> str:
         call = f"{call}.float()" if tensor else f"torch.from_numpy({call}.astype('float32'))"
         return f"give {call}{SCALES.get(dtype, '')}"
     shape = first.shape
+    if len(shape) not in (2, 3, 4):
+        return ""
     channels = shape[-3] if len(shape) > 2 else 0
     for holds, advice in (
         (len(shape) == 2, f"give {name}[None, None]"),
         (len(shape) == 3 and (channels == 3 or shape[-1] in (3, 4)), f"give {name}[None]"),
         (len(shape) == 3 and channels != 4, f"give {name}[:, None]"),  # 4: RGBA or four gray ones
-        (len(shape) != 4, ""),
         (channels not in (1, 3, 4) and shape[-1] in (1, 3, 4), f"give {name}.movedim(-1, 1)"),
         (channels == 1, f"if it is gray, no palette's, give {name}.expand(-1, 3, -1, -1)"),
         (channels == 4, f"if it is RGBA, give 1 - {name}[:, 3:] * (1 - {name}[:, :3])"),
