@@ -195,6 +195,7 @@ def _image_advice(name: str, value: object) -> str:
         (len(shape) == 2, f"give {name}[None, None]"),
         (len(shape) == 3 and (channels == 3 or shape[-1] in (3, 4)), f"give {name}[None]"),
         (len(shape) == 3 and channels != 4, f"give {name}[:, None]"),  # 4: RGBA or four gray ones
+        (len(shape) != 4, ""),
         (channels not in (1, 3, 4) and shape[-1] in (1, 3, 4), f"give {name}.movedim(-1, 1)"),
         (channels == 1, f"if it is gray, no palette's, give {name}.expand(-1, 3, -1, -1)"),
         (channels == 4, f"if it is RGBA, give 1 - {name}[:, 3:] * (1 - {name}[:, :3])"),
