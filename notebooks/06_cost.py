@@ -372,6 +372,9 @@ Picture(
 #   it by itself, so it matters only where nothing is compiled.
 # * **bias apart** (DeConv) adds a transposed convolution's bias after it, which is faster.
 # * **fused Adam** updates all parameters in one call.
+# * **shortcut** (above) and **recomputing** its output in the backward pass (SB) were part of our
+#   loop when it was timed. They gained so little that it no longer has them, so our SB step now
+#   takes about a tenth longer and needs somewhat more memory than these tables say.
 #
 # ## How much is left?
 #

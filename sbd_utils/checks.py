@@ -7,7 +7,6 @@ from contextlib import nullcontext
 from numbers import Integral, Real
 
 import numpy as np
-import pandas as pd
 import torch
 from PIL import Image
 
@@ -95,19 +94,6 @@ def mapping(name: str, value: object, keys: Iterable = (), of: type = object) ->
         check_type(f"{name}[{key!r}]", item, of)
 
 
-def table(name: str, value: object, labels: Iterable, numbers: Iterable) -> None:
-    """ValueError unless a DataFrame with a row at least and columns of labels and of numbers."""
-    labels, numbers = list(labels), list(numbers)
-    wanted = f"a DataFrame with rows of {', '.join(map(str, labels + numbers))}"
-    if not isinstance(value, pd.DataFrame) or value.empty:
-        raise argument_error(name, wanted, value)
-    if not set(labels + numbers) <= set(value.columns):
-        raise ValueError(f"{name} must be {wanted}, got {', '.join(map(str, value.columns))}")
-    for column in numbers:
-        if not pd.api.types.is_numeric_dtype(value[column]) or value[column].isna().all():
-            raise ValueError(f"{name} must have numbers in {column}, got {value[column].unique()}")
-
-
 def labels(name: str, value: object, length: int) -> np.ndarray:
     """Values as an array [length] of texts or finite numbers; ValueError for anything else."""
     try:
@@ -147,94 +133,6 @@ def _on_cpu(value: object) -> object:
     if not isinstance(value, torch.Tensor):
         return value
     return (value.float() if value.dtype == torch.bfloat16 else value).numpy(force=True)
-
-
-def columns(name: str, value: object, names: Iterable[str]) -> dict[str, torch.Tensor]:
-    """Of a mapping, the columns that are named, as float32; ValueError unless numbers [N]."""
-    names, found = list(names), {}
-    mapping(name, value, names)
-    for key in names:
-        column, lengths = value[key], {len(other) for other in found.values()}
-        if (
-            not isinstance(column, torch.Tensor)
-            or odd_tensor(column)
-            or column.ndim != 1
-            or (len(column) == 0 or column.is_complex() or lengths and len(column) not in lengths)
-        ):
-            length = ", ".join(map(str, lengths)) or "N"
-            raise argument_error(f"{name}[{key!r}]", f"a tensor of numbers [{length}]", column)
-        found[key] = column.float()
-        if not found[key].isfinite().all():
-            raise ValueError(f"{name}[{key!r}] must be finite, got a NaN or an infinity")
-    return found
-
-
-def arrays(**given: tuple[object, str]) -> list[np.ndarray]:
-    """Values as arrays of finite floats (float32 stays so), of shapes that fit each other.
-
-    Each keyword is an argument's name, with its value and its shape: "N 2" is [N, 2]. A letter
-    is any length from 1, the same wherever it stands; a leading "..." is any number of dimensions;
-    before all of it, "?" lets NaN be. ValueError names the first argument that does not fit.
-    """
-    lengths, found = {}, []
-    for name, (value, shape) in given.items():
-        gaps, shape = shape.startswith("?"), shape.removeprefix("?")
-        wanted = f"numbers, [{', '.join(shape.split())}]"
-        try:
-            array = np.asarray(_on_cpu(value))
-            if array.dtype == object and any(isinstance(item, str) for item in array.flat):
-                raise TypeError("texts")  # which NumPy would read as numbers
-            if array.dtype not in (np.float32, np.float64):  # of those, no copy: they may be large
-                array = array.astype(float, casting="unsafe" if array.dtype == "O" else "same_kind")
-        except (TypeError, ValueError) as error:  # text, or rows of different lengths
-            raise argument_error(name, wanted, value) from error
-        dims, sides = shape.split(), array.shape
-        if dims[0] == "...":
-            dims, sides = dims[1:], sides[max(0, array.ndim - len(dims) + 1) :]
-        if len(dims) != len(sides) or array.size == 0:
-            raise argument_error(name, wanted, array)
-        for dim, side in zip(dims, sides, strict=True):
-            expected = int(dim) if dim.isdigit() else lengths.setdefault(dim, side)
-            if side != expected:
-                where = "" if dim.isdigit() else f" with {dim} = {expected}"
-                raise argument_error(name, wanted + where, array)
-        if not np.isfinite(array).all() and not (gaps and not np.isinf(array).any()):
-            raise ValueError(f"{name} must be finite, got a NaN or an infinity")
-        found.append(array)
-    return found
-
-
-def lattices(**given: object) -> list[np.ndarray]:
-    """Lattices [n, n, 2] as arrays, all of one n; ValueError unless every (n - 1) / 5 is a line."""
-    found = arrays(**{name: (value, "n n 2") for name, value in given.items()})
-    if len(found[0]) % 5 != 1 or len(found[0]) == 1:
-        raise argument_error(next(iter(given)), "[n, n, 2] with n of 6, 11, 16, ...", found[0])
-    return found
-
-
-def definite(name: str, value: object, shape: str) -> np.ndarray:
-    """Matrices of a shape as in `arrays`; ValueError unless symmetric and positive definite."""
-    (matrices,) = arrays(**{name: (value, shape)})
-    if not np.allclose(matrices, matrices.mT) or np.linalg.eigvalsh(matrices).min() <= 0:
-        raise ValueError(f"{name} must be symmetric and positive definite")
-    return matrices
-
-
-def shaped(name: str, value: object, *sides: int | None) -> None:
-    """ValueError unless floats of this shape, None for any length; free once it is compiled."""
-    if (
-        not isinstance(value, torch.Tensor)
-        or not value.is_floating_point()
-        or (value.ndim != len(sides))
-        or any(side not in (None, length) for side, length in zip(sides, value.shape, strict=True))
-    ):
-        wanted = ", ".join(str(side or "N") for side in sides)
-        raise argument_error(name, f"a tensor of floats [{wanted}]", value)
-
-
-def pictures(**given: tuple[object, str]) -> list[np.ndarray]:
-    """As `arrays`."""
-    return arrays(**given)
 
 
 def images(name: str, value: object, image_size: int | None = None) -> int:
@@ -289,7 +187,10 @@ def _image_advice(name: str, value: object) -> str:
         call += "[:, None]" if many and first.ndim == 2 else ""  # gray, also if there are three
         call = f"{call}.float()" if tensor else f"torch.from_numpy({call}.astype('float32'))"
         return f"give {call}{SCALES.get(dtype, '')}"
-    shape, channels = value.shape, value.shape[-3] if value.ndim > 2 else 0
+    shape = first.shape
+    if len(shape) not in (2, 3, 4):
+        return ""
+    channels = shape[-3] if len(shape) > 2 else 0
     for holds, advice in (
         (len(shape) == 2, f"give {name}[None, None]"),
         (len(shape) == 3 and (channels == 3 or shape[-1] in (3, 4)), f"give {name}[None]"),

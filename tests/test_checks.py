@@ -96,9 +96,6 @@ def test_tensors_whose_numbers_cannot_be_read_are_told(word, odd):
     ):
         with pytest.raises(ValueError, match=f"^z must be .*, got a {word} tensor$"):
             door(z)
-    column = z if word == "nested" else odd(torch.zeros(2))  # which has two dimensions at least
-    with pytest.raises(ValueError, match=rf"^z\['a'\] must be .*, got a {word} tensor$"):
-        checks.columns("z", {"a": column}, ["a"])
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from sbd_utils.metrics.intervals import exactly
 from sbd_utils.metrics.scores import score
 from sbd_utils.training.loop import TrainConfig, train
 
+pytestmark = pytest.mark.slow
 # The post's settings with a quarter of its pixels. Seen in trials: from epoch 4 on SB has an affine
 # R² above 0.98 and no fold; DeConv has at most 0.75 and at least 10 folds from epoch 14 on.
 EPOCHS = {"sbd": 7, "deconv": 17}

@@ -111,6 +111,7 @@ def test_publishing_copies_the_record(world, name, monkeypatch, tmp_path):
     def train(config, images, *rest):
         made[world] = tmp_path / f"{run_id(config, images)}.safetensors"
         made[world].write_bytes(f"{config.decoder}, seed {config.seed}".encode())
+        return load_run("sbd")
 
     for module in (publish, publish.circles):
         monkeypatch.setattr(module, "train", train)

@@ -34,7 +34,7 @@ SCORES = (
 
 
 def typical(rows: pd.DataFrame, scores: Iterable[str] = tables.SCORES) -> tuple[str, int]:
-    """The processor and the seed whose runs of both decoders are the most like everybody's.
+    """The processor and the seed whose pair of runs is most typical.
 
     rows: one per run, such as those of tables.read. Every score that all runs have is standardized
     over its decoder's runs (one that never varies counts for nothing). Of the pairs whose weights
@@ -50,7 +50,8 @@ def typical(rows: pd.DataFrame, scores: Iterable[str] = tables.SCORES) -> tuple[
     spread = shared.std()
     standard = (shared - shared.mean()) / spread.where(spread > 0, np.inf)
     distances = pd.Series(squareform(pdist(standard)).sum(axis=0), index=table.index)
-    return distances[kept].idxmin()
+    cpu, seed = distances[kept].idxmin()
+    return cpu, int(seed)
 
 
 def main() -> None:

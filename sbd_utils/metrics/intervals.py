@@ -1,10 +1,11 @@
 """Intervals over seeds."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import SupportsFloat
 
 import numpy as np
-from numpy.typing import ArrayLike
+import pandas as pd
 from scipy import stats
 
 FEW = 5  # values, for which the bootstrap is too narrow
@@ -36,7 +37,7 @@ def exactly(value: SupportsFloat) -> Estimate:
     return Estimate(value, value, value)
 
 
-def mean(values: ArrayLike) -> Estimate:
+def mean(values: Sequence[float] | np.ndarray | pd.Series) -> Estimate:
     """The mean over runs and its 95% interval, by the bootstrap (BCa, 10,000 draws, seed 0).
 
     The bootstrap stays within the values' range, so that it suits shares and other bounded, skewed

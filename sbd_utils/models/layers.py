@@ -34,7 +34,8 @@ class AppendCoordinates(nn.Module):
     def forward(
         self, x: Float[torch.Tensor, "batch channels height width"]
     ) -> Float[torch.Tensor, "batch channels+2 height width"]:
-        grid = coordinate_grid(*x.shape[2:], x.device).to(x.dtype)
+        height, width = x.shape[2:]
+        grid = coordinate_grid(height, width, x.device).to(x.dtype)
         return torch.cat([x, grid.expand(len(x), -1, -1, -1)], dim=1)
 
 

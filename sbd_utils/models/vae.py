@@ -80,7 +80,14 @@ class VAE(nn.Module):
         return self.encoder(x)
 
     def decode(self, z: Codes) -> Images:
-        """Images of codes, not clamped."""
+        """Images of codes, not clamped.
+
+        Raises:
+            ValueError: z is no dense tensor [batch, latent_dim].
+        """
+        odd = not isinstance(z, torch.Tensor) or checks.odd_tensor(z)
+        if odd or z.shape[1:] != (self.latent_dim,):
+            raise checks.argument_error("z", f"floats [batch, {self.latent_dim}]", z)
         return self.decoder(z)
 
     def reconstruct(self, x: Images) -> Images:

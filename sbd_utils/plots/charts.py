@@ -1,4 +1,4 @@
-"""Curves, bars and dots: of one run, of many seeds, of a benchmark."""
+"""Dots and intervals of many runs."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -22,13 +22,16 @@ def seed_spread(
     bounds: Mapping[str, float] | None = None,
     most: Mapping[str, float] | None = None,
 ) -> Figure:
-    """One panel per score, one dot per run, the decoders apart.
+    """One panel per score, one dot per run, the decoders side by side.
 
-    Beside the dots a thin line spans their range, and a thick one the interval of their mean, in
-    which a seed counts once, by the mean of its runs. rows: scores as `studies.tables.read` gives
-    them. panels: score to its axis label. bounds: score to the threshold that its claim has, drawn
-    as a dotted line. most: to the highest that it can be, where a reader might not know, drawn as a
-    dashed line.
+    Beside the dots, a thin line spans their range, and a thick one the 95% interval of the mean of
+    seeds.
+
+    Args:
+        rows: scores as `tables.read` gives them.
+        panels: score to its axis label.
+        bounds: score to the threshold of its claim, a dotted line.
+        most: score to the highest value that it can have, a dashed line.
     """
     bounds, most = ({} if lines is None else lines for lines in (bounds, most))
     figure = new_figure(8, 3)
@@ -71,7 +74,7 @@ def seed_spread(
 
 
 def legend_below(figure: Figure, panels: Iterable[Axes], **look: object) -> None:
-    """One legend below for all panels, with each label once."""
+    """One legend below all panels, with each label once."""
     found = {
         label: handle
         for axes in panels
@@ -91,10 +94,14 @@ def dots(
 ) -> Figure:
     """One line per kind of run, one panel per score, one dot per run.
 
-    rows: one per run. line, group: the columns that say on which line a dot lies, and with whom it
-    shares its color. panels: score to its title. hollow: what it means that a dot is; rows has
-    `hollow` then, which says which are. ticks: score to those of its axis, a log axis unless 0 is
-    one. bound: of the first score, a dotted line.
+    Args:
+        rows: one per run, with a boolean column `hollow` if dots may be hollow.
+        line: the column that says on which line a dot lies.
+        group: the column that sets a dot's color.
+        panels: score to its title.
+        hollow: what a hollow dot means.
+        ticks: score to the ticks of its axis, a log axis unless 0 is one of them.
+        bound: of the first score, a dotted line.
     """
     ticks = {} if ticks is None else ticks
     styles = colors_and_labels(rows[group].unique(), DECODER_COLORS | START_COLORS | END_COLORS)

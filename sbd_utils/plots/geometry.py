@@ -1,4 +1,4 @@
-"""The latent space as a map: lattices of places in it, and the widths that it wants."""
+"""Lattices of positions in the latent space."""
 
 from collections.abc import Mapping
 
@@ -15,18 +15,21 @@ def geometry(
     axis_labels: Mapping[str, tuple[str, str]],
     unseen: np.ndarray | None = None,
 ) -> Figure:
-    """Lattices of places, true or encoded, three panels per row; five of more than six, and small.
+    """Lattices of positions, true or encoded, in panels.
 
-    points: panel title to a lattice [n, n, 2], n = 5 k + 1. axis_labels: panel title to the names
-    of its axes; an axis "y" goes downward, as in the pictures. unseen: bool [n, n], which places
-    get a black dot, as they were not seen in training.
+    Args:
+        points: panel title to a lattice [n, n, 2] with n = 5 k + 1.
+        axis_labels: panel title to the names of its axes; an axis "y" points down.
+        unseen: bool [n, n]; positions that training left out get a black dot.
     """
     if unseen is not None:
         unseen = np.asarray(unseen, dtype=bool)
     columns = 5 if (small := len(points) > 6) else 3
     height = -(-len(points) // columns)
     figure = new_figure(8.4, (1.9 if small else 2.7) * height + 0.5)
-    figure.get_layout_engine().set(w_pad=0.12 - 0.06 * small)  # else a label touches a panel
+    figure.set_layout_engine(
+        "constrained", w_pad=0.12 - 0.06 * small
+    )  # else a label touches a panel
     panels = figure.subplots(height, columns, squeeze=False).ravel()
     for axes, (name, lattice) in zip(panels, points.items(), strict=False):
         draw_lattice_lines(axes, lattice, marker="." if height == 1 and unseen is None else "")
@@ -55,10 +58,11 @@ def geometry(
 def geometry_epochs(
     lattices: Mapping[str, Mapping[str, np.ndarray]], captions: Mapping[str, Mapping[str, str]]
 ) -> Figure:
-    """How the lattice of places is encoded as training goes on, one row per decoder.
+    """The encoded lattice of positions during training, one row per decoder.
 
-    lattices: decoder to panel title to a lattice [n, n, 2], n = 5 k + 1. captions: the same, to
-    what stands below a panel.
+    Args:
+        lattices: decoder to panel title to a lattice [n, n, 2] with n = 5 k + 1.
+        captions: the same keys, to the text below a panel.
     """
     figure = new_figure(8.4, 2.0 * len(lattices) + 0.4)
     grid = figure.subplots(len(lattices), max(map(len, lattices.values())), squeeze=False)
@@ -81,7 +85,7 @@ def geometry_epochs(
 
 
 def draw_lattice_lines(axes: Axes, lattice: np.ndarray, marker: str = "") -> None:
-    """Six lines each way through a lattice [n, n, 2], in shades of the factors' colors."""
+    """Six lines each way through a lattice [n, n, 2], in shades of the colors of x and y."""
     step = (len(lattice) - 1) // 5
     for i, k in enumerate(range(0, len(lattice), step)):
         shade = 0.35 + 0.6 * i / 5

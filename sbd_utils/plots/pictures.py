@@ -1,4 +1,4 @@
-"""Pictures in grids, and maps of them."""
+"""Images in grids, and heat maps."""
 
 from collections.abc import Mapping, Sequence
 
@@ -26,7 +26,7 @@ def image_grid(
     x_label: str = "",
     cell: float = 0.8,
 ) -> Figure:
-    """Images [rows, columns, 3, height, width] in a grid, with a label a row and a column."""
+    """Images [rows, columns, 3, height, width] in a grid, with labels for rows and columns."""
     images = np.asarray(images)
     rows, columns = images.shape[:2]
     figure = new_figure(columns * cell + 1.0, rows * cell + 0.5 * bool(title) + 0.3)
@@ -37,7 +37,7 @@ def image_grid(
 
 
 def _fill_grid(figure, images, row_labels, column_labels, gap: int = 0) -> np.ndarray:
-    """Images in a grid, whose axes are returned; gap: the rows above a small space, if any."""
+    """Draw images in a grid and return its axes; `gap` rows stand above a small space."""
     rows, columns = np.shape(images)[:2]
     heights = [1] * rows
     if gap:
@@ -66,11 +66,14 @@ def traversals(
     values: Sequence[float],
     start: int,
 ) -> Figure:
-    """The post's figure: reconstructions above, latent traversals below, decoders side by side.
+    """The post's figure: reconstructions above latent traversals, decoders side by side.
 
-    inputs: [n, 3, height, width]. reconstructions: decoder to the same. sweeps: decoder to
-    [latent_dim, n, 3, height, width], one code with one latent set to each of the n values. start:
-    the input whose code that is, from 0; it gets a frame.
+    Args:
+        inputs: [n, 3, height, width].
+        reconstructions: decoder to [n, 3, height, width].
+        sweeps: decoder to [latent_dim, n, 3, height, width], a code with one latent set to each of
+            the n values.
+        start: index of the input whose code is swept; it gets a frame.
     """
     cell = np.clip((8.8 / len(sweeps) - 0.9) / len(values), 0.45, 0.85)
     rows = 2 + max(map(len, sweeps.values()))
@@ -97,10 +100,13 @@ def heat_maps(
     x_label: str = "",
     log: bool = False,
 ) -> Figure:
-    """Maps [height, width] in rows and columns by name, in one scale, of what `label` says.
+    """Maps [height, width] in rows and columns by name, all in one color scale.
 
-    Values of both signs get colors of both signs, with white for 0; a NaN is a gap. log: the scale
-    is logarithmic, of values above 0.
+    Values of both signs get a diverging scale centered on 0. NaN leaves a gap.
+
+    Args:
+        label: of the color bar.
+        log: make the scale logarithmic; all values must be above 0.
     """
     count = max(map(len, rows.values()))
     cell = min(7.2 / count, 6 / len(rows))

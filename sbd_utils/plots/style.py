@@ -1,4 +1,4 @@
-"""The house style: one palette, and figures that know their file name and alt text."""
+"""One palette, and figures with a file name and a text alternative."""
 
 from base64 import b64encode
 from collections.abc import Iterable, Mapping
@@ -29,9 +29,10 @@ OTHER_COLORS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 def colors_and_labels(
     names: Iterable[str], known: Mapping[str, str] = DECODER_COLORS
 ) -> dict[str, tuple[str, str]]:
-    """Color and label of each name: what is not known by its color gets a free one, and its name.
+    """The color and the label of each name.
 
-    A name such as "sbd-width22" takes the color of what is before the hyphen, once.
+    A name such as "sbd-width22" takes the color of what is before the hyphen, once; names without a
+    known color get a free one.
     """
     listed = list(names) if isinstance(names, Iterable) and not isinstance(names, str) else []
     if not listed or not all(isinstance(name, str) for name in listed):
@@ -47,9 +48,10 @@ def colors_and_labels(
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure with the file name that `make reproduce` gives it and a text for who can't see.
+    """A figure with a file name and a text alternative; `make notebooks` saves it by that name.
 
-    chart: of lines, not pictures, so that 256 colors will do and make a third of the bytes.
+    Attributes:
+        chart: it consists of lines, so 256 colors suffice and take a third of the bytes.
     """
 
     figure: Figure
@@ -75,9 +77,9 @@ class Picture:
 
 @dataclass(frozen=True)
 class Movie:
-    """An animated WebP with its file name and a text for who can't see, as of a Picture.
+    """An animated WebP with a file name and a text alternative.
 
-    The page gets it as HTML, since notebook viewers know no other way to show what moves.
+    It is shown as HTML, since notebook viewers know no other way to show what moves.
     """
 
     webp: bytes

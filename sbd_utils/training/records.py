@@ -258,7 +258,7 @@ def named_fields(value: object) -> object:
     if isinstance(value, (tuple, list)):
         return [named_fields(item) for item in value]
     if callable(value):  # a decoder of the reader's own
-        return f"{value.__module__}.{value.__qualname__}"
+        return f"{value.__module__}.{getattr(value, '__qualname__', type(value).__qualname__)}"
     checks.check_type("a field", value, (str, int, float, bool, type(None)))
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"a field must be finite, got {value}")
