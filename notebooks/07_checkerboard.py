@@ -403,7 +403,7 @@ Report(
 # 1. Build a transposed convolution with a kernel of 4 and a stride of 2 from four ordinary
 #    convolutions with kernels of 2.
 # 2. Gray levels and spectrum measure the same thing. Compute the gray levels from the spectrum.
-# 3. Train a DeConv decoder for one epoch, and measure its pattern five times on the way.
+# 3. Train a DeConv decoder for half an epoch, and measure its pattern five times on the way.
 #
 # **Further reading.** [Odena and others 2016](https://doi.org/10.23915/distill.00003) show the
 # artifact in generators where it was strong enough to be seen. Shi and others 2016, [arXiv
@@ -442,11 +442,11 @@ for name, pictures in residual.items():
         print(f"{NAMES[name]}, every {period} pixels, the same: {same}")
 
 # %% [markdown]
-# **3.** Five passes over a fifth of the images have as many steps as one epoch over all of them.
-# Already in this first epoch the pattern falls from several gray levels to a fraction of one.
+# **3.** Five passes over a tenth of the images have as many steps as half an epoch over all of
+# them. Already in this half the pattern falls from several gray levels to a fraction of one.
 
 # %% tags=["solution", "hide-input"]
-fifth, few, levels = sprites.images[::5], sprites.images[::20], []
+tenth, few, levels = sprites.images[::10], sprites.images[::40], []
 
 
 def measure(vae: VAE) -> None:
@@ -458,6 +458,6 @@ def measure(vae: VAE) -> None:
 torch.manual_seed(0)
 measure(VAE("deconv"))
 config = TrainConfig("deconv", epochs=5, precision="float32", compiled=False)
-train(config, fifth, reporter=lambda run: measure(run.vae))
-steps = np.arange(len(levels)) * -(-len(fifth) // config.batch_size)
+train(config, tenth, reporter=lambda run: measure(run.vae))
+steps = np.arange(len(levels)) * -(-len(tenth) // config.batch_size)
 pd.DataFrame(levels, index=pd.Index(steps, name="steps"), columns=EVERY).round(2)
