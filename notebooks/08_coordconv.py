@@ -343,12 +343,12 @@ Picture(
 #   fails there in rendering. (In classification it doesn't even learn what it is shown, perhaps for
 #   its learning rate, so that this says nothing.) In a
 #   broadcast all places share their weights, so what they learn elsewhere holds in the quadrant.
-# * **The side** belongs to the start: a broadcast to 2×2 with coordinates in every map
+# * **The first map's size** belongs to the start: a broadcast to 2×2 with coordinates in every map
 #   (`plain-broadcast-xy-every`) isn't enough. Perhaps this is because the quadrant is then a single
 #   pixel of the first map, which has no neighbors that show it how to draw a code from near by. We
-#   tried no side between 2 and 8.
-# * **Kernel, width and depth** don't decide. Where a CoordConv falls short of 1 in the quadrant in
-#   classification, another seed of the same network reaches it, so the seed matters at least as
+#   tried no size between 2 and 8.
+# * **Kernel, channels and depth** don't decide. Where a CoordConv falls short of 1 in the quadrant
+#   in classification, another seed of the same network reaches it, so the seed matters at least as
 #   much. The broadcast to 8×8 comes close to 1 with all its seeds, and reaches it with none.
 #
 # ## How fast, and how small?
@@ -517,7 +517,7 @@ print("equal, bit for bit:", torch.equal(first(code), functional.relu(convolved)
 
 # %% [markdown]
 # The CoordConv that we used *is* an SB decoder, whose code is the place itself. The two differ only
-# in width, depth and kernel.
+# in channels, depth and kernel.
 #
 # ## The claims
 #
