@@ -71,9 +71,9 @@ def display(translator, node: nodes.math_block) -> None:
 
 
 def escape_docstring(app, what, name, obj, options, lines: list[str]) -> None:
-    """Escape what is plain text in our docstrings and markup in Sphinx's: * and |, but in code."""
+    """Escape * and | where they would start markup: not in code, and not before a space."""
     text = "\n".join(lines)
-    lines[:] = re.sub(r"(`[^`]*`)|([*|])", lambda m: m[1] or f"\\{m[2]}", text).split("\n")
+    lines[:] = re.sub(r"(`[^`]*`)|([*|])(?=\S)", lambda m: m[1] or f"\\{m[2]}", text).split("\n")
 
 
 def glossary_entries(app: Sphinx) -> dict[str, tuple[str, str]]:
