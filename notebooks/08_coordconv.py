@@ -53,7 +53,7 @@ from sbd_utils.models.coordconv import BLIND, COORDCONV, DECODERS, ENDS, distinc
 from sbd_utils.models.decoders import SBD, ComposedDecoder
 from sbd_utils.models.layers import AppendCoordinates
 from sbd_utils.plots import charts, pictures
-from sbd_utils.plots.charts import END_COLORS, legend_below
+from sbd_utils.plots.charts import legend_below
 from sbd_utils.plots.style import Picture, colors_and_labels, new_figure
 
 # %%
@@ -360,9 +360,7 @@ Picture(
 # %% tags=["hide-input"]
 def learning(panels: dict):
     """Score against steps, one line per network, in the color of the end that it belongs to."""
-    ends = colors_and_labels(
-        (name.partition("-")[0] for lines in panels.values() for name in lines), END_COLORS
-    )
+    ends = colors_and_labels(ENDS)
     figure = new_figure(8, 3.8)
     grid = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
     for axes, (title, lines) in zip(grid, panels.items(), strict=True):

@@ -50,7 +50,6 @@ from sbd_utils.experiments import circles, tables
 from sbd_utils.metrics import cost, intervals
 from sbd_utils.models.decoders import DECODERS, DECONV, SBD, ComposedDecoder, DecoderConfig
 from sbd_utils.plots import charts
-from sbd_utils.plots.charts import START_COLORS
 from sbd_utils.plots.style import NAMES, Picture, colors_and_labels, new_figure
 from sbd_utils.settings import TRAINING
 
@@ -211,7 +210,7 @@ LONG.groupby(["start", "up"], sort=False).agg(
 # %% tags=["hide-input"]
 def dissociation(rows: pd.DataFrame, bound: float):
     """How bent a plane is against the checkerboard that a decoder leaves, one dot per run."""
-    starts = colors_and_labels(rows.start.unique(), START_COLORS)
+    starts = colors_and_labels(rows.start.unique())
     markers = dict(zip(rows.up.unique(), cycle("osDX"), strict=False))
     figure = new_figure(8, 4.4)
     axes = figure.subplots()

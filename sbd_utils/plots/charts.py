@@ -8,12 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sbd_utils.metrics.intervals import mean
-from sbd_utils.plots.style import DECODER_COLORS, colors_and_labels, new_figure
-
-# Of the networks of the study `coordconv`.
-END_COLORS = {"plain": DECODER_COLORS["deconv"], "coordconv": DECODER_COLORS["sbd"]}
-# How a decoder starts, in the color of the decoder that is known for it.
-START_COLORS = {"linear": DECODER_COLORS["deconv"], "broadcast": DECODER_COLORS["sbd"]}
+from sbd_utils.plots.style import colors_and_labels, new_figure
 
 
 def seed_spread(
@@ -104,7 +99,7 @@ def dots(
         bound: of the first score, a dotted line.
     """
     ticks = {} if ticks is None else ticks
-    styles = colors_and_labels(rows[group].unique(), DECODER_COLORS | START_COLORS | END_COLORS)
+    styles = colors_and_labels(rows[group].unique())
     names, order = list(rows[line].unique()), rows[group].map([*styles].index)
     rows = rows.assign(hollow=rows.hollow if hollow else False)
     rows = rows.iloc[np.argsort(order, kind="stable")].reset_index(drop=True)

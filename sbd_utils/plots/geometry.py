@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 import numpy as np
+from jaxtyping import Bool
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -13,17 +14,15 @@ from sbd_utils.plots.style import colors_and_labels, new_figure
 def geometry(
     points: Mapping[str, np.ndarray],
     axis_labels: Mapping[str, tuple[str, str]],
-    unseen: np.ndarray | None = None,
+    unseen: Bool[np.ndarray, "n n"] | None = None,
 ) -> Figure:
     """Lattices of positions, true or encoded, in panels.
 
     Args:
         points: panel title to a lattice [n, n, 2] with n = 5 k + 1.
         axis_labels: panel title to the names of its axes; an axis "y" points down.
-        unseen: bool [n, n]; positions that training left out get a black dot.
+        unseen: positions that training left out; they get a black dot.
     """
-    if unseen is not None:
-        unseen = np.asarray(unseen, dtype=bool)
     columns = 5 if (small := len(points) > 6) else 3
     height = -(-len(points) // columns)
     figure = new_figure(8.4, (1.9 if small else 2.7) * height + 0.5)
@@ -35,11 +34,7 @@ def geometry(
         draw_lattice_lines(axes, lattice, marker="." if height == 1 and unseen is None else "")
         if unseen is not None:
             axes.plot(
-                *np.asarray(lattice)[unseen].T,
-                ".",
-                color="black",
-                ms=3,
-                label="places not seen in training",
+                *lattice[unseen].T, ".", color="black", ms=3, label="places not seen in training"
             )
         x_label, y_label = axis_labels[name]
         axes.set(xlabel=x_label, ylabel=y_label)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
@@ -10,8 +11,8 @@ from matplotlib.figure import Figure
 from sbd_utils.plots.style import colors_and_labels, new_figure
 
 
-def draw_image(axes: Axes, image: np.ndarray) -> None:
-    """Show an image [3, height, width] in [0, 1] in a thin frame; an all-white one is a gap."""
+def draw_image(axes: Axes, image: Float[np.ndarray, "3 height width"]) -> None:
+    """Show an image in [0, 1] in a thin frame; an all-white one is a gap."""
     axes.imshow(np.clip(np.moveaxis(image, 0, -1), 0, 1), interpolation="nearest")
     axes.set(xticks=[], yticks=[])
     for spine in axes.spines.values():
@@ -19,19 +20,22 @@ def draw_image(axes: Axes, image: np.ndarray) -> None:
 
 
 def image_grid(
-    images: np.ndarray,
+    images: Float[np.ndarray, "rows columns 3 height width"],
     row_labels: Sequence[str] = (),
     column_labels: Sequence[str] = (),
-    title: str = "",
     x_label: str = "",
     cell: float = 0.8,
 ) -> Figure:
-    """Images [rows, columns, 3, height, width] in a grid, with labels for rows and columns."""
-    images = np.asarray(images)
+    """Images in a grid, with labels for rows and columns.
+
+    Raises:
+        ValueError: Unless images are [rows, columns, 3, height, width].
+    """
+    if images.ndim != 5 or images.shape[2] != 3:
+        raise ValueError(f"images must be [rows, columns, 3, height, width], got {images.shape}")
     rows, columns = images.shape[:2]
-    figure = new_figure(columns * cell + 1.0, rows * cell + 0.5 * bool(title) + 0.3)
+    figure = new_figure(columns * cell + 1.0, rows * cell + 0.3)
     _fill_grid(figure, images, row_labels, column_labels)
-    figure.suptitle(title)
     figure.supxlabel(x_label, fontsize="medium")
     return figure
 
@@ -60,19 +64,17 @@ def _fill_grid(figure, images, row_labels, column_labels, gap: int = 0) -> np.nd
 
 
 def traversals(
-    inputs: np.ndarray,
-    reconstructions: Mapping[str, np.ndarray],
-    sweeps: Mapping[str, np.ndarray],
-    values: Sequence[float],
+    inputs: Float[np.ndarray, "n 3 height width"],
+    reconstructions: Mapping[str, Float[np.ndarray, "n 3 height width"]],
+    sweeps: Mapping[str, Float[np.ndarray, "_ n 3 height width"]],
+    values: Sequence[float] | Float[np.ndarray, " n"],
     start: int,
 ) -> Figure:
     """The post's figure: reconstructions above latent traversals, decoders side by side.
 
     Args:
-        inputs: [n, 3, height, width].
-        reconstructions: decoder to [n, 3, height, width].
-        sweeps: decoder to [latent_dim, n, 3, height, width], a code with one latent set to each of
-            the n values.
+        reconstructions: by decoder.
+        sweeps: by decoder, a code with one latent set to each of the n values.
         start: index of the input whose code is swept; it gets a frame.
     """
     cell = np.clip((8.8 / len(sweeps) - 0.9) / len(values), 0.45, 0.85)

@@ -1,7 +1,7 @@
 """One palette, and figures with a file name and a text alternative."""
 
 from base64 import b64encode
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from html import escape
 from io import BytesIO
@@ -12,6 +12,9 @@ from PIL import Image
 
 # Okabe and Ito's palette, which color-blind readers can tell apart.
 DECODER_COLORS = {"deconv": "#D55E00", "sbd": "#0072B2"}
+# What is compared in the same two colors: how a decoder starts, and the networks for Not-so-Clevr.
+KNOWN_COLORS = DECODER_COLORS | dict.fromkeys(("linear", "plain"), DECODER_COLORS["deconv"])
+KNOWN_COLORS |= dict.fromkeys(("broadcast", "coordconv"), DECODER_COLORS["sbd"])
 NAMES = {
     "deconv": "DeConv",
     "sbd": "Spatial Broadcast",
@@ -26,20 +29,15 @@ FACTOR_COLORS = {"x": "#009E73", "y": "#CC79A7", "color": "#E69F00"}
 OTHER_COLORS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
 
-def colors_and_labels(
-    names: Iterable[str], known: Mapping[str, str] = DECODER_COLORS
-) -> dict[str, tuple[str, str]]:
+def colors_and_labels(names: Iterable[str]) -> dict[str, tuple[str, str]]:
     """The color and the label of each name.
 
     A name such as "sbd-width22" takes the color of what is before the hyphen, once; names without a
     known color get a free one.
     """
-    listed = list(names) if isinstance(names, Iterable) and not isinstance(names, str) else []
-    if not listed or not all(isinstance(name, str) for name in listed):
-        raise ValueError(f"names must be texts, one at least, got {names!r}")
     taken, free, found = set(), cycle(OTHER_COLORS), {}
-    for name in dict.fromkeys(listed):
-        color = known.get(name) or known.get(name.partition("-")[0])
+    for name in dict.fromkeys(names):
+        color = KNOWN_COLORS.get(name) or KNOWN_COLORS.get(name.partition("-")[0])
         color = color if color and color not in taken else next(free)
         taken.add(color)
         found[name] = color, NAMES.get(name, name)
