@@ -265,7 +265,7 @@ ROWS.groupby(["world", "decoder"])[[*right]].agg(["min", "mean", "max"]).rename(
 # `y` points down.
 
 # %%
-vaes = {name: load_run(f"quadrant-{name}").vae for name in PAIR}
+vaes = {name: load_run(f"quadrant-{name}").vae.requires_grad_(False) for name in PAIR}
 found = {name: sprites.encode_lattice(vae, world) for name, vae in vaes.items()}
 lattice, unseen = found["sbd"].positions, ~found["sbd"].seen
 sides = (sprites.SIDE, sprites.SIDE)
