@@ -60,7 +60,7 @@ doctor: .venv/ready ## say what this machine has and how long training takes, fo
 	$(BIN)/python -m sbd_utils.doctor
 
 site: .venv/site ## build the web site into site/ from the executed notebooks (open site/index.html)
-	$(BIN)/python tools/build_site.py
+	$(BIN)/python -m tools.build_site
 
 clean: ## remove the virtual environment and what is not committed of results/, but no trained runs
 	rm -rf .venv site results/quick results/blog *.egg-info .pytest_cache .ruff_cache .mypy_cache

@@ -49,7 +49,7 @@ def site(tmp_path_factory):
         ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9"
     )
     env = os.environ | nowhere | {"GITHUB_REPOSITORY": "someone/a-name"}
-    build = [sys.executable, "tools/build_site.py", folder]
+    build = [sys.executable, "-m", "tools.build_site", folder]
     done = subprocess.run(build, cwd=ROOT, env=env, capture_output=True, encoding="utf-8")
     assert done.returncode == 0, done.stderr  # a warning is an error
     return folder
@@ -115,7 +115,7 @@ def test_no_page_is_over_two_megabytes(site, pages):
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path):
     (tmp_path / "thesis.tex").touch()
-    build = [sys.executable, "tools/build_site.py", tmp_path]
+    build = [sys.executable, "-m", "tools.build_site", tmp_path]
     done = subprocess.run(build, cwd=ROOT, capture_output=True, encoding="utf-8")
     assert done.returncode == 1 and "holds something else than a site" in done.stderr
     assert os.listdir(tmp_path) == ["thesis.tex"]

@@ -154,6 +154,7 @@ def test_training_is_the_plain_loop(changes):
     off = max((mine - its.half()).abs().mean().item() for mine, its in pairs)
     assert off < (1e-4 if half else 2e-6)
     assert not run.vae.training and len(run.history.seconds) == 2 == len(run.history)
+    assert run.config.compiled is changes.get("compiled", False)
 
 
 @pytest.mark.parametrize("decoder", ["sbd", "deconv"])
@@ -193,7 +194,7 @@ def test_resumed_run_is_the_uninterrupted_one(decoder, precision, compiled, whol
     assert_same(resumed, once)
     assert (curves(once) == curves(whole[0])) == (config == CONFIG), "precision is heeded"
     assert resumed.config == once.config
-    assert resumed.config.precision != "auto" and resumed.config.compiled in (True, False)
+    assert resumed.config.precision != "auto" and resumed.config.compiled is bool(compiled)
     assert_same_record(path, record(tmp_path / "once", config))
 
 
@@ -478,6 +479,7 @@ def test_a_decoder_of_the_readers_own_is_trained_stopped_and_loaded(
         train(config, IMAGES, tmp_path, stop_after(2))
     resumed = train(config, IMAGES, tmp_path)
     assert_same(resumed, once)
+    assert once.config.compiled is compiled
     assert once.vae.decoder[1].num_batches_tracked == 8 and isinstance(once.vae.decoder, Mine)
     assert once.history.kl[-1] != once.history.kl[0]
     assert_same(load_run(record(tmp_path, config)), once)

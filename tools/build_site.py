@@ -1,6 +1,6 @@
 """Build the static site: `make site` runs this. Nothing is executed, nothing is fetched.
 
-    python tools/build_site.py [FOLDER]    # into FOLDER; without it, into site/
+    python -m tools.build_site [FOLDER]    # into FOLDER; without it, into site/
 
 The pages are those of site_src/, the executed notebooks, and parts of the README. They are put
 together in a temporary folder as Sphinx wants them, with what site_data.py computes from the
@@ -18,12 +18,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import nbformat
-import site_data
 import ziamath
 from fontTools import subset
 
 import sbd_utils
 from sbd_utils.settings import RESULTS, ROOT
+from tools import site_data
 from tools.notebooks import NOTEBOOKS
 
 SOURCE = ROOT / "site_src"

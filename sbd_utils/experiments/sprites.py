@@ -111,11 +111,12 @@ def score(vae: VAE, world: World) -> dict[str, float]:
     """Score a VAE's codes of new images of its world, the same images for all runs.
 
     Returns:
-        explained: 1 - squared error of the decoded codes over the images' squared distance from
-            their mean.
-        active: the number of active units. Where fewer than two are, there are no more scores.
-        The scores of `report` for the active units alone, since the faintest trace of a factor in
-        a dead latent would count like any other; and those of `position_plane_scores`.
+        These scores, those of `report` for the active units alone, since the faintest trace of a
+        factor in a dead latent would count like any other, and those of `position_plane_scores`:
+
+        * explained: 1 - squared error of the decoded codes over the images' squared distance from
+          their mean.
+        * active: the number of active units. Where fewer than two are, there are no more scores.
     """
     images, factors = world.sample(SCORED, generator(EVAL_SEED, 0))
     mu, _ = encode(vae, images)
@@ -205,20 +206,22 @@ def position_plane_scores(vae: VAE, world: World) -> dict[str, float]:
     """How flat the codes of positions are, and how well that holds at unseen positions.
 
     Returns:
-        sheet: R² of one sheet of any form for all sprites of `encode_lattice`. What varies is the
-            code of one sprite as it moves.
-        flat: of the affine map at seen positions: what it explains of the moves along x, or y,
-            over this plus all that it leaves unexplained; the lower of the two.
-        folded: share of folded cells, in each sprite's principal plane.
-        unseen: share of positions that are unseen. Where none is, those that the world `quadrant`
-            holds out take their place below, as a control.
-        code_seen, code_unseen: root mean square distance of the codes from the affine map, over
-            that of seen codes from their mean.
-        picture_seen, picture_unseen: root mean square error of the reconstruction, summed over
-            pixels and channels.
-        drawn_seen, drawn_unseen: the same, of what is decoded from the affine map.
-        picture_right, drawn_right: share of those at unseen positions with one blob within two
-            pixels of the sprite; NaN where a sprite is too small to be a blob.
+        A dict of scores:
+
+        * sheet: R² of one sheet of any form for all sprites of `encode_lattice`. What varies is the
+          code of one sprite as it moves.
+        * flat: of the affine map at seen positions: what it explains of the moves along x, or y,
+          over this plus all that it leaves unexplained; the lower of the two.
+        * folded: share of folded cells, in each sprite's principal plane.
+        * unseen: share of positions that are unseen. Where none is, those that the world `quadrant`
+          holds out take their place below, as a control.
+        * code_seen, code_unseen: root mean square distance of the codes from the affine map, over
+          that of seen codes from their mean.
+        * picture_seen, picture_unseen: root mean square error of the reconstruction, summed over
+          pixels and channels.
+        * drawn_seen, drawn_unseen: the same, of what is decoded from the affine map.
+        * picture_right, drawn_right: share of those at unseen positions with one blob within two
+          pixels of the sprite; NaN where a sprite is too small to be a blob.
     """
     positions, seen, images, codes, slope, affine = encode_lattice(vae, world)
     steps = codes - codes[:, seen].mean(axis=1, keepdims=True)

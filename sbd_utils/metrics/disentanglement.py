@@ -1,6 +1,6 @@
 """All scores of disentanglement at once, and hand-made codes to try them on.
 
-What each score ignores (=), what lowers it (-), and what it ignores in a perfect code only (~):
+What each score ignores (=), what lowers it (-), and what it ignores in a perfect code only (~)::
 
                          turned  order, sign  stretched  bent  split  duplicated  dead latents
     MIG                    -         =            =       -      -        -            =
