@@ -393,7 +393,8 @@ def test_after_a_burst_the_last_code_is_shown_once_the_page_is_done(play, presse
             for (let press = 0; press < presses; press++) pad.dispatchEvent(
                 new KeyboardEvent('keydown', {{key: 'ArrowLeft', shiftKey: true}}));
             if (turn) document.querySelector('#turned').click();  // builds new planes
-            while (!({DRAWN})) await new Promise(done => setTimeout(done, 0));
+            for (const start = Date.now(); !({DRAWN}) && Date.now() < start + 30_000;)
+                await new Promise(done => setTimeout(done, 0));
             return [{PICTURES}, {CAPTIONS}];
         }}""",
         [presses, turn],
