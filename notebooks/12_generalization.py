@@ -297,7 +297,7 @@ Picture(
 # %%
 def best_codes(vae, images: torch.Tensor, *starts: np.ndarray) -> np.ndarray:
     """Of each image the code [image, latent] that a decoder draws it from best, as far as found."""
-    many = torch.randn(500, sprites.LATENTS, generator=torch.Generator().manual_seed(0)).numpy()
+    many = torch.randn(2000, sprites.LATENTS, generator=torch.Generator().manual_seed(0)).numpy()
     nearest = cdist(images.flatten(1), decode(vae, many).reshape(len(many), -1)).argmin(axis=1)
     starts = torch.from_numpy(np.stack([*starts, many[nearest]])).float()  # [start, image, latent]
     codes = starts.flatten(0, 1).requires_grad_()
@@ -354,7 +354,7 @@ pd.DataFrame(
 # of the unseen ones, close to the border. For the others it finds a smudge, or nothing at all.
 # That does not prove that there is no such code, since by the error of pixels a black picture is
 # better than a disc in a wrong place, and a search may end there. But neither the encoder's code
-# nor the best of five hundred random ones, improved step by step, led to one.
+# nor the best of two thousand random ones, improved step by step, led to one.
 #
 # DeConv's wrong discs look woven. [The notebook on the checkerboard](07_checkerboard.ipynb) looks
 # for such a pattern in right ones, where it is hardly to be seen.
