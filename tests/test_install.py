@@ -120,11 +120,14 @@ def test_a_complete_environment_is_left_alone(place, calls):
 
 @pytest.mark.parametrize("step", [1, 2, 3])
 def test_a_build_that_fails_leaves_no_stamp_and_the_next_begins_anew(place, calls, step):
-    (place / ".venv" / "ready").unlink()
+    made = place / ".venv" / "pyvenv.cfg"
+    text = made.read_text(encoding="utf-8")
+    made.write_text("command = python -m venv /another/place", encoding="utf-8")
     calls.append(step + 1)  # itself the first entry
     with pytest.raises(subprocess.CalledProcessError):
         environment.main([])
     assert not (place / ".venv" / "ready").exists()
+    made.write_text(text, encoding="utf-8")
     calls.clear()
     environment.main([])
     assert "--clear" in calls[0] and "pip" in calls[1] and len(calls) == 3
