@@ -1,5 +1,7 @@
 """Sets of factor values that compose: what a world shows, and what it holds out.
 
+Example::
+
     position = Continuous("x", 0.1, 0.9) * Continuous("y", 0.1, 0.9)
     corner = Continuous("x", 0.5, 0.9) * Continuous("y", 0.5, 0.9)
     (position - corner).sample(3, torch.Generator().manual_seed(0))  # {"x": [3], "y": [3]}

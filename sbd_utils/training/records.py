@@ -3,7 +3,7 @@
 The tensors of a finished run are the VAE's state_dict in float16, and `lattice`, the codes of
 `History.codes`, if there are any; an unfinished run has float32 weights and Adam's moments,
 `exp_avg/NAME` and `exp_avg_sq/NAME`. The metadata hold JSON: format, run (the id), config, history,
-image_size, machines, and a digest of all this. To load weights without this package:
+image_size, machines, and a digest of all this. To load weights without this package::
 
     weights = safetensors.torch.load_file("results/published/sbd.safetensors")
     weights.pop("lattice", None)
