@@ -20,8 +20,8 @@ What each score ignores (=), what lowers it (-), and what it ignores in a perfec
 Turned: two latents, by 45°, of thousands of codes, since a forest fitted to fewer notices it.
 Stretched: by factors up to six; one that is 20 times as wide as others makes them dead to the
 FactorVAE score, InfoM, InfoE and InfoC. Bent: each latent z, from 0 to 1, becomes exp(3 z); where a
-latent has long tails, bending it lowers more scores. Split: one latent tells of the lower half of a
-factor's range only, another of the upper half. Dead latents: noise, a thousandth as wide as the
+latent has long tails, bending it lowers more scores. Split: one latent follows the lower half of
+a factor's range, another the upper half. Dead latents: noise, a thousandth as wide as the
 others. If they hold a trace of a factor instead, they count as its duplicates for MIG and
 modularity, so leave out what is no active unit of a VAE.
 """

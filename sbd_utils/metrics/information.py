@@ -58,15 +58,15 @@ def modularity(
     periods: Mapping[str, float] | None = None,
     bins: int = BINS,
 ) -> float:
-    """Modularity (Ridgeway and Mozer 2018, arXiv 1802.05312): each latent tells of one factor only.
+    """Modularity (Ridgeway and Mozer 2018, arXiv 1802.05312): each latent informs about one factor.
 
     Mean over latents of 1 - sum of I² over the other factors / ((factors - 1) I² of its best one),
     with the mutual information I as in `mig`; in [0, 1], NaN for a single factor.
 
     The bins cap no perfect code, but chance lowers it where few codes are in each. Order and scale
     of the latents change nothing, nor does a duplicate of all of them, and a sign as little as in
-    `mig`; turning lowers it. A latent that tells of none counts 0; a *nearly* dead one, with noise
-    left, counts what chance gives it. It does not say how much a latent tells: a faint code may
+    `mig`; turning lowers it. A latent that informs about no factor counts 0; a *nearly* dead one,
+    which is noise, gets a chance value. The score ignores how much a latent says: a faint code may
     score 1. Correlated factors lower it.
     """
     codes, factors = parse_factors(codes, factors, periods, bins)
@@ -87,17 +87,18 @@ def infomec(
 ) -> dict[str, float]:
     """InfoM, InfoE and InfoC (Hsu et al. 2023, arXiv 2305.18378), each 1 at best.
 
-    InfoM (modular): mean over latents of the largest share that one factor has of what the latent
-    tells, scaled so that equal shares are 0. InfoC (compact): the same over factors. Shares are of
-    the mutual information of latent and classes, by nearest neighbors, over the classes' entropy.
+    InfoM (modular): mean over latents of the largest share that one factor has of the latent's
+    information, scaled so that equal shares are 0. InfoC (compact): the same over factors. Shares
+    are of the mutual information of latent and classes, by nearest neighbors, over the classes'
+    entropy.
     InfoE (explicit): how much a linear model finds, on the data it was fitted to: R² of a quantity,
     or of the sine and cosine of a periodic factor; of labels, the share of their entropy that
     logistic regression takes away.
 
     Order, sign and scale of the latents (up to 20 times) change nothing. Turning lowers InfoM and
     InfoC, duplicates and a circle coded as sine and cosine InfoC, bending InfoE, correlated factors
-    InfoM and InfoC; a perfect code has 1 in any number of bins. Dead latents are left out; one that
-    tells exactly nothing counts 0, but the next to nothing that noise tells is shared out, too, so
+    InfoM and InfoC; a perfect code has 1 in any number of bins. Dead latents are left out; one
+    without any information counts 0, but the little that noise seems to have is shared out, too, so
     noise may have any value. In InfoE noise has about latents / N of a quantity, (K - 1) / (2 ln K)
     times that of K labels, and may have near 1 where both are many and codes few.
 

@@ -35,7 +35,7 @@ def dci(
     Sign, order, scale and bending of the latents change nothing but what chance does. Turning
     lowers the first two, a duplicate or a circle coded as sine and cosine completeness, and
     correlated factors disentanglement. Any forest finds importances in noise: a factor that no
-    latent tells has some, and dead latents get some of them, which raises disentanglement. Give
+    latent encodes has some, and dead latents get some of them, which raises disentanglement. Give
     each image once: trees that were fitted to one of two that are alike have seen the other.
 
     NaN: disentanglement of a single factor, completeness of a single latent.
