@@ -17,6 +17,7 @@ from sbd_utils.data.circles import COLORS
 from sbd_utils.experiments import circles
 from sbd_utils.experiments.tables import SCORES
 from sbd_utils.plots.style import Movie
+from sbd_utils.settings import ROOT
 from tools import notebooks, report
 
 PNG = b"stands for a picture"
@@ -93,7 +94,7 @@ def test_nbval_passes_what_was_recorded_and_fails_what_differs(tmp_path):
     command = [sys.executable, "-m", "pytest", "-p", "conftest", "--nbval-lax"]
     command += ["-p", "no:cacheprovider", "-rA", "test_settings.py"]
     command += [f"{name}.ipynb" for name in notebooks]
-    environ = unlike_ours(tmp_path / "reader", tmp_path) | {"PYTHONPATH": str(notebooks.ROOT)}
+    environ = unlike_ours(tmp_path / "reader", tmp_path) | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         command,
         cwd=tmp_path,
@@ -147,7 +148,7 @@ def folder(tmp_path, monkeypatch):
     readme = f"a\n{report.MARKS[0]}old\n{report.MARKS[1]}\nz\n"
     (tmp_path / "README.md").write_text(readme, encoding="utf-8")
     monkeypatch.setenv("SBD_PRESET", "quick")
-    monkeypatch.setenv("PYTHONPATH", str(notebooks.ROOT))  # for the kernel
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # for the kernel
     return tmp_path
 
 
