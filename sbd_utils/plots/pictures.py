@@ -23,6 +23,7 @@ def image_grid(
     images: Float[np.ndarray, "rows columns 3 height width"],
     row_labels: Sequence[str] = (),
     column_labels: Sequence[str] = (),
+    title: str = "",
     x_label: str = "",
     cell: float = 0.8,
 ) -> Figure:
@@ -34,8 +35,9 @@ def image_grid(
     if images.ndim != 5 or images.shape[2] != 3:
         raise ValueError(f"images must be [rows, columns, 3, height, width], got {images.shape}")
     rows, columns = images.shape[:2]
-    figure = new_figure(columns * cell + 1.0, rows * cell + 0.3)
+    figure = new_figure(columns * cell + 1.0, rows * cell + 0.5 * bool(title) + 0.3)
     _fill_grid(figure, images, row_labels, column_labels)
+    figure.suptitle(title)
     figure.supxlabel(x_label, fontsize="medium")
     return figure
 
