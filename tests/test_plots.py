@@ -81,12 +81,12 @@ def test_an_image_is_shown_pixel_by_pixel_and_a_white_one_is_a_gap():
 
 def test_image_grid_has_its_images_and_labels_in_order():
     images = RANDOM.uniform(size=(2, 3, 3, 4, 4))
-    figure = pictures.image_grid(images, ["a", "b"], ["c", "d", "e"], "below")
+    figure = pictures.image_grid(images, ["a", "b"], ["c", "d", "e"], "title", "below")
     for axes, image in zip(figure.axes, images.reshape(6, 3, 4, 4), strict=True):
         assert_allclose(shown(axes), image.transpose(1, 2, 0))
     assert [axes.get_ylabel() for axes in figure.axes] == ["a", "", "", "b", "", ""]
     assert [axes.get_xlabel() for axes in figure.axes] == ["", "", "", "c", "d", "e"]
-    assert figure.get_supxlabel() == "below"
+    assert (figure.get_suptitle(), figure.get_supxlabel()) == ("title", "below")
 
 
 def test_image_grid_takes_no_batch_of_images(unenforced_annotations):
