@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sbd_utils.metrics import disentanglement, prediction
+from sbd_utils.metrics import disentanglement
 from sbd_utils.metrics.disentanglement import hand_made, report
 from sbd_utils.metrics.factors import CorrelatedFactors
 
-COUNT = 1000
+COUNT = 1500
 CODES, FACTORS = hand_made(COUNT)
 PURE = CODES["identity"]
 RNG = np.random.default_rng(1)
@@ -41,11 +41,6 @@ def promised():
     head, *rows = disentanglement.__doc__.split("\n\n")[2].splitlines()
     names = [name.strip() for name in head.split("  ") if name.strip()]
     return pd.DataFrame({row[:25].strip(): row[25:].split() for row in rows}, index=names).T
-
-
-@pytest.fixture(autouse=True)
-def fewer_trees(monkeypatch):
-    monkeypatch.setattr(prediction, "TREES", 30)
 
 
 @functools.cache
@@ -91,7 +86,7 @@ def test_the_docstring_promises_what_a_change_does(change):
 )
 def test_where_the_scores_disagree(code, high, low):
     scores = scored("", code)
-    assert (scores.filter(regex=high) > 0.86).all(), scores
+    assert (scores.filter(regex=high) > 0.87).all(), scores
     assert (scores.filter(regex=low) < 0.8).all(), scores
 
 
@@ -110,12 +105,12 @@ def test_scores_that_are_not_defined_are_nan():
 
 
 def test_digits_score_as_in_disentanglement_lib():
-    """Its dummy data: factors of ten values; as they are, and shuffled anew in every row."""
-    digits = np.random.default_rng(0).integers(1, 11, size=(600, 5)).astype(float)
-    factors = {f"f{i}": digits[:, i] for i in range(5)}
+    """Its dummy data: ten factors of ten values; as they are, and shuffled anew in every row."""
+    digits = np.random.default_rng(0).integers(1, 11, size=(600, 10)).astype(float)
+    factors = {f"f{i}": digits[:, i] for i in range(10)}
     assert report(digits, factors).min() > 0.9
     shuffled = report(np.random.default_rng(1).permuted(digits, axis=1), factors)
-    assert shuffled.drop("modularity").max() < 0.3 and shuffled["modularity"] < 0.5
+    assert shuffled.drop("modularity").max() < 0.2 and shuffled["modularity"] < 0.5
 
 
 @pytest.mark.parametrize(
